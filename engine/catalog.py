@@ -1,0 +1,124 @@
+"""Names and facts of data sets, architectures and methods; what they are made of is imported by those who train."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetFacts:
+    """A data set as its publisher gives it."""
+
+    name: str
+    title: str
+    classes: tuple[str, ...]
+    channels: int
+    size: int  # height = width, pixels
+    train_images: int  # before the validation split is taken out
+    test_images: int
+    augmentation: str  # in words, for displays
+    origin: str
+    files: tuple[str, ...] = ()  # as published, less the ending .gz; none: the data set is embedded
+    folders: tuple[str, ...] = ()  # where they are looked for: in the data root, or (absolute) where a system's package puts them
+
+
+@dataclass(frozen=True, slots=True)
+class ArchitectureFacts:
+    """An architecture of the catalogue. `parameters` is counted for 3 input channels and 100 classes."""
+
+    name: str
+    family: str
+    parameters: int
+
+
+@dataclass(frozen=True, slots=True)
+class MethodFacts:
+    """A way of training the student."""
+
+    name: str
+    title: str
+    summary: str
+    least_teachers: int
+    most_teachers: int | None  # None: any number
+
+
+DATASETS = {
+    fact.name: fact
+    for fact in (
+        DatasetFacts(
+            name="digits",
+            title="Handwritten digits (UCI, by scikit-learn)",
+            classes=tuple("0123456789"),
+            channels=1,
+            size=8,
+            train_images=1200,
+            test_images=597,
+            augmentation="shift by up to 1 pixel",
+            origin="embedded in scikit-learn",
+        ),
+        DatasetFacts(
+            name="fashion-mnist",
+            title="Fashion-MNIST (Zalando)",
+            classes=(
+                "T-shirt/top",
+                "Trouser",
+                "Pullover",
+                "Dress",
+                "Coat",
+                "Sandal",
+                "Shirt",
+                "Sneaker",
+                "Bag",
+                "Ankle boot",
+            ),
+            channels=1,
+            size=28,
+            train_images=60_000,
+            test_images=10_000,
+            augmentation="shift by up to 2 pixels, horizontal flip",
+            origin="github.com/zalandoresearch/fashion-mnist",
+            files=("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"),
+            folders=("FashionMNIST/raw", "fashion-mnist", ".", "/usr/share/datasets/fashion-mnist"),
+        ),
+    )
+}
+
+ARCHITECTURES = {
+    fact.name: fact
+    for fact in (
+        ArchitectureFacts("vgg8", "vgg", 3_965_028),
+        ArchitectureFacts("vgg11", "vgg", 9_277_284),
+        ArchitectureFacts("vgg13", "vgg", 9_462_180),
+        ArchitectureFacts("resnet8", "resnet", 83_892),
+        ArchitectureFacts("resnet14", "resnet", 181_108),
+        ArchitectureFacts("resnet20", "resnet", 278_324),
+        ArchitectureFacts("resnet32", "resnet", 472_756),
+        ArchitectureFacts("resnet56", "resnet", 861_620),
+        ArchitectureFacts("resnet8x4", "resnet", 1_233_540),
+        ArchitectureFacts("resnet20x4", "resnet", 4_333_700),
+        ArchitectureFacts("resnet32x4", "resnet", 7_433_860),
+        ArchitectureFacts("wrn_16_1", "wrn", 180_916),
+        ArchitectureFacts("wrn_16_2", "wrn", 703_284),
+        ArchitectureFacts("wrn_40_1", "wrn", 569_780),
+        ArchitectureFacts("wrn_40_2", "wrn", 2_255_156),
+    )
+}
+
+METHODS = {
+    fact.name: fact
+    for fact in (
+        MethodFacts("mmkd", "MMKD", "a meta-weight network learns each teacher's weight for each sample", 2, None),
+        MethodFacts("aver", "Average", "every teacher's logits count the same", 2, None),
+        MethodFacts("kd", "KD", "one teacher's softened logits", 1, 1),
+        MethodFacts("ce", "No teacher", "cross entropy on the labels alone", 0, None),
+    )
+}
+
+
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """The known name most like `name`, if any is like it at all."""
+    folded = {k.lower().replace("-", "").replace("_", ""): k for k in known}
+    found = difflib.get_close_matches(name.lower().replace("-", "").replace("_", ""), folded, n=1, cutoff=0.5)
+    return folded[found[0]] if found else None

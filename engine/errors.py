@@ -1,0 +1,23 @@
+"""What a user can mend: one sentence that says what is wrong and what to do, shown without a traceback."""
+
+from __future__ import annotations
+
+
+class UserError(Exception):
+    """A mistake in what the user asked for or gave. `str(error)` is the whole message; the command exits with 2."""
+
+
+class PresetError(UserError):
+    """One or more mistakes in a preset or in an override, each a line `SOURCE:LINE: where: what; remedy`."""
+
+    def __init__(self, problems: tuple[str, ...]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = problems
+
+
+class StoppedError(Exception):
+    """A person or the system asked the run to stop; raised at a step boundary and caught by the run, never shown."""
+
+
+class TrainingError(Exception):
+    """A training that cannot go on, with the reason; the run ends as failed, with what it saved."""

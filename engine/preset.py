@@ -1,0 +1,265 @@
+"""The preset: one experiment as frozen, validated data. It can name things of the catalogue; it can never run code."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic_core import PydanticCustomError
+
+from engine import catalog
+
+
+def setting(default: Any, description: str, unit: str = "none", **limits: Any) -> Any:
+    """A preset's field: its default (... where it must be given), what it means, its unit and its limits."""
+    return Field(default, description=description, json_schema_extra={"unit": unit}, **limits)
+
+
+def known(kind: str, names: dict[str, Any]) -> AfterValidator:
+    """A validator that accepts only names of the catalogue, and says which is nearest to a wrong one."""
+
+    def check(name: str) -> str:
+        if name not in names:
+            likely = catalog.nearest(name, names)
+            hint = f"did you mean '{likely}'?" if likely else f"one of {', '.join(names)}"
+            raise PydanticCustomError("unknown_name", "there is no {kind} of that name; {hint}", {"kind": kind, "hint": hint})
+        return name
+
+    return AfterValidator(check)
+
+
+class Part(BaseModel):
+    """What every part of a preset shares: frozen, no unknown keys, no silent conversions."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
+Architecture = Annotated[
+    str, known("architecture", catalog.ARCHITECTURES), Field(json_schema_extra={"enum": list(catalog.ARCHITECTURES)})
+]
+Dataset = Annotated[str, known("data set", catalog.DATASETS), Field(json_schema_extra={"enum": list(catalog.DATASETS)})]
+
+
+class DatasetPart(Part):
+    """Which images, and how they are split."""
+
+    name: Dataset = setting(..., "the data set, by its name in the catalogue")
+    validation_fraction: float = setting(
+        0.1, "share of the training images that is held out to choose the best epoch", "fraction of images", gt=0.0, le=0.5
+    )
+    train_images: int | None = setting(
+        None, "train on only so many images, drawn once by split_seed; null: on all that are left", "images", ge=1
+    )
+    split_seed: Seed = setting(0, "which images are held out for validation")
+
+
+class TrainPart(Part):
+    """A training recipe: stochastic gradient descent with a step schedule. The defaults are the paper's."""
+
+    epochs: int = setting(240, "passes over the training images", "epochs", ge=1, le=100_000)
+    batch_size: int = setting(64, "images a step; a last, shorter batch of an epoch is skipped", "images", ge=2, le=65_536)
+    lr: float = setting(0.05, "learning rate at the start", "1 per gradient", gt=0.0, le=100.0)
+    momentum: float = setting(0.9, "momentum of SGD", "fraction", ge=0.0, lt=1.0)
+    nesterov: bool = setting(True, "Nesterov's form of the momentum; needs momentum > 0")
+    weight_decay: float = setting(5e-4, "L2 penalty on all parameters", "1 per step and lr", ge=0.0, le=1.0)
+    milestones: tuple[Annotated[int, Field(ge=1)], ...] | None = setting(
+        None, "epochs after which the learning rate is cut; null: after 62.5, 75 and 87.5 % of the epochs", "epochs"
+    )
+    lr_decay: float = setting(0.1, "factor of the learning rate at each milestone", "factor", gt=0.0, le=1.0)
+    augment: bool = setting(True, "random crops (and flips where the data set allows them) of training images")
+
+    @model_validator(mode="after")
+    def _agree(self) -> Self:
+        if self.nesterov and self.momentum == 0:
+            raise PydanticCustomError("nesterov", "nesterov needs a momentum above 0; set nesterov: false or momentum: 0.9")
+        stones = self.milestones or ()
+        if list(stones) != sorted(set(stones)):
+            raise PydanticCustomError(
+                "milestones", "milestones must rise from one to the next; sort them and remove repeats: {sorted}",
+                {"sorted": str(sorted(set(stones)))[:60]},
+            )  # fmt: skip
+        return self
+
+    @property
+    def decay_epochs(self) -> tuple[int, ...]:
+        """The milestones, defaults worked out: 150, 180 and 210 of 240 epochs."""
+        if self.milestones is not None:
+            return self.milestones
+        return tuple(sorted({max(1, round(self.epochs * share)) for share in (0.625, 0.75, 0.875)}))
+
+    def lr_at(self, epoch: int) -> float:
+        """The learning rate in `epoch`, counted from 0."""
+        return self.lr * self.lr_decay ** sum(epoch >= stone for stone in self.decay_epochs)
+
+
+class TeacherPart(Part):
+    """One teacher: trained from a recipe (and found again in the store), or loaded from a checkpoint."""
+
+    arch: Architecture = setting(..., "the teacher's architecture")
+    seed: Seed = setting(0, "seed of its initial weights and of its training")
+    train: TrainPart | None = setting(None, "its training recipe; null: the paper's, unless a checkpoint is given")
+    checkpoint: str | None = setting(
+        None, "a .safetensors or .pth file with its weights; relative to the preset's folder", min_length=1, max_length=4096
+    )
+
+    @model_validator(mode="after")
+    def _agree(self) -> Self:
+        if self.checkpoint is not None and self.train is not None:
+            raise PydanticCustomError(
+                "either", "a teacher has either a training recipe (train) or a checkpoint, not both; remove one"
+            )
+        return self
+
+    @property
+    def recipe(self) -> TrainPart:
+        """The recipe it is trained by where no checkpoint is given."""
+        return self.train or TrainPart()
+
+
+class StudentPart(Part):
+    """The small network that is wanted."""
+
+    arch: Architecture = setting(..., "the student's architecture")
+
+
+class MetaPart(Part):
+    """How the meta-weight network is learned (method.md, 'The meta step')."""
+
+    every: int = setting(5, "a meta step after every so many training steps", "steps", ge=1, le=1_000_000)
+    lr: float = setting(1e-3, "learning rate of Adam on the weight networks", "1 per gradient", gt=0.0, le=10.0)
+    weight_decay: float = setting(1e-4, "L2 penalty on the weight networks", "1 per step", ge=0.0, le=1.0)
+    match_steps: int = setting(2, "inner SGD steps on the matching loss before the one on cross entropy", "steps", ge=1, le=16)
+    buffer_size: int = setting(256, "samples in the hard buffer; at least one batch", "images", ge=2, le=1_000_000)
+
+
+class _KnowledgePart(Part):
+    """What every method shares that imitates the teachers' logits."""
+
+    gamma: float = setting(1.0, "weight of the cross entropy with the labels", "factor", ge=0.0, le=1e6)
+    alpha: float = setting(1.0, "weight of the logit (KL) loss", "factor", ge=0.0, le=1e6)
+    temperature: float = setting(4.0, "softens both sides' logits in the KL divergence", "none", gt=0.0, le=1000.0)
+
+
+class MmkdPart(_KnowledgePart):
+    """Adaptive multi-teacher distillation with meta-learning (ICME 2023)."""
+
+    name: Literal["mmkd"] = setting(..., "the method")
+    beta: float = setting(100.0, "weight of the feature loss", "factor", ge=0.0, le=1e6)
+    regressor: Literal["pointwise", "bottleneck"] = setting(
+        "pointwise", "maps the student's features to a teacher's channels: one 1x1 convolution, or 1x1, 3x3, 1x1"
+    )
+    gram: Literal["normalised", "raw"] = setting(
+        "normalised", "input of the feature weights: Gram rows divided by their L2 norm, or as they are (the public code's)"
+    )
+    meta: MetaPart = setting(MetaPart(), "how the weights are learned")
+
+
+class AverPart(_KnowledgePart):
+    """Equal weights for every teacher's logits."""
+
+    name: Literal["aver"] = setting(..., "the method")
+
+
+class KdPart(_KnowledgePart):
+    """Knowledge distillation from one teacher (Hinton et al., 2015)."""
+
+    name: Literal["kd"] = setting(..., "the method")
+
+
+class CePart(Part):
+    """Cross entropy with the labels alone; teachers, if any, are measured but not used."""
+
+    name: Literal["ce"] = setting(..., "the method")
+
+
+Method = Annotated[MmkdPart | AverPart | KdPart | CePart, Field(discriminator="name")]
+
+
+class EvaluatePart(Part):
+    """What is measured, and what chooses the best epoch."""
+
+    select_on: Literal["validation", "test"] = setting(
+        "validation", "the split that chooses the best epoch; test only to compare with tables made so, and said in every report"
+    )
+    every: int = setting(1, "measure after every so many epochs (and after the last)", "epochs", ge=1, le=100_000)
+    batch_size: int = setting(512, "images a pass when measuring", "images", ge=1, le=65_536)
+    student_alone: bool = setting(True, "also train the same student without teachers, to show what distillation bought")
+
+
+class HardwarePart(Part):
+    """Where it runs."""
+
+    device: str = setting(
+        "auto", "auto (CUDA where there is one), cpu, cuda or cuda:N", pattern=r"^(auto|cpu|cuda(:[0-9]{1,3})?)$"
+    )
+    precision: Literal["auto", "fp32", "bf16"] = setting(
+        "auto", "arithmetic of the networks' passes; losses, weights and updates are always fp32; auto is fp32"
+    )
+    threads: int | None = setting(None, "CPU threads for tensor work; null: what PyTorch chooses", "threads", ge=1, le=1024)
+
+
+class Preset(Part):
+    """One experiment: which teachers teach which student what, and how."""
+
+    name: str = setting(..., "a short name; run folders begin with it", pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")
+    description: str = setting("", "one line for the menu", max_length=500)
+    seed: Seed = setting(0, "seed of the student: its initial weights, the order of images, augmentation, buffer draws")
+    dataset: DatasetPart = setting(..., "the images")
+    teachers: tuple[TeacherPart, ...] = setting((), "the teachers, in the order in which displays show them", max_length=64)
+    student: StudentPart = setting(..., "the student")
+    method: Method = setting(MmkdPart(name="mmkd"), "how the teachers' knowledge is weighted, and its settings")
+    train: TrainPart = setting(TrainPart(), "the student's training recipe")
+    evaluate: EvaluatePart = setting(EvaluatePart(), "what is measured")
+    hardware: HardwarePart = setting(HardwarePart(), "where it runs")
+
+    @model_validator(mode="after")
+    def _agree(self) -> Self:
+        facts = catalog.METHODS[self.method.name]
+        count = len(self.teachers)
+        if count < facts.least_teachers:
+            hint = "add teachers, or use method: {name: kd} for one teacher" if count == 1 else "add teachers"
+            if self.method.name == "kd":
+                hint = "add one"
+            raise PydanticCustomError(
+                "teachers", "method {method} needs at least {least} teachers and has {count}; {hint}",
+                {"method": facts.name, "least": facts.least_teachers, "count": count, "hint": hint},
+            )  # fmt: skip
+        if facts.most_teachers is not None and count > facts.most_teachers:
+            raise PydanticCustomError(
+                "teachers", "method {method} takes {most} teacher and has {count}; use aver or mmkd for more",
+                {"method": facts.name, "most": facts.most_teachers, "count": count},
+            )  # fmt: skip
+        for later, teacher in enumerate(self.teachers):
+            if teacher in self.teachers[:later]:
+                raise PydanticCustomError(
+                    "teachers", "teachers {first} and {later} are the same one twice; give one another seed or architecture",
+                    {"first": self.teachers.index(teacher), "later": later},
+                )  # fmt: skip
+        if isinstance(self.method, MmkdPart) and self.method.meta.buffer_size < self.train.batch_size:
+            raise PydanticCustomError(
+                "buffer", "a buffer of {size} holds no whole batch; set it to at least train.batch_size, {batch}",
+                {"size": self.method.meta.buffer_size, "batch": self.train.batch_size},
+            )  # fmt: skip
+        return self
+
+    @property
+    def teacher_labels(self) -> tuple[str, ...]:
+        """A short name for each teacher, each different: `vgg13-s0`, or its checkpoint file's name."""
+        labels: list[str] = []
+        for teacher in self.teachers:
+            label = f"{teacher.arch}-s{teacher.seed}" if teacher.checkpoint is None else Path(teacher.checkpoint).stem
+            same = sum(known == label or known.startswith(f"{label} (") for known in labels)
+            labels.append(f"{label} ({same + 1})" if same else label)
+        return tuple(labels)
+
+    def anchored(self, folder: Path) -> Preset:
+        """The same preset with its teachers' checkpoints as absolute paths; relative ones are looked for in `folder`."""
+        teachers = tuple(
+            t
+            if t.checkpoint is None
+            else t.model_copy(update={"checkpoint": str((folder / Path(t.checkpoint).expanduser()).resolve())})
+            for t in self.teachers
+        )
+        return self.model_copy(update={"teachers": teachers})

@@ -1,0 +1,229 @@
+"""Presets as files: read with the line of every mistake, written so that they read back the same, found by name."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from engine import catalog
+from engine.errors import PresetError, UserError
+from engine.overrides import OverrideError, apply, source_of
+from engine.preset import Preset
+from engine.preset_errors import Mistake, mistakes
+from engine.text import one_line, plain
+from engine.yaml_lines import MAX_BYTES, Document, KeyPath, YamlError, read_yaml, scalar
+
+MAX_PROBLEMS = 50  # what nobody would read to the end need not be made
+
+
+@dataclass(frozen=True, slots=True)
+class PresetEntry:
+    """A shipped preset; `problem` says why it could not be read, and then `preset` is None."""
+
+    name: str
+    path: Path
+    description: str
+    preset: Preset | None
+    problem: str | None = None
+
+
+def load_preset(path: Path, overrides: Sequence[str] = ()) -> Preset:
+    """The preset in a file; `PresetError` with a line for each mistake."""
+    return parse_preset(read_text(path), str(path), overrides)
+
+
+def parse_preset(text: str, source: str, overrides: Sequence[str] = ()) -> Preset:
+    """The preset in `text`; `source` names it in the lines of a `PresetError`."""
+    source = plain(source)
+    if len(text) > MAX_BYTES:
+        raise PresetError((_too_large(source),))
+    try:
+        document = read_yaml(text)
+    except YamlError as error:
+        raise PresetError(_few([f"{source}:{line}: {sentence}" for line, sentence in error.problems])) from None
+    _check_root(document, source)
+    data, origins = _overridden(document.data, overrides)
+    try:
+        return Preset.model_validate(data)
+    except ValidationError as error:
+        places = _Places(source, document, origins)
+        found = sorted((places.of(mistake) for mistake in mistakes(error, data, MAX_PROBLEMS)), key=lambda place: place[0])
+        raise PresetError(_few([line for _, line in found], error.error_count())) from None
+
+
+def read_text(path: Path) -> str:
+    """What stands in a preset's file, if it is a regular file of at most 256 KB in UTF-8."""
+    source = plain(str(path))
+    try:
+        with open(path, "rb", opener=_open_at_once) as file:
+            facts = os.fstat(file.fileno())
+            if not stat.S_ISREG(facts.st_mode):
+                raise PresetError((f"{source}: is not a regular file; give the path of a YAML file",))
+            content = file.read(MAX_BYTES + 1) if facts.st_size <= MAX_BYTES else b" " * (MAX_BYTES + 1)
+    except FileNotFoundError:
+        raise PresetError((f"{source}: there is no such file; check the path",)) from None
+    except IsADirectoryError:
+        raise PresetError((f"{source}: is a directory; give the path of a YAML file in it",)) from None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise PresetError((f"{source}: cannot be read ({plain(reason.lower(), 100)}); give the path of a YAML file",)) from None
+    if len(content) > MAX_BYTES:
+        raise PresetError((_too_large(source),))
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise PresetError(
+            (f"{source}:{line}: the byte 0x{content[error.start]:02x} is not UTF-8; save the file as UTF-8",)
+        ) from None
+
+
+def _open_at_once(name: str, flags: int) -> int:
+    """Opens a FIFO, too, without waiting until somebody writes to it."""
+    return os.open(name, flags | getattr(os, "O_NONBLOCK", 0))
+
+
+def _too_large(source: str) -> str:
+    return f"{source}: is larger than {MAX_BYTES // 1024} KB; no preset needs so much"
+
+
+def _check_root(document: Document, source: str) -> None:
+    line = document.values.get((), 1)
+    if document.empty:
+        raise PresetError((f"{source}:{line}: the preset is empty; it needs at least name, dataset, teachers and student",))
+    if not isinstance(document.data, dict):
+        found = "a list" if isinstance(document.data, tuple) else "a single value"
+        raise PresetError((f"{source}:{line}: a preset is a mapping of keys to values, not {found}; begin with 'name: my-run'",))
+
+
+def _overridden(data: Any, overrides: Sequence[str]) -> tuple[Any, dict[KeyPath, str]]:
+    origins: dict[KeyPath, str] = {}
+    problems = []
+    for override in overrides:
+        try:
+            data, written = apply(data, override)
+        except OverrideError as error:
+            problems.append(str(error))
+        else:
+            origins.update(dict.fromkeys(written, source_of(override)))
+    if problems:
+        raise PresetError(_few(problems))
+    return data, origins
+
+
+@dataclass(frozen=True, slots=True)
+class _Places:
+    """Where what was given stands: on a line of the file or in an override."""
+
+    source: str
+    document: Document
+    origins: dict[KeyPath, str]
+
+    def of(self, mistake: Mistake) -> tuple[int, str]:
+        """A number to sort by (the line; overrides come last) and the whole line for the user."""
+        for path in mistake.places:
+            if origin := self._override(path, below=len(mistake.places) > 1):
+                return 1 << 30, f"{origin}: {mistake.sentence}"
+        lines = self.document.keys | self.document.values
+        if mistake.at_key:
+            lines = self.document.values | self.document.keys
+        given = next((path for path in mistake.places if path in lines), mistake.places[0])
+        while given not in lines:
+            given = given[:-1]
+        return lines[given], f"{self.source}:{lines[given]}: {mistake.sentence}"
+
+    def _override(self, path: KeyPath, below: bool) -> str | None:
+        """The override that wrote `path` or a part around it; or, if `below`, anything within it."""
+        for length in range(len(path), -1, -1):
+            if path[:length] in self.origins:
+                return self.origins[path[:length]]
+        within = [origin for written, origin in self.origins.items() if below and path and written[: len(path)] == path]
+        return within[-1] if within else None
+
+
+def _few(problems: list[str], count: int | None = None) -> tuple[str, ...]:
+    more = (count or len(problems)) - MAX_PROBLEMS
+    return (*problems[:MAX_PROBLEMS], *([f"and {more} more mistakes"] if more > 0 else []))
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes YAML that our reader reads back the same."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
+def _write_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    quoted = not isinstance(scalar(text), str) or not text.isprintable()
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style='"' if quoted else None)
+
+
+def _write_list(dumper: yaml.SafeDumper, items: list[Any]) -> yaml.SequenceNode:
+    flow = not any(isinstance(item, dict) for item in items)
+    return dumper.represent_sequence("tag:yaml.org,2002:seq", items, flow_style=flow)
+
+
+_Dumper.add_representer(str, _write_text)
+_Dumper.add_representer(list, _write_list)
+
+
+def dump_preset(preset: Preset) -> str:
+    """The whole preset as YAML, in the models' order; `parse_preset` reads it back as an equal preset."""
+    data = preset.model_dump(mode="json")
+    text = yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=True, default_flow_style=False, width=1 << 30)
+    # What plain escapes stands in double quotes, where YAML reads the same escapes.
+    return plain(text, keep="\n")
+
+
+def preset_schema() -> dict[str, Any]:
+    """The presets' JSON Schema, by which editors complete, explain and check."""
+    schema = Preset.model_json_schema()
+    for part in (schema, *schema["$defs"].values()):
+        for name, field in part["properties"].items():
+            if field["unit"] != "none":
+                field["description"] += f" (unit: {field['unit']})"
+            field["title"] = name.replace("_", " ")
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "mmkd preset"}
+
+
+def presets_dir() -> Path:
+    """The folder of the shipped presets: in the installed package, or at the top of the repository."""
+    package = Path(__file__).resolve().parent
+    installed = package / "presets"
+    return installed if installed.is_dir() else package.parent / "presets"
+
+
+def list_presets() -> list[PresetEntry]:
+    """Every shipped preset, the one for newcomers first, then by name."""
+    paths = sorted(presets_dir().glob("*.yaml"), key=lambda path: (path.stem != "quickstart", path.stem))
+    return [_entry(path) for path in paths]
+
+
+def _entry(path: Path) -> PresetEntry:
+    try:
+        preset = load_preset(path)
+    except PresetError as error:
+        return PresetEntry(path.stem, path, "", None, one_line(str(error)))
+    return PresetEntry(path.stem, path, preset.description, preset)
+
+
+def find_preset(name_or_path: str) -> Path:
+    """The file of a shipped preset's name, or of a path; `UserError` that lists the names for anything else."""
+    shipped = {path.stem: path for path in sorted(presets_dir().glob("*.yaml"))}
+    if name_or_path in shipped:
+        return shipped[name_or_path]
+    path = Path(name_or_path)
+    with suppress(OSError, ValueError):  # no file can have such a name
+        if path.exists():
+            return path
+    likely = catalog.nearest(path.stem, shipped)
+    hint = f"did you mean '{likely}'? The shipped ones are" if likely else "the shipped ones are"
+    raise UserError(f"there is no preset '{plain(name_or_path, 200)}'; {hint} {', '.join(shipped)}; or give the path of a file")

@@ -1,0 +1,1 @@
+"""The command line: a file a command group, thin; what is heavy is imported within the commands."""

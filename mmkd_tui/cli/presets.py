@@ -1,0 +1,127 @@
+"""`mmkd presets`: what is shipped, what a preset says, whether a file is right, and the schema for editors."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from engine.errors import PresetError, UserError
+from engine.text import plain
+
+if TYPE_CHECKING:
+    from engine.preset import Preset
+    from engine.preset_yaml import PresetEntry
+
+app = typer.Typer(help="Presets: list, show and check them.", rich_markup_mode=None)
+
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Change a setting, for example train.epochs=3. May be given again."),
+]
+
+
+@app.callback(invoke_without_command=True)
+def _group(context: typer.Context) -> None:
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
+@app.command("list")
+def list_command(as_json: Annotated[bool, typer.Option("--json", help="Machine-readable, on stdout.")] = False) -> None:
+    """List the presets that are shipped."""
+    from engine.preset_yaml import list_presets
+
+    entries = list_presets()
+    if as_json:
+        typer.echo(json.dumps([_as_json(entry) for entry in entries], indent=2))
+    else:
+        _print_table(entries)
+
+
+@app.command("show")
+def show_command(
+    preset: Annotated[str, typer.Argument(metavar="NAME_OR_PATH", help="A shipped preset's name, or a file.")],
+    overrides: Overrides = None,
+    resolved: Annotated[bool, typer.Option("--resolved", help="With every default filled in; so also with --set.")] = False,
+) -> None:
+    """Show a preset as its file stands, or with every default filled in."""
+    from engine.preset_yaml import dump_preset, find_preset, load_preset, read_text
+
+    path = find_preset(preset)
+    text = dump_preset(load_preset(path, overrides or ())) if resolved or overrides else read_text(path)
+    typer.echo(plain(text.replace("\r\n", "\n").rstrip("\n"), keep="\n\t"))
+
+
+@app.command("check")
+def check_command(
+    presets: Annotated[list[str], typer.Argument(metavar="FILE...", help="Files, or names of shipped presets.")],
+    overrides: Overrides = None,
+) -> None:
+    """Check presets.
+
+    A line on stdout for each that is right, a line on stderr for each mistake.
+    """
+    from engine.preset_yaml import find_preset, load_preset
+
+    problems: list[str] = []
+    for name in presets:
+        try:
+            load_preset(find_preset(name), overrides or ())
+        except PresetError as error:
+            problems.extend(error.problems)
+        except UserError as error:
+            problems.append(f"mmkd: {error}")
+        else:
+            typer.echo(f"{plain(name)}: ok")
+    if problems:
+        raise PresetError(tuple(dict.fromkeys(problems)))  # a wrong override is one mistake, however many files
+
+
+@app.command("schema")
+def schema_command() -> None:
+    """Print the JSON Schema of presets, for editors."""
+    from engine.preset_yaml import preset_schema
+
+    typer.echo(json.dumps(preset_schema(), indent=2))
+
+
+def _as_json(entry: PresetEntry) -> dict[str, Any]:
+    preset = entry.preset
+    return {
+        "name": entry.name,
+        "path": str(entry.path),
+        "description": entry.description,
+        "dataset": preset and preset.dataset.name,
+        "teachers": [teacher.arch for teacher in preset.teachers] if preset else None,
+        "student": preset and preset.student.arch,
+        "method": preset and preset.method.name,
+        "problem": entry.problem,
+    }
+
+
+def _print_table(entries: list[PresetEntry]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for title in ("name", "data set", "teachers → student", "method"):
+        table.add_column(Text(title, style="bold"), no_wrap=title in ("name", "method"))
+    table.add_column(Text("description", style="bold"), min_width=16)
+    for entry in entries:
+        cells = _cells(entry.preset) if entry.preset else ("", "", "")
+        table.add_row(*(Text(plain(cell)) for cell in (entry.name, *cells, entry.problem or entry.description)))
+    # Where no terminal sets the width, a row is a line.
+    console = Console(file=sys.stdout, markup=False, highlight=False, width=None if sys.stdout.isatty() else 1000)
+    console.print(table)
+
+
+def _cells(preset: Preset) -> tuple[str, str, str]:
+    counts: dict[str, int] = {}
+    for teacher in preset.teachers:
+        counts[teacher.arch] = counts.get(teacher.arch, 0) + 1
+    teachers = ", ".join(arch if count == 1 else f"{count} × {arch}" for arch, count in counts.items())
+    return preset.dataset.name, f"{teachers or 'none'} → {preset.student.arch}", preset.method.name
