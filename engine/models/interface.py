@@ -1,0 +1,45 @@
+"""What every teacher and student is: a classifier that also hands out its last feature map."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from torch import Tensor, nn
+
+
+class Output(NamedTuple):
+    """What a classifier says of a batch of B images."""
+
+    logits: Tensor  # [B, C]
+    features: Tensor  # [B, c, h, w]: the last feature map, after its activation, before global pooling
+
+
+class Classifier(nn.Module):
+    """Base of all architectures. Subclasses set `feature_channels` and write `features`; the head is theirs to name."""
+
+    feature_channels: int
+
+    def features(self, images: Tensor) -> Tensor:
+        """[B, channels, H, W] -> [B, feature_channels, h, w]."""
+        raise NotImplementedError
+
+    def head(self, pooled: Tensor) -> Tensor:
+        """[B, feature_channels] -> logits [B, C]."""
+        raise NotImplementedError
+
+    def forward(self, images: Tensor) -> Output:
+        """[B, channels, H, W] -> logits [B, C] and the last feature map."""
+        features = self.features(images)
+        return Output(self.head(features.mean((2, 3))), features)
+
+
+def initialise(model: nn.Module) -> None:
+    """He initialisation of convolutions by fan-out, ones and zeros for BatchNorm; draws from torch's global generator."""
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+        elif isinstance(module, nn.BatchNorm2d):
+            nn.init.ones_(module.weight)
+            nn.init.zeros_(module.bias)
