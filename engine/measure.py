@@ -1,0 +1,51 @@
+"""Measuring a classifier on a split: accuracy and loss, in evaluation mode."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from engine.data import Split
+from engine.models import Classifier
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """Top-1 accuracy in 0..1 and mean cross entropy."""
+
+    accuracy: float
+    loss: float
+
+
+@torch.no_grad()
+def logits_of(
+    model: Classifier, split: Split, batch_size: int, bf16: bool = False, poll: Callable[[], None] | None = None
+) -> Tensor:
+    """[N, C] float32, in the split's order. The model's mode is put back; `poll` is called before each pass and may raise."""
+    training = model.training
+    model.eval()
+    rows = []
+    try:
+        for batch in split.in_order(batch_size):
+            if poll is not None:
+                poll()
+            with torch.autocast(batch.images.device.type, torch.bfloat16, enabled=bf16):
+                rows.append(model(batch.images).logits.float())
+    finally:
+        model.train(training)
+    return torch.cat(rows)
+
+
+def measured(logits: Tensor, labels: Tensor) -> Measurement:
+    """Logits [N, C] against labels [N]."""
+    right = (logits.argmax(1) == labels).sum().item()
+    return Measurement(right / len(labels), F.cross_entropy(logits, labels).item())
+
+
+def ensemble(logits: Sequence[Tensor]) -> Tensor:
+    """The plain average of several classifiers: K times [N, C] logits -> [N, C] log of the mean probability."""
+    return torch.stack([row.softmax(1) for row in logits]).mean(0).clamp_min(1e-38).log()

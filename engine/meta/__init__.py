@@ -1,0 +1,1 @@
+"""Learning the teachers' weights: the weight networks, the hard buffer and the hyper-gradient."""

@@ -1,0 +1,47 @@
+"""The hard buffer: samples that the student got wrong, with their teachers' outputs, for the meta step to learn from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+
+class HardBuffer:
+    """Holds `size` samples. A sample is a row in each of several tensors (images, labels, teachers' logits and features).
+
+    Fills with the first samples it is offered; then each misclassified sample replaces another one.
+    Nothing here waits for the device.
+    """
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.count = 0
+        self.rows: list[Tensor] = []
+
+    @property
+    def full(self) -> bool:
+        """Whether every place is taken."""
+        return self.count == self.size
+
+    @torch.no_grad()
+    def offer(self, batch: Sequence[Tensor], wrong: Tensor, order: Tensor) -> None:
+        """Takes in a batch of B <= size samples: tensors [B, ...], `wrong` [B] bool, `order` a permutation of the places [size].
+
+        Sample i goes to place order[i] if it is wrong, once the buffer is full.
+        """
+        if not self.rows:
+            self.rows = [tensor.new_zeros((self.size, *tensor.shape[1:])) for tensor in batch]
+        room = min(self.size - self.count, len(wrong))
+        places = order[: len(wrong) - room].to(wrong.device)
+        for rows, tensor in zip(self.rows, batch, strict=True):
+            rows[self.count : self.count + room] = tensor[:room]
+            if len(places):
+                replace = wrong[room:].view(-1, *[1] * (tensor.dim() - 1))
+                rows[places] = torch.where(replace, tensor[room:], rows[places])
+        self.count += room
+
+    def draw(self, places: Tensor) -> list[Tensor]:
+        """The samples in `places` [n], a tensor [n, ...] each."""
+        return [rows[places.to(rows.device)] for rows in self.rows]

@@ -1,0 +1,37 @@
+"""From a preset's method to the object that trains by it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from engine.meta.weight_nets import WeightNets
+from engine.methods.aver import Average
+from engine.methods.base import Method
+from engine.methods.ce import CrossEntropy
+from engine.methods.mmkd import Mmkd
+from engine.models import Classifier
+from engine.models.regressor import Learner
+from engine.preset import CePart, MmkdPart
+from engine.preset import Method as MethodPart
+
+
+def make_method(
+    part: MethodPart,
+    student: Classifier,
+    teacher_channels: Sequence[int],
+    *,
+    classes: int,
+    batch_size: int,
+    seed: int,
+    device: torch.device,
+    bf16: bool = False,
+) -> Method:
+    """The method, with its learner (and weight networks) on `device`. `teacher_channels`: of each teacher's feature map."""
+    if isinstance(part, MmkdPart):
+        learner = Learner(student, teacher_channels, part.regressor, seed, bf16=bf16).to(device)
+        nets = WeightNets(len(teacher_channels), classes, batch_size, part.gram == "normalised", seed).to(device)
+        return Mmkd(part, learner, nets, seed)
+    learner = Learner(student, bf16=bf16).to(device)
+    return CrossEntropy(learner) if isinstance(part, CePart) else Average(part, learner)

@@ -1,0 +1,176 @@
+"""MMKD: a meta-weight network, learned by bi-level optimisation, weighs each teacher's logits and features for each sample.
+
+Zhang, Chen & Wang, *Adaptive Multi-Teacher Knowledge Distillation with Meta-Learning*, ICME 2023 (arXiv 2306.06634).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.func import functional_call
+
+from engine.data import Batch
+from engine.meta.hard_buffer import HardBuffer
+from engine.meta.hypergradient import Hypergradient, hypergradient
+from engine.meta.sgd import Sgd, Tensors, momenta_of
+from engine.meta.weight_nets import WeightNets
+from engine.methods.base import LearnerOutput, MetaStep, Method, Step, sizes_of
+from engine.methods.losses import distances, divergences
+from engine.models import Output
+from engine.models.regressor import Learner
+from engine.preset import MmkdPart
+from engine.randomness import permutation
+
+
+@dataclass(frozen=True, slots=True)
+class Matching:
+    """How far the student is from each teacher, and how much each counts; B samples, K teachers."""
+
+    logit_weights: Tensor  # a, [B, K]
+    feature_weights: Tensor  # b, [B, K]
+    divergences: Tensor  # KL, [B, K]
+    distances: Tensor  # D, [B, K]
+
+    @property
+    def logit(self) -> Tensor:
+        """L_logit = mean_i sum_k a_ik KL_ik."""
+        return (self.logit_weights * self.divergences).sum(1).mean()
+
+    @property
+    def feature(self) -> Tensor:
+        """L_feat = mean_i sum_k b_ik D_ik."""
+        return (self.feature_weights * self.distances).sum(1).mean()
+
+
+class Mmkd(Method):
+    """L = gamma L_ce + alpha L_logit + beta L_feat; every `meta.every` steps, the weights are learned from the hard buffer."""
+
+    def __init__(self, settings: MmkdPart, learner: Learner, nets: WeightNets, seed: int) -> None:
+        super().__init__(learner)
+        self.settings = settings
+        self.nets = nets
+        self.seed = seed
+        self.buffer = HardBuffer(settings.meta.buffer_size)
+        self.weights = list(nets.parameters())
+        self.adam = torch.optim.Adam(self.weights, lr=settings.meta.lr, weight_decay=settings.meta.weight_decay)
+
+    def step(self, batch: Batch, teachers: Sequence[Output]) -> Step:
+        """One pass of the student; the weights are used, not learned."""
+        output: LearnerOutput = self.learner(batch.images, sizes_of(teachers))
+        with torch.no_grad():
+            weights = self.weigh(output, teachers)
+        matching = self.match(output, teachers, weights)
+        ce = F.cross_entropy(output.logits, batch.labels)
+        return Step(
+            loss=self.settings.gamma * ce + self.matching_loss(matching),
+            logits=output.logits,
+            ce=ce,
+            logit=matching.logit,
+            feature=matching.feature,
+            logit_weights=matching.logit_weights,
+            feature_weights=matching.feature_weights,
+        )
+
+    def after_step(
+        self, batch: Batch, teachers: Sequence[Output], step: Step, number: int, optimizer: torch.optim.Optimizer
+    ) -> MetaStep | None:
+        """Offers the batch to the hard buffer and, every `meta.every` steps once that is full, takes a meta step."""
+        wrong = step.logits.argmax(1) != batch.labels
+        order = permutation(self.buffer.size, self.seed, "buffer places", number)
+        outputs = [tensor for teacher in teachers for tensor in teacher]
+        self.buffer.offer([*batch, *outputs], wrong, order)
+        if (number + 1) % self.settings.meta.every or not self.buffer.full:
+            return None
+        drawn = permutation(self.buffer.size, self.seed, "buffer draw", number)[: len(batch.labels)]
+        images, labels, *rest = self.buffer.draw(drawn)
+        hard = [Output(logits, features) for logits, features in zip(rest[::2], rest[1::2], strict=True)]
+        return self.meta_step(Batch(images, labels), hard, optimizer)
+
+    def weigh(self, output: LearnerOutput, teachers: Sequence[Output]) -> tuple[Tensor, Tensor]:
+        """a and b, [B, K] each."""
+        return (
+            self.nets.logit_weights([t.logits for t in teachers], output.logits),
+            self.nets.feature_weights([t.features for t in teachers], output.features),
+        )
+
+    def match(self, output: LearnerOutput, teachers: Sequence[Output], weights: tuple[Tensor, Tensor]) -> Matching:
+        """The losses between the student's pass and the teachers' outputs, under `weights`."""
+        return Matching(
+            *weights,
+            divergences([t.logits for t in teachers], output.logits, self.settings.temperature),
+            distances([t.features for t in teachers], output.regressed),
+        )
+
+    def matching_loss(self, matching: Matching) -> Tensor:
+        """alpha L_logit + beta L_feat, a scalar."""
+        return self.settings.alpha * matching.logit + self.settings.beta * matching.feature
+
+    def meta_gradient(
+        self, batch: Batch, teachers: Sequence[Output], optimizer: torch.optim.Optimizer
+    ) -> tuple[Hypergradient, dict[str, Tensor], Tensor]:
+        """The hyper-gradient on a hard batch, the buffers (BatchNorm statistics) after the inner steps, the logits before.
+
+        Everything of the learner is read and nothing is changed: each pass has its own copy of the buffers.
+        """
+        names, parameters = zip(*self.learner.named_parameters(), strict=True)
+        buffers = {name: buffer.clone() for name, buffer in self.learner.named_buffers()}
+        sizes = sizes_of(teachers)
+        passes: list[tuple[Tensor, dict[str, Tensor]]] = []
+
+        def forward(values: Tensors) -> LearnerOutput:
+            before = passes[-1][1] if passes else buffers
+            own = {name: buffer.clone() for name, buffer in before.items()}
+            output: LearnerOutput = functional_call(
+                self.learner, {**dict(zip(names, values, strict=True)), **own}, (batch.images, sizes)
+            )
+            passes.append((output.logits.detach(), own))
+            return output
+
+        def matching(values: Tensors) -> Tensor:
+            output = forward(values)
+            return self.matching_loss(self.match(output, teachers, self.weigh(output, teachers)))
+
+        def classification(values: Tensors) -> Tensor:
+            return F.cross_entropy(forward(values).logits, batch.labels)
+
+        steps = [*[matching] * self.settings.meta.match_steps, classification]
+        momenta = momenta_of(optimizer, parameters)
+        result = hypergradient(steps, classification, parameters, momenta, self.weights, Sgd.of(optimizer))
+        return result, passes[-2][1], passes[0][0]
+
+    def meta_step(self, batch: Batch, teachers: Sequence[Output], optimizer: torch.optim.Optimizer) -> MetaStep:
+        """Learns the weight networks by Adam from the hyper-gradient on a hard batch; the learner stays bit for bit as it is."""
+        result, _, logits = self.meta_gradient(batch, teachers, optimizer)
+        for weight, gradient in zip(self.weights, result.gradient, strict=True):
+            weight.grad = gradient
+        self.adam.step()
+        self.adam.zero_grad()
+        half = len(list(self.nets.logit.parameters()))
+        norms = [torch.stack(torch._foreach_norm(part)).norm() for part in (result.gradient[:half], result.gradient[half:])]
+        accuracy = (logits.argmax(1) == batch.labels).float().mean()
+        return MetaStep(result.outer_loss, accuracy, *norms)
+
+    def state(self) -> dict[str, Tensor]:
+        """The weight networks, Adam's moments and the hard buffer."""
+        state = {f"nets.{name}": value for name, value in self.nets.state_dict().items()}
+        for number, weight in enumerate(self.weights):
+            state |= {f"adam.{number}.{name}": value for name, value in self.adam.state.get(weight, {}).items()}
+        state |= {f"buffer.{number}": rows for number, rows in enumerate(self.buffer.rows)}
+        return state | {"buffer.count": torch.tensor(self.buffer.count)}
+
+    def load_state(self, state: dict[str, Tensor]) -> None:
+        """Takes up what `state` gave."""
+        self.nets.load_state_dict({k.removeprefix("nets."): v for k, v in state.items() if k.startswith("nets.")})
+        device = self.weights[0].device
+        for number, weight in enumerate(self.weights):
+            prefix = f"adam.{number}."
+            moments = {k.removeprefix(prefix): v.clone() for k, v in state.items() if k.startswith(prefix)}
+            if moments:
+                self.adam.state[weight] = {k: v if k == "step" else v.to(device) for k, v in moments.items()}
+        count = sum(k.startswith("buffer.") and k != "buffer.count" for k in state)
+        self.buffer.rows = [state[f"buffer.{number}"].to(device).clone() for number in range(count)]
+        self.buffer.count = int(state["buffer.count"])

@@ -1,0 +1,48 @@
+"""Small real set-ups that several tests share."""
+
+from __future__ import annotations
+
+import torch
+
+from engine.data import Batch
+from engine.methods import make_method
+from engine.methods.mmkd import Mmkd
+from engine.models import Output, build_model
+from engine.models.panel import TeacherPanel
+from engine.preset import MetaPart, MmkdPart
+
+CLASSES = 5
+SIZE = 16
+
+
+def mmkd_case(
+    batch_size: int = 8,
+    arch: str = "resnet8",
+    teachers: tuple[str, ...] = ("resnet14", "vgg8"),
+    dtype: torch.dtype = torch.float64,
+    **settings: object,
+) -> tuple[Mmkd, TeacherPanel]:
+    """MMKD with a student and teachers of real architectures, random weights."""
+    panel = TeacherPanel([build_model(name, 3, CLASSES, seed).to(dtype) for seed, name in enumerate(teachers)])
+    part = MmkdPart(name="mmkd", **{"meta": MetaPart(buffer_size=2 * batch_size)} | settings)
+    student = build_model(arch, 3, CLASSES, 9)
+    method = make_method(
+        part, student, panel.channels, classes=CLASSES, batch_size=batch_size, seed=0, device=torch.device("cpu")
+    )
+    assert isinstance(method, Mmkd)
+    method.learner.to(dtype)
+    method.nets.to(dtype)
+    return method, panel
+
+
+def random_batch(panel: TeacherPanel, size: int, seed: int, dtype: torch.dtype = torch.float64) -> tuple[Batch, list[Output]]:
+    """Noise for images, and what the teachers say of it."""
+    generator = torch.Generator().manual_seed(seed)
+    images = torch.randn(size, 3, SIZE, SIZE, generator=generator, dtype=torch.float64).to(dtype)
+    labels = torch.randint(CLASSES, (size,), generator=generator)
+    return Batch(images, labels), panel(images)
+
+
+def sgd(method: Mmkd, momentum: float = 0.9, nesterov: bool = True) -> torch.optim.SGD:
+    """The paper's optimiser for the learner."""
+    return torch.optim.SGD(method.learner.parameters(), lr=0.05, momentum=momentum, weight_decay=5e-4, nesterov=nesterov)
