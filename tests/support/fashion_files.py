@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import functools
 import gzip
+import hashlib
+import http.server
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+from torchvision.datasets import FashionMNIST
 
 from engine import catalog
 from engine.data import fashion_mnist
@@ -47,3 +54,22 @@ def forget_system_package(monkeypatch: pytest.MonkeyPatch) -> None:
     facts = dataclasses.replace(FACTS, folders=tuple(folder for folder in FACTS.folders if not folder.startswith("/")))
     monkeypatch.setitem(catalog.DATASETS, FACTS.name, facts)
     monkeypatch.setattr(fashion_mnist, "FACTS", facts)
+
+
+class QuietHandler(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+@contextlib.contextmanager
+def published(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, np.ndarray]]:
+    """Makes `folder` the publisher's site."""
+    content = write(folder, packed=True)
+    sums = [(f"{name}.gz", hashlib.md5((folder / f"{name}.gz").read_bytes()).hexdigest()) for name in content]
+    handler = functools.partial(QuietHandler, directory=str(folder))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setattr(FashionMNIST, "mirrors", [f"http://127.0.0.1:{server.server_port}/"])
+        monkeypatch.setattr(FashionMNIST, "resources", sums)
+        yield content
+        server.shutdown()

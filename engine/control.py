@@ -1,0 +1,52 @@
+"""How a person's wishes reach a run: pause, resume, checkpoint, stop, from any thread, carried out between two steps."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from typing import Literal, get_args
+
+Command = Literal["pause", "resume", "checkpoint", "stop"]
+COMMANDS: tuple[Command, ...] = get_args(Command)
+
+
+class Control:
+    """A box of wishes. The run empties it at every step; while it is paused, it waits here."""
+
+    def __init__(self) -> None:
+        self._wishes: deque[tuple[str, Command]] = deque()
+        self._changed = threading.Condition()
+        self._numbers = 0
+
+    def request(self, command: Command, id: str | None = None) -> str:
+        """Puts a wish in; returns its id, which the run's `acknowledged` event repeats."""
+        with self._changed:
+            self._numbers += 1
+            name = id or str(self._numbers)
+            self._wishes.append((name, command))
+            self._changed.notify_all()
+        return name
+
+    def pause(self) -> None:
+        """Hold the run between two steps."""
+        self.request("pause")
+
+    def resume(self) -> None:
+        """Let a paused run go on."""
+        self.request("resume")
+
+    def checkpoint(self) -> None:
+        """Save a checkpoint now."""
+        self.request("checkpoint")
+
+    def stop(self) -> None:
+        """Finish the step in hand, save what there is, and end."""
+        self.request("stop")
+
+    def take(self, wait: bool = False) -> tuple[str, Command] | None:
+        """The oldest wish; with `wait`, sleeps until there is one. The run's side."""
+        if not self._wishes and not wait:
+            return None
+        with self._changed:
+            self._changed.wait_for(lambda: bool(self._wishes)) if wait else None
+            return self._wishes.popleft() if self._wishes else None

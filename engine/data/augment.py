@@ -1,0 +1,38 @@
+"""Augmentation of a whole batch at once, on the device where the batch lies."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from engine.randomness import uniform
+
+
+@dataclass(frozen=True, slots=True)
+class Augmentation:
+    """Random crops of the zero-padded image, and horizontal flips where a mirrored image keeps its class."""
+
+    padding: int
+    flip: bool
+
+    def __call__(self, pixels: Tensor, indices: Tensor, seed: int, epoch: int) -> Tensor:
+        """[B, channels, H, W] of the images `indices` [B] -> the same shape; a function of (seed, epoch, index)."""
+        draws = uniform(indices, 3, seed, "augmentation", epoch)
+        if self.padding:
+            shifts = (draws[:, :2] * (2 * self.padding + 1)).long()
+            pixels = crop(F.pad(pixels, [self.padding] * 4), shifts, pixels.shape[2], pixels.shape[3])
+        if self.flip:
+            pixels = torch.where((draws[:, 2] < 0.5)[:, None, None, None], pixels.flip(3), pixels)
+        return pixels
+
+
+def crop(padded: Tensor, corners: Tensor, height: int, width: int) -> Tensor:
+    """[B, c, H, W] and each image's top left corner [B, 2] -> [B, c, height, width]."""
+    device = padded.device
+    image = torch.arange(len(padded), device=device)[:, None, None]
+    rows = corners[:, :1, None] + torch.arange(height, device=device)[None, :, None]
+    columns = corners[:, 1:, None] + torch.arange(width, device=device)[None, None, :]
+    return padded.permute(0, 2, 3, 1)[image, rows, columns].permute(0, 3, 1, 2).contiguous()

@@ -1,0 +1,191 @@
+"""The typed events that a run emits: the one language between the engine and any display, and the lines of `events.jsonl`.
+
+Every event is one JSON object a line with `kind` and `t` (seconds since the epoch). Accuracies are in 0..1, losses as the method
+defines them. The first line is `run_started` and carries the schema's version; readers skip kinds and fields unknown to them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import time
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """Base of all events."""
+
+    kind: ClassVar[str] = ""
+    t: float = field(default_factory=time.time)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunStarted(Event):
+    """What this run is. Written once, first."""
+
+    kind: ClassVar[str] = "run_started"
+    schema: int = SCHEMA
+    name: str
+    run_dir: str
+    dataset: str
+    classes: tuple[str, ...]
+    teachers: tuple[str, ...]  # labels for displays
+    student: str
+    method: str
+    device: str
+    seed: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PhaseStarted(Event):
+    """A part of the run begins: a teacher's training, the student alone, the distillation."""
+
+    kind: ClassVar[str] = "phase_started"
+    phase: str  # "teacher", "alone" or "distil"
+    index: int  # which teacher; 0 elsewhere
+    label: str
+    epochs: int
+    steps_per_epoch: int
+    parameters: int  # of the network that is trained
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Averages(Event):
+    """What `metrics` and `epoch_ended` share: averages over some training steps. K teachers."""
+
+    phase: str
+    index: int
+    epoch: int  # from 0
+    step: int  # training steps done in this phase
+    lr: float
+    loss: float | None  # null where it is not a finite number; so for the next three
+    ce: float | None
+    logit: float | None = None
+    feature: float | None = None
+    accuracy: float  # on the training batches as augmented
+    logit_weights: tuple[float, ...] = ()  # [K], means over the samples
+    logit_spread: tuple[float, ...] = ()  # [K], standard deviations over the samples
+    feature_weights: tuple[float, ...] = ()
+    feature_spread: tuple[float, ...] = ()
+    outer_loss: float | None = None  # of the meta steps, as are the next three
+    hard_accuracy: float | None = None  # of the student, on batches from the hard buffer
+    logit_gradient: float | None = None  # norm of the hyper-gradient
+    feature_gradient: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Metrics(Averages):
+    """Averages over the training steps since the last such event (at most 10 a second)."""
+
+    kind: ClassVar[str] = "metrics"
+    steps: int  # of the whole phase
+    images_per_second: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EpochEnded(Averages):
+    """Averages over one epoch: exact, and the same for the same preset, seed and machine."""
+
+    kind: ClassVar[str] = "epoch_ended"
+    logit_weights_by_class: tuple[tuple[float, ...], ...] = ()  # [C][K], means over a class's samples
+    feature_weights_by_class: tuple[tuple[float, ...], ...] = ()
+    measured_accuracy: float | None = None  # on the split that chooses; null where this epoch was not measured
+    measured_loss: float | None = None
+    best_accuracy: float | None = None
+    best_epoch: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TeacherReady(Event):
+    """A teacher is at hand."""
+
+    kind: ClassVar[str] = "teacher_ready"
+    index: int
+    label: str
+    accuracy: float  # on the test split
+    source: str  # "trained", "store" or "checkpoint"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StudentAloneReady(Event):
+    """The same student, trained without teachers, is at hand."""
+
+    kind: ClassVar[str] = "student_alone_ready"
+    accuracy: float
+    source: str  # "trained" or "store"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckpointSaved(Event):
+    """A checkpoint is whole and on the disk."""
+
+    kind: ClassVar[str] = "checkpoint_saved"
+    path: str  # relative to the run's folder
+    step: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Acknowledged(Event):
+    """A person's wish was carried out (pause, resume, checkpoint) or is being carried out (stop)."""
+
+    kind: ClassVar[str] = "acknowledged"
+    id: str
+    command: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Log(Event):
+    """A line for people."""
+
+    kind: ClassVar[str] = "log"
+    level: str  # "info", "warning" or "error"
+    message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunEnded(Event):
+    """The last line: how it ended. `result.json` has the figures."""
+
+    kind: ClassVar[str] = "run_ended"
+    state: str  # "done", "stopped" or "failed"
+    message: str = ""
+
+
+KINDS: dict[str, type[Event]] = {
+    cls.kind: cls for cls in (*Event.__subclasses__(), *Averages.__subclasses__()) if cls is not Averages
+}
+_FIELDS = {kind: frozenset(f.name for f in dataclasses.fields(cls)) for kind, cls in KINDS.items()}
+
+
+def to_line(event: Event) -> str:
+    """One line of JSON, newline included. A number that is not finite becomes null: JSON has none."""
+    values = {name: _plain(getattr(event, name)) for name in (f.name for f in dataclasses.fields(event))}
+    return json.dumps({"kind": event.kind, **values}, separators=(",", ":"), ensure_ascii=False) + "\n"
+
+
+def from_line(line: str) -> Event | None:
+    """The event of a line; None for a kind that is not known here, and for a line that is no event."""
+    try:
+        values = json.loads(line)
+        kind = values.pop("kind")
+        known = _FIELDS[kind]
+        return KINDS[kind](**{name: _frozen(value) for name, value in values.items() if name in known})
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return None
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, tuple):
+        return [_plain(v) for v in value]
+    return value
+
+
+def _frozen(value: Any) -> Any:
+    return tuple(_frozen(v) for v in value) if isinstance(value, list) else value

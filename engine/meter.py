@@ -1,0 +1,107 @@
+"""Running averages that stay on the device until somebody asks, so that training never waits for a number."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from engine.methods.base import MetaStep, Step
+
+_META = ("outer_loss", "hard_accuracy", "logit_gradient", "feature_gradient")
+
+
+class Meter:
+    """Sums over training steps since the last metrics event, and since the epoch began. C classes, K teachers."""
+
+    def __init__(self, classes: int, teachers: int, device: torch.device) -> None:
+        self.teachers = teachers
+
+        def zeros(*shape: int) -> Tensor:
+            return torch.zeros(shape, dtype=torch.float64, device=device)
+
+        # A row: how many steps; loss, ce, logit, feature, accuracy; then mean and mean square of each kind of weight.
+        self.recent, self.epoch = zeros(6 + 4 * teachers), zeros(6 + 4 * teachers)
+        self.recent_meta, self.epoch_meta = zeros(1 + len(_META)), zeros(1 + len(_META))
+        self.by_class = zeros(classes, 1 + 2 * teachers)
+        self._one, self._none = zeros(1) + 1, zeros(teachers)
+        self.has_logit = self.has_feature = self.has_logit_weights = self.has_feature_weights = False
+
+    @torch.no_grad()
+    def add(self, step: Step, labels: Tensor, meta: MetaStep | None) -> None:
+        """Takes in a step on labels [B]."""
+        self.has_logit, self.has_feature = step.logit is not None, step.feature is not None
+        self.has_logit_weights, self.has_feature_weights = step.logit_weights is not None, step.feature_weights is not None
+        zero = self._none.new_zeros(())
+        accuracy = (step.logits.argmax(1) == labels).double().mean()
+        scalars = torch.stack(
+            [t.detach().double() if t is not None else zero for t in (step.loss, step.ce, step.logit, step.feature, accuracy)]
+        )
+        columns = []
+        parts = [self._one, scalars]
+        for weights in (step.logit_weights, step.feature_weights):
+            if weights is None:
+                parts += [self._none, self._none]
+                columns.append(self._none.expand(len(labels), -1))
+            else:
+                weights = weights.detach().double()
+                parts += [weights.mean(0), weights.square().mean(0)]
+                columns.append(weights)
+        row = torch.cat(parts)
+        self.recent += row
+        self.epoch += row
+        if self.has_logit_weights:
+            self.by_class.index_add_(0, labels, torch.cat([self._one.expand(len(labels), 1), *columns], dim=1))
+        if meta is not None:
+            values = [meta.outer_loss, meta.hard_accuracy, meta.logit_gradient, meta.feature_gradient]
+            row = torch.cat([self._one, torch.stack([value.double() for value in values])])
+            self.recent_meta += row
+            self.epoch_meta += row
+
+    def take_recent(self) -> dict[str, Any]:
+        """The averages since the last call, as fields of `metrics`; waits for the device."""
+        fields = self._averages(self.recent, self.recent_meta)
+        self.recent.zero_()
+        self.recent_meta.zero_()
+        return fields
+
+    def take_epoch(self) -> dict[str, Any]:
+        """The averages since the epoch began, as fields of `epoch_ended`; begins a new one."""
+        fields = self._averages(self.epoch, self.epoch_meta)
+        if self.has_logit_weights:
+            means = (self.by_class[:, 1:] / self.by_class[:, :1].clamp_min(1)).tolist()
+            fields["logit_weights_by_class"] = tuple(tuple(row[: self.teachers]) for row in means)
+            if self.has_feature_weights:
+                fields["feature_weights_by_class"] = tuple(tuple(row[self.teachers :]) for row in means)
+        for tensor in (self.epoch, self.epoch_meta, self.by_class):
+            tensor.zero_()
+        return fields
+
+    def _averages(self, sums: Tensor, meta: Tensor) -> dict[str, Any]:
+        count, *values = sums.tolist()
+        means = [value / max(count, 1) for value in values]
+        fields: dict[str, Any] = dict(zip(("loss", "ce", "logit", "feature", "accuracy"), means[:5], strict=True))
+        if not self.has_logit:
+            fields["logit"] = None
+        if not self.has_feature:
+            fields["feature"] = None
+        k = self.teachers
+        for name, present, start in (("logit", self.has_logit_weights, 5), ("feature", self.has_feature_weights, 5 + 2 * k)):
+            if present:
+                mean, square = means[start : start + k], means[start + k : start + 2 * k]
+                fields[f"{name}_weights"] = tuple(mean)
+                fields[f"{name}_spread"] = tuple(max(s - m * m, 0.0) ** 0.5 for m, s in zip(mean, square, strict=True))
+        meta_count, *meta_values = meta.tolist()
+        if meta_count:
+            fields |= {name: value / meta_count for name, value in zip(_META, meta_values, strict=True)}
+        return fields
+
+    def state(self) -> dict[str, Tensor]:
+        """The sums of the epoch in hand."""
+        return {"epoch": self.epoch, "epoch_meta": self.epoch_meta, "by_class": self.by_class}
+
+    def load_state(self, state: dict[str, Tensor]) -> None:
+        """Takes up what `state` gave."""
+        for name, tensor in self.state().items():
+            tensor.copy_(state[name])

@@ -1,0 +1,343 @@
+"""A run: teachers, then the student alone, then distillation, evaluation, and what is kept of it all."""
+
+from __future__ import annotations
+
+import json
+import platform
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+
+from engine import paths
+from engine.checkpoint import save_checkpoint
+from engine.control import Control
+from engine.data import Images, load_images
+from engine.device import resolve_device
+from engine.errors import StoppedError, TrainingError, UserError
+from engine.events import (
+    Acknowledged,
+    CheckpointSaved,
+    EpochEnded,
+    Event,
+    Log,
+    RunEnded,
+    RunStarted,
+    StudentAloneReady,
+    TeacherReady,
+)
+from engine.measure import ensemble, logits_of, measured
+from engine.methods import make_method
+from engine.models import build_model
+from engine.models.panel import TeacherPanel
+from engine.preset import Preset
+from engine.preset_yaml import dump_preset
+from engine.run_dir import EventWriter, Lock, RunDir
+from engine.teachers.store import TeacherStore
+from engine.teachers.train import Classroom, Trained
+from engine.trainer import Phase, Trainer, steps_per_epoch
+from engine.version import version, versions
+
+Listener = Callable[[Event], None]
+
+
+@dataclass(frozen=True, slots=True)
+class TeacherResult:
+    """What a teacher is worth, and how much it was trusted: mean weights over the samples of the last epoch."""
+
+    name: str
+    accuracy: float | None
+    source: str | None
+    key: str | None = None
+    logit_weight: float | None = None
+    feature_weight: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """How a run ended. Accuracies are of the test split, in 0..1; null where the run did not come to them."""
+
+    run_dir: str
+    state: str = "failed"  # "done", "stopped" or "failed"
+    message: str = ""
+    mistake: bool = False  # the failure is one that the user can mend
+    name: str = ""
+    method: str = ""
+    seed: int = 0
+    student_accuracy: float | None = None
+    student_alone_accuracy: float | None = None
+    ensemble_accuracy: float | None = None
+    teachers: tuple[TeacherResult, ...] = ()
+    selected_on: str = "validation"
+    best_epoch: int | None = None  # from 0
+    best_accuracy: float | None = None  # on the split that chose
+    seconds: float = 0.0  # of the whole run
+    images_per_second: float | None = None  # of the distillation's training steps
+    versions: dict[str, str] = field(default_factory=dict)
+
+
+class Run:
+    """One run of a preset in one folder. `execute` does it on the caller's thread, `start` on a thread of its own."""
+
+    def __init__(
+        self,
+        preset: Preset,
+        run_dir: Path,
+        *,
+        control: Control | None = None,
+        data_root: Path | None = None,
+        store: Path | None = None,
+    ) -> None:
+        self.preset = preset
+        self.dir = RunDir(run_dir)
+        self.control = control or Control()
+        self.data_root = data_root or paths.data_root()
+        self.store = TeacherStore(store or paths.teacher_store())
+        self.result: Result | None = None
+        self._listeners: list[Listener] = []
+        self._thread: threading.Thread | None = None
+        self._last_epoch: EpochEnded | None = None
+
+    def subscribe(self, listener: Listener) -> None:
+        """Calls `listener` with every event, on the thread that trains; it must be quick and must not raise."""
+        self._listeners.append(listener)
+
+    def start(self) -> None:
+        """Executes on the thread `mmkd-train`."""
+        self._thread = threading.Thread(target=self.execute, name="mmkd-train", daemon=True)
+        self._thread.start()
+
+    def join(self, timeout: float | None = None) -> Result | None:
+        """Waits for the thread; the result, or None when it is still at work after `timeout` seconds."""
+        assert self._thread is not None, "start() first"
+        self._thread.join(timeout)
+        return None if self._thread.is_alive() else self.result
+
+    def execute(self) -> Result:
+        """The whole job. Never raises: what went wrong is in the result, in `result.json` and in the last event."""
+        started = time.monotonic()
+        result = Result(str(self.dir.path), name=self.preset.name, method=self.preset.method.name, seed=self.preset.seed)
+        result = replace(result, selected_on=self.preset.evaluate.select_on)
+        try:
+            device, images = self._prepare()
+            lock = self._open(device)
+        except (UserError, OSError) as error:
+            self._discard_empty_folder()
+            self.result = replace(result, message=str(error), mistake=True)
+            return self.result
+        self._result = replace(result, versions=versions())
+        try:
+            self._work(device, images)
+            ending: dict[str, Any] = {"state": "done"}
+        except StoppedError:
+            ending = {"state": "stopped", "message": "stopped on request"}
+        except (UserError, TrainingError) as error:
+            ending = {"state": "failed", "message": str(error), "mistake": isinstance(error, UserError)}
+        except Exception as error:
+            self._log("error", traceback.format_exc())
+            ending = {"state": "failed", "message": f"{type(error).__name__}: {error}"}
+        self.result = replace(self._result, **ending, seconds=round(time.monotonic() - started, 2))
+        try:
+            self.dir.write_json(self.dir.result, asdict(self.result))
+            self._emit(RunEnded(state=self.result.state, message=self.result.message))
+            self._listeners[0].close()  # type: ignore[attr-defined]
+        except OSError as error:
+            self.result = replace(
+                self.result, state="failed", message=f"the result could not be written to {self.dir.path}: {error}"
+            )
+        lock.release()
+        return self.result
+
+    def _prepare(self) -> tuple[torch.device, Images]:
+        """All that can be found wrong before anything is written."""
+        device = resolve_device(self.preset.hardware)
+        if self.preset.hardware.threads is not None:
+            torch.set_num_threads(self.preset.hardware.threads)
+        images = load_images(self.preset.dataset, self.data_root, device)
+        for recipe in (self.preset.train, *(t.recipe for t in self.preset.teachers if t.checkpoint is None)):
+            steps_per_epoch(images, recipe)
+        return device, images
+
+    def _open(self, device: torch.device) -> Lock:
+        """Takes the folder, and writes what is written once."""
+        self.dir.path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        lock = Lock(self.dir)
+        if self.dir.events.exists():
+            lock.release()
+            raise UserError(f"{self.dir.path} holds another run; name another folder")
+        paths.write_whole(self.dir.preset, dump_preset(self.preset))
+        meta = {"version": version(), "versions": versions(), "seed": self.preset.seed, "device": str(device), "argv": sys.argv}
+        meta |= {
+            "host": platform.node(),
+            "started": datetime.now(UTC).isoformat(timespec="seconds"),
+            "threads": torch.get_num_threads(),
+        }
+        self.dir.write_json(self.dir.meta, meta)
+        self._listeners.insert(0, EventWriter(self.dir))
+        return lock
+
+    def _work(self, device: torch.device, images: Images) -> None:
+        preset = self.preset
+        self._emit(
+            RunStarted(
+                name=preset.name,
+                run_dir=str(self.dir.path),
+                dataset=preset.dataset.name,
+                classes=images.facts.classes,
+                teachers=preset.teacher_labels,
+                student=preset.student.arch,
+                method=preset.method.name,
+                device=_device_name(device),
+                seed=preset.seed,
+            )
+        )
+        bf16 = preset.hardware.precision == "bf16"
+        classroom = Classroom(preset.dataset, images, preset.evaluate, self.store, device, bf16, self._emit, self._poll)
+        teachers = self._teachers(classroom)
+        if preset.evaluate.student_alone and preset.method.name != "ce":
+            alone = classroom.trained(
+                preset.student.arch, preset.seed, preset.train, Phase("alone", 0, f"{preset.student.arch} alone")
+            )
+            self._emit(StudentAloneReady(accuracy=alone.accuracy, source=alone.source))
+            self._result = replace(self._result, student_alone_accuracy=alone.accuracy)
+
+        used = teachers if preset.method.name != "ce" else []
+        panel = TeacherPanel([teacher.model for teacher in used], bf16)
+        student = build_model(preset.student.arch, images.facts.channels, images.classes, preset.seed)
+        method = make_method(
+            preset.method,
+            student,
+            panel.channels,
+            classes=images.classes,
+            batch_size=preset.train.batch_size,
+            seed=preset.seed,
+            device=device,
+            bf16=bf16,
+        )
+
+        def listen(event: Event) -> None:
+            if isinstance(event, EpochEnded):
+                self._last_epoch = event
+                if event.best_epoch == event.epoch:  # whatever happens later, the best student so far is in the folder
+                    self._save_student(*trainer.best_weights(), images)
+            self._emit(event)
+
+        phase = Phase("distil", 0, f"{preset.student.arch} by {preset.method.name}")
+        trainer = Trainer(
+            method,
+            images,
+            panel,
+            preset.train,
+            preset.evaluate,
+            seed=preset.seed,
+            phase=phase,
+            emit=listen,
+            poll=self._poll,
+        )
+        best = trainer.run()
+        student.load_state_dict(best.weights)
+        found = measured(logits_of(student, images.test, preset.evaluate.batch_size, bf16), images.test.labels)
+        self._result = replace(
+            self._result,
+            student_accuracy=found.accuracy,
+            teachers=self._teacher_results(),
+            best_epoch=best.epoch,
+            best_accuracy=best.measurement.accuracy,
+            images_per_second=round(trainer.images_trained / max(trainer.train_seconds, 1e-9), 1),
+        )
+
+    def _teachers(self, classroom: Classroom) -> list[Trained]:
+        """Every teacher, those from checkpoints first: what cannot be read is found out before anything is spent."""
+        preset = self.preset
+        order = sorted(range(len(preset.teachers)), key=lambda k: preset.teachers[k].checkpoint is None)
+        teachers: dict[int, Trained] = {}
+        self._result = replace(self._result, teachers=tuple(TeacherResult(label, None, None) for label in preset.teacher_labels))
+        for index in order:
+            label = preset.teacher_labels[index]
+            teacher = teachers[index] = classroom.teacher(preset.teachers[index], Phase("teacher", index, label))
+            self._emit(TeacherReady(index=index, label=label, accuracy=teacher.accuracy, source=teacher.source))
+            known = list(self._result.teachers)
+            known[index] = TeacherResult(label, teacher.accuracy, teacher.source, teacher.key)
+            self._result = replace(self._result, teachers=tuple(known))
+        if teachers:
+            averaged = ensemble([teacher.logits for teacher in teachers.values()])
+            accuracy = measured(averaged, classroom.images.test.labels).accuracy
+            self._result = replace(self._result, ensemble_accuracy=accuracy)
+        return [teachers[index] for index in range(len(preset.teachers))]
+
+    def _teacher_results(self) -> tuple[TeacherResult, ...]:
+        """The teachers with the weights of the last epoch."""
+        last = self._last_epoch
+        if last is None or not last.logit_weights:
+            return self._result.teachers
+        features = last.feature_weights or (None,) * len(last.logit_weights)
+        triples = zip(self._result.teachers, last.logit_weights, features, strict=True)
+        return tuple(replace(teacher, logit_weight=logit, feature_weight=feature) for teacher, logit, feature in triples)
+
+    def _emit(self, event: Event) -> None:
+        for listener in self._listeners:
+            listener(event)
+
+    def _log(self, level: str, message: str) -> None:
+        self._emit(Log(level=level, message=message))
+
+    def _poll(self, trainer: Trainer) -> None:
+        """Carries out what people asked for; called between two steps."""
+        paused = False
+        while (wish := self.control.take(wait=paused)) is not None:
+            id, command = wish
+            if command == "stop":
+                self._emit(Acknowledged(id=id, command=command))
+                self._save_checkpoint(trainer)
+                if trainer.phase.name == "distil":
+                    self._save_student(*trainer.best_weights(), trainer.images)
+                raise StoppedError
+            if command == "checkpoint":
+                self._save_checkpoint(trainer)
+            paused = command == "pause" or (paused and command != "resume")
+            self._emit(Acknowledged(id=id, command=command))
+
+    def _save_checkpoint(self, trainer: Trainer) -> None:
+        tensors, facts = trainer.state()
+        name = f"{trainer.phase.name}-{trainer.phase.index}-step-{trainer.step:06d}"
+        save_checkpoint(self.dir.checkpoints / name, tensors, facts | {"versions": versions()})
+        self._emit(CheckpointSaved(path=f"checkpoints/{name}", step=trainer.step))
+
+    def _save_student(self, weights: dict[str, torch.Tensor], epoch: int, images: Images) -> None:
+        """`student.safetensors`: the weights, and in its metadata what is needed to use them."""
+        split = images.train
+        facts = {
+            "format": "pt",
+            "arch": self.preset.student.arch,
+            "dataset": self.preset.dataset.name,
+            "classes": json.dumps(images.facts.classes),
+            "channels": str(images.facts.channels),
+            "size": str(images.facts.size),
+            "mean": json.dumps(split.mean.flatten().tolist()),
+            "std": json.dumps(split.std.flatten().tolist()),
+            "epoch": str(epoch),
+            "mmkd": version(),
+        }
+        stored = {name: value.to("cpu", copy=True).contiguous() for name, value in weights.items()}
+        paths.write_whole(self.dir.student, safetensors.torch.save(stored, metadata=facts))
+
+    def _discard_empty_folder(self) -> None:
+        try:
+            self.dir.lock.unlink(missing_ok=True) if not self.dir.events.exists() else None
+            self.dir.path.rmdir()
+        except OSError:
+            pass
+
+
+def _device_name(device: torch.device) -> str:
+    if device.type == "cuda":
+        return f"{device} ({torch.cuda.get_device_name(device)})"
+    return f"cpu ({torch.get_num_threads()} threads)"

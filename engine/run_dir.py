@@ -1,0 +1,105 @@
+"""The folder that a run leaves: its layout, its lock, and the files in it that are written once.
+
+preset.yaml        the resolved preset            engine.lock    held (flock) as long as the run's process lives
+meta.json          versions, seeds, machine       events.jsonl   one event a line, one writer
+heartbeat.json     a sign of life each second     control.jsonl  a person's wishes, one a line
+console.log        what is said to people         checkpoints/   see checkpoint.py
+student.safetensors  the best student so far      result.json    written last: how it ended, and the figures
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import re
+import time
+from datetime import datetime
+from pathlib import Path
+from typing import Any, TextIO
+
+from engine.errors import UserError
+from engine.events import Event, to_line
+from engine.paths import write_whole
+
+NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")
+
+
+class RunDir:
+    """A run's folder and the paths in it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.preset = path / "preset.yaml"
+        self.meta = path / "meta.json"
+        self.lock = path / "engine.lock"
+        self.events = path / "events.jsonl"
+        self.control = path / "control.jsonl"
+        self.heartbeat = path / "heartbeat.json"
+        self.console = path / "console.log"
+        self.checkpoints = path / "checkpoints"
+        self.student = path / "student.safetensors"
+        self.result = path / "result.json"
+
+    @classmethod
+    def create(cls, runs: Path, name: str) -> RunDir:
+        """A new folder `runs/<time>-<name>`; a number is added where that exists."""
+        stem = f"{datetime.now():%Y-%m-%dT%H%M%S}-{name}"
+        for number in range(1, 1000):
+            path = runs / (stem if number == 1 else f"{stem}-{number}")
+            try:
+                runs.mkdir(parents=True, exist_ok=True)
+                path.mkdir(mode=0o700)
+            except FileExistsError:
+                if not runs.is_dir():
+                    raise UserError(f"{runs} is not a folder; name another one with --runs-dir") from None
+                continue
+            except OSError as error:
+                raise UserError(
+                    f"no run folder can be made in {runs}: {error.strerror}; name another place with --runs-dir"
+                ) from error
+            return cls(path)
+        raise UserError(f"{runs} has a thousand runs of this second; name another place with --runs-dir")
+
+    def write_json(self, path: Path, content: dict[str, Any]) -> None:
+        """A JSON file, whole or not at all."""
+        write_whole(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+
+class Lock:
+    """An exclusive lock on a run's folder, freed by the system when the process ends, however it ends."""
+
+    def __init__(self, run_dir: RunDir) -> None:
+        self._handle = os.open(run_dir.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(self._handle)
+            raise UserError(f"{run_dir.path} is in use by another process; stop it first, or name another folder") from error
+
+    def release(self) -> None:
+        """Lets another process have the folder."""
+        os.close(self._handle)
+
+
+class EventWriter:
+    """Appends events to `events.jsonl`, a whole line at a time, and what is said to people to `console.log`."""
+
+    def __init__(self, run_dir: RunDir) -> None:
+        self._file: TextIO = run_dir.events.open("a", encoding="utf-8")
+        self._console: TextIO = run_dir.console.open("a", encoding="utf-8")
+
+    def __call__(self, event: Event) -> None:
+        """Writes and flushes one line."""
+        self._file.write(to_line(event))
+        self._file.flush()
+        message = getattr(event, "message", "")
+        if message:
+            stamp = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(event.t))
+            self._console.write(f"{stamp} {getattr(event, 'level', event.kind)}: {message}\n")
+            self._console.flush()
+
+    def close(self) -> None:
+        """After the last event."""
+        self._file.close()
+        self._console.close()

@@ -1,0 +1,171 @@
+"""The store of trained networks: each under a key made of all that decides its weights, with its facts beside it.
+
+<root>/<key>/weights.safetensors and facts.json. A folder is renamed into place when it is whole. Weights are only bytes here:
+what lists and removes networks needs no torch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import re
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from engine.errors import UserError
+from engine.paths import sync_folder
+from engine.preset import DatasetPart, EvaluatePart, TrainPart
+
+FORMAT = 1  # raised when the same key would no longer give the same weights
+KEY = re.compile(r"[0-9a-f]{16}")
+_MOST_FACTS = 1 << 20  # bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """One trained network in the store. `facts` has what `mmkd teachers show` prints; its values are what a file says."""
+
+    key: str
+    path: Path
+    facts: dict[str, Any]
+
+    @property
+    def size(self) -> int:
+        """Of its weights on the disk, in bytes; 0 where they are gone."""
+        try:
+            return (self.path / "weights.safetensors").stat().st_size
+        except OSError:
+            return 0
+
+
+def content_key(dataset: DatasetPart, arch: str, seed: int, recipe: TrainPart, evaluate: EvaluatePart, bf16: bool) -> str:
+    """16 hexadecimal digits that stand for all that decides a network's weights (beside the machine's rounding)."""
+    # Recipes that say the same in other words have one key.
+    cuts = [epoch for epoch in recipe.decay_epochs if epoch < recipe.epochs]
+    same = {"milestones": cuts, "lr_decay": recipe.lr_decay if cuts else None}
+    asked = {
+        "format": FORMAT,
+        "dataset": dataset.model_dump(mode="json"),
+        "arch": arch,
+        "seed": seed,
+        "recipe": recipe.model_dump(mode="json") | same,
+        "chosen": [evaluate.select_on, evaluate.every],
+        "bf16": bf16,
+    }
+    return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:16]
+
+
+class TeacherStore:
+    """Trained networks, found again by every run that asks for the same."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def entries(self) -> list[Stored]:
+        """All that is stored, the newest last. What is no entry, or has no readable facts, is passed over."""
+        found = (_entry(path) for path in self.root.glob("*"))
+        return sorted((entry for entry in found if entry), key=lambda entry: (str(entry.facts.get("created", "")), entry.key))
+
+    def find(self, key: str) -> tuple[Stored, bytes] | None:
+        """The entry of a key and its weights, if it is there and whole; a damaged one is set aside under another name."""
+        folder = self.root / key
+        entry = _entry(folder)
+        data = None if entry is None else _read(folder / "weights.safetensors")
+        if entry is not None and data is not None and _digest(data) == entry.facts.get("sha256"):
+            return entry, data
+        self.set_aside(key)
+        return None
+
+    def set_aside(self, key: str) -> None:
+        """Makes room for a key whose entry cannot be used, and keeps that under another name."""
+        self._rename(self.root / key, "damaged")
+
+    def named(self, prefix: str) -> Stored:
+        """The one entry whose key begins with `prefix`. UserError where none or several do."""
+        matches = [entry for entry in self.entries() if entry.key.startswith(prefix)] if prefix else []
+        if len(matches) == 1:
+            return matches[0]
+        what = "no teacher has a key" if not matches else f"{len(matches)} teachers have keys"
+        raise UserError(f"{what} that begins with '{prefix[:64]}'; mmkd teachers list shows them")
+
+    def add(self, key: str, weights: bytes, facts: dict[str, Any]) -> Stored:
+        """Keeps a network. Where another process was first, its entry stays. OSError where the store cannot be written."""
+        facts = facts | {"key": key, "sha256": _digest(weights), "bytes": len(weights)}
+        self.root.mkdir(parents=True, exist_ok=True, mode=0o700)
+        aside = Path(tempfile.mkdtemp(prefix=f".{key}.", suffix=".partial", dir=self.root))
+        try:
+            for name, content in (("weights.safetensors", weights), ("facts.json", json.dumps(facts, indent=2).encode())):
+                with (aside / name).open("wb") as file:
+                    file.write(content)
+                    file.flush()
+                    os.fsync(file.fileno())
+            self._put(aside, key)
+            sync_folder(self.root)
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
+        return Stored(key, self.root / key, facts)
+
+    def remove(self, entry: Stored) -> None:
+        """Deletes an entry; what is no folder of its own (a link) is only unlinked. OSError where that is not allowed."""
+        if entry.path.is_symlink():
+            entry.path.unlink(missing_ok=True)
+        elif (gone := self._rename(entry.path, "removed")) is not None:
+            shutil.rmtree(gone)
+        elif entry.path.exists():
+            raise PermissionError(f"{entry.path} cannot be removed")
+
+    def _put(self, aside: Path, key: str) -> None:
+        """Renames a new entry into place, unless a whole one of another process is there by then."""
+        try:
+            aside.rename(self.root / key)
+        except OSError:
+            if self.find(key) is None:  # and what was there is set aside now
+                aside.rename(self.root / key)
+
+    def _rename(self, folder: Path, why: str) -> Path | None:
+        """Renames in one step, so that nobody finds half an entry. None where there is nothing, or it is not allowed."""
+        for number in range(100):
+            target = self.root / f".{folder.name}.{os.getpid()}-{number}.{why}"
+            if os.path.lexists(target):
+                continue
+            try:
+                folder.rename(target)
+            except OSError:
+                return None
+            return target
+        return None
+
+
+def _entry(path: Path) -> Stored | None:
+    if not KEY.fullmatch(path.name):
+        return None
+    try:
+        facts = json.loads(_read(path / "facts.json", _MOST_FACTS) or b"", parse_float=_finite, parse_constant=_finite)
+    except (ValueError, RecursionError):
+        return None
+    return Stored(path.name, path, facts) if isinstance(facts, dict) else None
+
+
+def _read(path: Path, most: int | None = None) -> bytes | None:
+    """The bytes of a regular file of at most `most`; None where it is none such (a pipe would wait for ever)."""
+    try:
+        if not path.is_file() or (most is not None and path.stat().st_size > most):
+            return None
+        return path.read_bytes()
+    except OSError:
+        return None
+
+
+def _finite(number: str) -> float | None:
+    """JSON has no infinities and no NaN; what shows facts as JSON must not meet any."""
+    value = float(number)
+    return value if math.isfinite(value) else None
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()

@@ -1,0 +1,165 @@
+"""Trained networks on one data set: from the store where they are, by their recipe where they are not, or from a checkpoint."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from torch import Tensor
+
+from engine.data import Images, load_images
+from engine.device import resolve_device
+from engine.errors import UserError
+from engine.events import Event, Log
+from engine.measure import logits_of, measured
+from engine.methods import make_method
+from engine.models import Classifier, build_model
+from engine.models.build import count_parameters
+from engine.models.panel import TeacherPanel
+from engine.preset import CePart, DatasetPart, EvaluatePart, Preset, TeacherPart, TrainPart
+from engine.teachers.foreign import load_weights
+from engine.teachers.store import TeacherStore, content_key
+from engine.teachers.weights import pack, unpack
+from engine.trainer import Phase, Trainer
+from engine.version import version
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """A network that was trained on the labels alone, and what it says of the test split."""
+
+    model: Classifier
+    source: str  # "trained", "store" or "checkpoint"
+    logits: Tensor  # [N, C], of the test split
+    accuracy: float  # on the test split
+    key: str | None  # in the store
+
+
+@dataclass(frozen=True, slots=True)
+class Classroom:
+    """Where networks are trained on the labels: the data, what is measured, and who is told."""
+
+    dataset: DatasetPart
+    images: Images
+    evaluate: EvaluatePart
+    store: TeacherStore
+    device: torch.device
+    bf16: bool
+    emit: Callable[[Event], None]
+    poll: Callable[[Trainer], None]
+
+    def teacher(self, part: TeacherPart, phase: Phase) -> Trained:
+        """The teacher that a preset asks for."""
+        if part.checkpoint is None:
+            return self.trained(part.arch, part.seed, part.recipe, phase)
+        model = self._new(part.arch, part.seed)
+        load_weights(model, Path(part.checkpoint), part.arch)
+        teacher = self._measured(model.to(self.device), "checkpoint", None)
+        if not torch.isfinite(teacher.logits).all():
+            raise UserError(f"{part.checkpoint}: its logits on {self.dataset.name} are not all finite; it can be no teacher")
+        return teacher
+
+    def trained(self, arch: str, seed: int, recipe: TrainPart, phase: Phase) -> Trained:
+        """A network trained by a recipe, from the store if it is there; else it is trained and kept."""
+        key = content_key(self.dataset, arch, seed, recipe, self.evaluate, self.bf16)
+        model = self._new(arch, seed)
+        if self._filled(model, key):
+            return self._measured(model.to(self.device), "store", key)
+
+        started = time.monotonic()
+        method = make_method(
+            CePart(name="ce"),
+            model,
+            [],
+            classes=self.images.classes,
+            batch_size=recipe.batch_size,
+            seed=seed,
+            device=self.device,
+            bf16=self.bf16,
+        )
+        trainer = Trainer(
+            method,
+            self.images,
+            TeacherPanel([]),
+            recipe,
+            self.evaluate,
+            seed=seed,
+            phase=phase,
+            emit=self.emit,
+            poll=self.poll,
+        )
+        best = trainer.run()
+        model.load_state_dict(best.weights)
+        found = self._measured(model, "trained", key)
+        facts = {
+            "arch": arch,
+            "dataset": self.dataset.model_dump(mode="json"),
+            "seed": seed,
+            "recipe": recipe.model_dump(mode="json"),
+            "accuracy": found.accuracy,
+            "chosen_on": self.evaluate.select_on,
+            "chosen_accuracy": best.measurement.accuracy,
+            "best_epoch": best.epoch,
+            "parameters": count_parameters(model),
+            "seconds": round(time.monotonic() - started, 1),
+            "device": str(self.device),
+            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+            "version": version(),
+            "torch": torch.__version__,
+        }
+        try:
+            self.store.add(key, pack(best.weights), facts)
+        except OSError as error:
+            # The network is at hand: a full disk must not cost it.
+            why = error.strerror or str(error)
+            self.emit(Log(level="warning", message=f"{phase.label} could not be kept in {self.store.root}: {why}"))
+        return found
+
+    def _filled(self, model: Classifier, key: str) -> bool:
+        """Takes the weights from the store, if they are there; those that do not fit are set aside."""
+        stored = self.store.find(key)
+        if stored is None:
+            return False
+        try:
+            model.load_state_dict(unpack(stored[1]))
+        except (SafetensorError, RuntimeError):
+            self.store.set_aside(key)
+            return False
+        return True
+
+    def _new(self, arch: str, seed: int) -> Classifier:
+        return build_model(arch, self.images.facts.channels, self.images.classes, seed)
+
+    def _measured(self, model: Classifier, source: str, key: str | None) -> Trained:
+        logits = logits_of(model, self.images.test, self.evaluate.batch_size, self.bf16)
+        return Trained(model, source, logits, measured(logits, self.images.test.labels).accuracy, key)
+
+
+def train_teachers(
+    preset: Preset, store: TeacherStore, data_root: Path, emit: Callable[[Event], None], poll: Callable[[Trainer], None]
+) -> Iterator[tuple[str, Trained]]:
+    """A preset's teachers without the rest of the run: each with its label, as soon as it is at hand.
+
+    Those from checkpoints come first: what cannot be read is found out before anything is spent. UserError where the preset does
+    not suit the data or this machine; TrainingError where a training cannot go on.
+    """
+    device = resolve_device(preset.hardware)
+    if preset.hardware.threads is not None:
+        torch.set_num_threads(preset.hardware.threads)
+    images = load_images(preset.dataset, data_root, device)
+    for number, part in enumerate(preset.teachers):
+        if part.checkpoint is None and part.recipe.batch_size > len(images.train):
+            raise UserError(
+                f"teachers.{number}.train.batch_size is {part.recipe.batch_size}, more than the {len(images.train)} "
+                f"training images of {images.facts.name}; make it smaller"
+            )
+    bf16 = preset.hardware.precision == "bf16"
+    classroom = Classroom(preset.dataset, images, preset.evaluate, store, device, bf16, emit, poll)
+    for index in sorted(range(len(preset.teachers)), key=lambda k: preset.teachers[k].checkpoint is None):
+        label = preset.teacher_labels[index]
+        yield label, classroom.teacher(preset.teachers[index], Phase("teacher", index, label))

@@ -1,0 +1,18 @@
+"""A network's weights as the bytes of a safetensors file, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import safetensors.torch
+from torch import Tensor
+
+
+def pack(weights: Mapping[str, Tensor]) -> bytes:
+    """From any device; tensors that share memory are stored each by itself."""
+    return safetensors.torch.save({name: value.detach().to("cpu", copy=True).contiguous() for name, value in weights.items()})
+
+
+def unpack(data: bytes) -> dict[str, Tensor]:
+    """On the CPU, in memory of their own."""
+    return safetensors.torch.load(data)

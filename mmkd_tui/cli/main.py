@@ -1,0 +1,102 @@
+"""The `mmkd` command: its groups, and how every error reaches the user: one message on stderr and an exit code."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from engine.errors import PresetError, UserError
+from engine.text import one_line, plain
+from mmkd_tui.cli import data, exit_codes, presets, run, teachers
+
+app = typer.Typer(
+    help="Multi-teacher knowledge distillation in the terminal.",
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("run")(run.run_command)
+app.add_typer(presets.app, name="presets")
+app.add_typer(teachers.app, name="teachers")
+app.add_typer(data.app, name="data")
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import PackageNotFoundError, version
+
+        try:
+            typer.echo(f"mmkd {version('mmkd-tui')}")
+        except PackageNotFoundError:
+            typer.echo("mmkd (run from its source, not installed)")
+        raise typer.Exit
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    context: typer.Context,
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version and exit.", callback=_show_version, is_eager=True)
+    ] = False,
+) -> None:
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
+def run_command(arguments: Sequence[str]) -> int:
+    """Runs `mmkd` with these arguments; returns its exit code and never raises an Exception."""
+    try:
+        result = typer.main.get_command(app).main(args=list(arguments), prog_name="mmkd", standalone_mode=False)
+        sys.stdout.flush()
+        return result if isinstance(result, int) else exit_codes.DONE
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else exit_codes.FAILED
+    except (KeyboardInterrupt, typer.Abort):
+        return exit_codes.INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read our output has gone; Python would complain when it flushes stdout at the end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return exit_codes.FAILED
+    except Exception as error:
+        return _complain(error)
+
+
+def _complain(error: Exception) -> int:
+    if isinstance(error, PresetError):
+        _say(*error.problems)
+        return exit_codes.USER_MISTAKE
+    if isinstance(error, UserError):
+        _say(f"mmkd: {error}")
+        return exit_codes.USER_MISTAKE
+    # Typer's usage errors; their class has another home in each of its versions.
+    if callable(message := getattr(error, "format_message", None)):
+        command = getattr(getattr(error, "ctx", None), "command_path", "mmkd")
+        _say(f"mmkd: {one_line(message()).rstrip('.')}; see '{command} --help'")
+        return exit_codes.USER_MISTAKE
+    if os.environ.get("MMKD_DEBUG") == "1":
+        _say("".join(traceback.format_exception(error)))
+    what = f"{type(error).__name__}: {one_line(str(error), 500)}"
+    _say(f"mmkd: something went wrong inside mmkd: {what}; please report it (set MMKD_DEBUG=1 to see the traceback)")
+    return exit_codes.FAILED
+
+
+def _say(*lines: str) -> None:
+    for line in lines:
+        typer.echo(plain(line, keep="\n"), err=True)
+
+
+def main() -> None:
+    """The entry point `mmkd`."""
+    for stream in (sys.stdout, sys.stderr):
+        if reconfigure := getattr(stream, "reconfigure", None):
+            reconfigure(errors="backslashreplace")  # a terminal that cannot show a character gets its escape
+    sys.exit(run_command(sys.argv[1:]))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,143 @@
+"""`mmkd run`: one preset, trained in the foreground."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from engine.errors import PresetError, UserError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from engine.preset import Preset
+
+
+def run_command(
+    preset: Annotated[
+        str | None,
+        typer.Argument(metavar="[PRESET]", help="A shipped preset's name, or a file; nothing: a menu.", show_default=False),
+    ] = None,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Change a setting, for example train.epochs=3. May be given again."),
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of the student (the preset's seed).", show_default=False)] = None,
+    device: Annotated[
+        str | None, typer.Option(help="auto, cpu, cuda or cuda:N (the preset's hardware.device).", show_default=False)
+    ] = None,
+    data_root: Annotated[
+        Path | None, typer.Option(help="Where data sets lie (MMKD_DATA, else the user's cache).", show_default=False)
+    ] = None,
+    runs_dir: Annotated[Path, typer.Option(help="Where the run's folder is made.")] = Path("runs"),
+    as_json: Annotated[bool, typer.Option("--json", help="The result as one JSON object on stdout.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")] = False,
+) -> int:
+    """Train what a preset says: its teachers, the student alone, the student distilled.
+
+    Ctrl-C stops after the step and saves what there is. Exit codes: 0 done, 1 failed, 2 a mistake in what was asked, 130 stopped.
+    """
+    from rich.console import Console
+
+    console = Console(stderr=True, markup=False, highlight=False, emoji=False)
+    chosen = _load(preset or _ask(console), overrides or [], seed, device)
+    if not quiet and console.is_terminal:
+        console.print(f"loading {chosen.dataset.name} and PyTorch ...", style="dim", end="\r")
+    return _serve(chosen, console, data_root, runs_dir, as_json, quiet)
+
+
+def _load(name: str, overrides: list[str], seed: int | None, device: str | None) -> Preset:
+    from engine.preset_yaml import find_preset, load_preset
+
+    path = find_preset(name)
+    own = [f"seed={seed}"] if seed is not None else []
+    own += [f"hardware.device={json.dumps(device)}"] if device is not None else []
+    try:
+        return load_preset(path, [*overrides, *own]).anchored(path.parent)
+    except PresetError as error:
+        # Said in the words of the option that was given.
+        lines = (re.sub(r"^--set seed=[^:]*: seed", "--seed", line) for line in error.problems)
+        raise PresetError(
+            tuple(re.sub(r"^--set hardware\.device=.*?: hardware\.device", "--device", line) for line in lines)
+        ) from None
+
+
+def _ask(console: Console) -> str:
+    """The menu, in a terminal; elsewhere an error that lists the presets."""
+    from rich.table import Table
+    from rich.text import Text
+
+    from engine.preset_yaml import list_presets
+
+    entries = [entry for entry in list_presets() if entry.preset is not None]
+    if not (sys.stdin.isatty() and console.is_terminal):
+        raise UserError(f"name a preset: {', '.join(entry.name for entry in entries)}, or a file; mmkd presets list tells more")
+    menu = Table.grid(padding=(0, 2, 0, 0))
+    for number, entry in enumerate(entries, start=1):
+        menu.add_row(Text(f"{number:3}"), Text(entry.name, style="bold"), Text(entry.description))
+    console.print(menu)
+    while True:
+        console.print("Which one? [1] ", end="")
+        line = sys.stdin.readline()
+        if not line:
+            raise typer.Abort
+        answer = line.strip() or "1"
+        if answer.isdecimal() and 1 <= int(answer) <= len(entries):
+            return entries[int(answer) - 1].name
+        if answer in {entry.name for entry in entries}:
+            return answer
+        console.print(f"Type a number from 1 to {len(entries)}, or a name.")
+
+
+def _serve(preset: Preset, console: Console, data_root: Path | None, runs_dir: Path, as_json: bool, quiet: bool) -> int:
+    from dataclasses import asdict
+
+    from engine.host import exit_code, serve
+    from engine.run import Run
+    from engine.run_dir import RunDir
+    from mmkd_tui.progress import make_progress
+
+    run_dir = RunDir.create(runs_dir, preset.name)
+    run = Run(preset, run_dir.path, data_root=data_root)
+    with make_progress(console, quiet) as progress:
+        served = serve(run, progress)
+    result = asdict(served.result)
+    if served.result.mistake:
+        raise UserError(served.result.message)
+    if not quiet or served.result.state == "failed":
+        _conclude(console, result, run_dir)
+    if as_json:
+        typer.echo(json.dumps(result))
+    return exit_code(served)
+
+
+def _conclude(console: Console, result: dict[str, Any], run_dir: Any) -> None:
+    from rich.text import Text
+
+    from engine.text import plain
+    from mmkd_tui.progress import clock
+    from mmkd_tui.result_table import result_table
+
+    def say(line: str) -> None:
+        console.print(Text(plain(line)), soft_wrap=True)
+
+    folder = result["run_dir"]
+    try:
+        if result["state"] == "done":
+            console.print(result_table(result))
+            say(f"{clock(result['seconds'])} in all, {result['images_per_second']:,.0f} images/s while distilling")
+            if result["selected_on"] == "test":
+                say("The best epoch was chosen on the test split: these accuracies are too good to report.")
+            say(f"The student is {folder}/student.safetensors, all figures are in {folder}/result.json")
+        elif result["state"] == "stopped":
+            student = " and the best student so far" if run_dir.student.exists() else ""
+            say(f"Stopped. What there is, a checkpoint{student}, is in {folder}; finished teachers are in the store")
+        else:
+            say(f"mmkd: the run failed: {result['message']}; what it saved is in {folder}")
+    except OSError:
+        pass  # the terminal has gone; everything is in the folder

@@ -1,0 +1,194 @@
+"""`mmkd teachers`: the trained networks that runs find again, and training those that are not there yet."""
+
+from __future__ import annotations
+
+import json
+import sys
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from engine.errors import UserError
+from engine.text import plain
+from mmkd_tui.cli import exit_codes
+from mmkd_tui.cli.table import megabytes, print_table
+
+if TYPE_CHECKING:
+    from engine.preset import Preset
+    from engine.teachers.store import Stored, TeacherStore
+
+app = typer.Typer(help="Trained teachers: list, show, remove and train them.", rich_markup_mode=None)
+
+AsJson = Annotated[bool, typer.Option("--json", help="Machine-readable, on stdout.")]
+COLUMNS = ("key", "architecture", "data set", "seed", "epochs", "test accuracy", "parameters", "size", "made")
+NUMBERS = COLUMNS[3:8]
+
+
+@app.callback(invoke_without_command=True)
+def _group(context: typer.Context) -> None:
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
+@app.command("list")
+def list_command(as_json: AsJson = False) -> None:
+    """List the trained networks in the store, the newest last."""
+    store = _store()
+    entries = store.entries()
+    if as_json:
+        typer.echo(json.dumps([_as_json(entry) for entry in entries], indent=2))
+    elif entries:
+        print_table(COLUMNS, (_cells(entry) for entry in entries), NUMBERS)
+    else:
+        _say(f"no teachers in {store.root} yet; mmkd teachers train PRESET trains some and keeps them, and so does mmkd run")
+
+
+@app.command("show")
+def show_command(
+    key: Annotated[str, typer.Argument(metavar="KEY", help="A key, or how it begins.")],
+    as_json: AsJson = False,
+) -> None:
+    """Show all that is known of one trained network."""
+    known = _as_json(_store().named(key))
+    if as_json:
+        typer.echo(json.dumps(known, indent=2))
+        return
+    width = max(len(plain(name)) for name in known)
+    for name, value in known.items():
+        text = value if isinstance(value, str) else json.dumps(value)
+        typer.echo(f"{plain(name):{width}}  {plain(text)}")
+
+
+@app.command("rm")
+def rm_command(
+    keys: Annotated[list[str], typer.Argument(metavar="KEY...", help="Keys, or how they begin.")],
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+) -> int:
+    """Remove trained networks from the store."""
+    store = _store()
+    chosen = list({entry.key: entry for entry in (store.named(key) for key in keys)}.values())
+    if not yes and not _agreed(chosen):
+        _say("nothing removed")
+        return exit_codes.FAILED
+    for entry in chosen:
+        try:
+            store.remove(entry)
+        except OSError as error:
+            raise UserError(f"{entry.path} cannot be removed: {error.strerror or error}") from error
+        _say(f"removed {entry.key}")
+    return exit_codes.DONE
+
+
+@app.command("train")
+def train_command(
+    preset: Annotated[str, typer.Argument(metavar="PRESET", help="A shipped preset's name, or a file.")],
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="KEY=VALUE", help="Change a setting, for example teachers.0.train.epochs=3. May be given again."
+        ),
+    ] = None,
+    device: Annotated[
+        str | None, typer.Option(help="auto, cpu, cuda or cuda:N (the preset's hardware.device).", show_default=False)
+    ] = None,
+    data_root: Annotated[
+        Path | None, typer.Option(help="Where data sets lie (MMKD_DATA, else the user's cache).", show_default=False)
+    ] = None,
+) -> None:
+    """Train the teachers of a preset that are not in the store yet.
+
+    Every later run that asks for the same finds them. A line on stdout for each: key, label, test accuracy, and where it is from.
+    """
+    from engine.preset_yaml import find_preset, load_preset
+
+    path = find_preset(preset)
+    own = [f"hardware.device={json.dumps(device)}"] if device is not None else []
+    _train(load_preset(path, [*(overrides or ()), *own]).anchored(path.parent), data_root)
+
+
+def _train(preset: Preset, data_root: Path | None) -> None:
+    from rich.console import Console
+
+    from engine import paths
+    from engine.errors import TrainingError
+    from mmkd_tui.progress import PlainProgress
+
+    if not preset.teachers:
+        raise UserError(f"{preset.name} has no teachers; name a preset that has some")
+    _say("loading PyTorch ...")
+    from engine.teachers.train import train_teachers
+
+    progress = PlainProgress(Console(stderr=True, markup=False, highlight=False, emoji=False))
+    root = data_root.expanduser().absolute() if data_root else paths.data_root()
+    try:
+        for label, teacher in train_teachers(preset, _store(), root, lambda event: progress([event]), lambda trainer: None):
+            source = {"trained": "trained", "store": "found in the store", "checkpoint": "from its checkpoint"}[teacher.source]
+            typer.echo(f"{teacher.key or '-':16}  {plain(label)}  {teacher.accuracy:.4f}  {source}")
+    except KeyboardInterrupt:
+        _say("stopped; the teachers that were finished are in the store")
+        raise
+    except TrainingError as error:
+        _say(f"mmkd: {error}")
+        raise typer.Exit(exit_codes.FAILED) from error
+
+
+def _store() -> TeacherStore:
+    from engine import paths
+    from engine.teachers.store import TeacherStore
+
+    return TeacherStore(paths.teacher_store())
+
+
+def _agreed(entries: list[Stored]) -> bool:
+    """Asks, in a terminal. UserError where there is nobody to ask."""
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        raise UserError("there is no terminal to ask in; give --yes to remove teachers without being asked")
+    for entry in entries:
+        _say("  ".join(cell for cell in _cells(entry) if cell))
+    typer.echo(f"Remove {'this teacher' if len(entries) == 1 else f'these {len(entries)} teachers'}? [y/N] ", err=True, nl=False)
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+
+def _as_json(entry: Stored) -> dict[str, Any]:
+    return entry.facts | {"key": entry.key, "path": str(entry.path)}
+
+
+def _cells(entry: Stored) -> tuple[str, ...]:
+    """A row of the list. Facts come from a file: each may be missing or of any type."""
+
+    def part(name: str) -> dict[str, Any]:
+        value = entry.facts.get(name)
+        return value if isinstance(value, dict) else {}
+
+    def number(value: object, form: str) -> str:
+        known = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 2**63
+        return format(value, form) if known else ""
+
+    def text(value: object) -> str:
+        return plain(value, 32) if isinstance(value, str) else ""
+
+    return (
+        entry.key[:8],
+        text(entry.facts.get("arch")),
+        text(part("dataset").get("name")),
+        number(entry.facts.get("seed"), ""),
+        number(part("recipe").get("epochs"), ""),
+        number(entry.facts.get("accuracy"), ".4f"),
+        number(entry.facts.get("parameters"), ","),
+        megabytes(entry.size),
+        _when(entry.facts.get("created")),
+    )
+
+
+def _when(created: object) -> str:
+    """In the local time."""
+    try:
+        return f"{datetime.fromisoformat(str(created)).astimezone():%Y-%m-%d %H:%M}"
+    except (ValueError, OverflowError):
+        return ""
+
+
+def _say(line: str) -> None:
+    typer.echo(plain(line), err=True)

@@ -1,0 +1,131 @@
+"""Teachers are trained once, found again, and trained anew where what was kept cannot be used."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from support.classroom import DATASET, PHASE, RECIPE, classroom, few_digits
+
+from engine.errors import UserError
+from engine.events import EpochEnded, Event, Log
+from engine.measure import logits_of, measured
+from engine.models import build_model
+from engine.preset import CePart, Preset, StudentPart, TeacherPart
+from engine.teachers.store import TeacherStore
+from engine.teachers.train import Trained, train_teachers
+from engine.teachers.weights import pack, unpack
+
+PART = TeacherPart(arch="resnet8", seed=0, train=RECIPE)
+
+
+def assert_same_network(one: Trained, other: Trained) -> None:
+    assert one.key == other.key
+    assert one.accuracy == other.accuracy
+    assert torch.equal(one.logits, other.logits)
+    for name, value in one.model.state_dict().items():
+        assert torch.equal(value, other.model.state_dict()[name])
+
+
+def test_trained_once_then_found(tmp_path: Path) -> None:
+    events: list[Event] = []
+    first = classroom(tmp_path, events).teacher(PART, PHASE)
+    assert first.source == "trained"
+    assert any(isinstance(event, EpochEnded) for event in events)
+    again: list[Event] = []
+    second = classroom(tmp_path, again).teacher(PART, PHASE)
+    assert second.source == "store"
+    assert again == []
+    assert_same_network(first, second)
+
+
+def test_the_facts(tmp_path: Path) -> None:
+    teacher = classroom(tmp_path).teacher(PART, PHASE)
+    (entry,) = TeacherStore(tmp_path).entries()
+    facts = entry.facts
+    assert entry.key == teacher.key
+    assert (facts["arch"], facts["seed"]) == ("resnet8", 0)
+    assert facts["dataset"] == DATASET.model_dump(mode="json")
+    assert facts["recipe"] == RECIPE.model_dump(mode="json")
+    test = few_digits().test
+    assert facts["accuracy"] == teacher.accuracy == measured(logits_of(teacher.model, test, 512), test.labels).accuracy
+    assert facts["parameters"] == sum(parameter.numel() for parameter in teacher.model.parameters())
+    assert facts.keys() >= {"version", "torch", "created", "device", "seconds", "chosen_on", "chosen_accuracy", "best_epoch"}
+
+
+@pytest.mark.parametrize("damage", ["weights", "facts", "other network"])
+def test_what_cannot_be_used_is_trained_anew(damage: str, tmp_path: Path) -> None:
+    first = classroom(tmp_path).teacher(PART, PHASE)
+    store = TeacherStore(tmp_path)
+    (entry,) = store.entries()
+    if damage == "other network":
+        store.remove(entry)
+        store.add(entry.key, pack(build_model("vgg8", 1, 10).state_dict()), entry.facts)
+    else:
+        name = {"weights": "weights.safetensors", "facts": "facts.json"}[damage]
+        (entry.path / name).write_bytes((entry.path / name).read_bytes()[:-9])
+    second = classroom(tmp_path).teacher(PART, PHASE)
+    assert second.source == "trained"
+    assert_same_network(first, second)
+    third = classroom(tmp_path).teacher(PART, PHASE)
+    assert third.source == "store"
+    assert_same_network(first, third)
+
+
+def test_a_store_that_cannot_be_written_costs_no_training(tmp_path: Path) -> None:
+    (tmp_path / "store").write_text("a file where the store should be")
+    events: list[Event] = []
+    assert classroom(tmp_path / "store", events).teacher(PART, PHASE).source == "trained"
+    (warning,) = [event for event in events if isinstance(event, Log)]
+    assert warning.level == "warning"
+    assert str(tmp_path / "store") in warning.message
+
+
+def test_a_checkpoint(tmp_path: Path) -> None:
+    network = build_model("resnet8", 1, 10, 3)
+    torch.save(network.state_dict(), tmp_path / "t.pth")
+    teacher = classroom(tmp_path / "store").teacher(TeacherPart(arch="resnet8", checkpoint=str(tmp_path / "t.pth")), PHASE)
+    assert (teacher.source, teacher.key) == ("checkpoint", None)
+    assert torch.equal(teacher.logits, logits_of(network, few_digits().test, 512))
+    assert not (tmp_path / "store").exists()
+
+
+def test_a_checkpoint_whose_answers_are_not_numbers(tmp_path: Path) -> None:
+    state = build_model("resnet8", 1, 10, 3).state_dict()
+    state["bn1.running_var"].fill_(-1.0)  # finite, but its root is not
+    torch.save(state, tmp_path / "t.pth")
+    with pytest.raises(UserError, match=r"t\.pth.*not all finite"):
+        classroom(tmp_path / "store").teacher(TeacherPart(arch="resnet8", checkpoint=str(tmp_path / "t.pth")), PHASE)
+
+
+def test_weights_that_share_memory_are_packed() -> None:
+    base = torch.arange(12.0).view(3, 4)
+    found = unpack(pack({"a": base, "b": base[1:], "c": base.T}))
+    assert torch.equal(found["b"], base[1:])
+    assert torch.equal(found["c"], base.T)
+
+
+def preset(*teachers: TeacherPart) -> Preset:
+    return Preset(name="test", dataset=DATASET, teachers=teachers, student=StudentPart(arch="resnet8"), method=CePart(name="ce"))
+
+
+def test_the_teachers_of_a_preset(tmp_path: Path) -> None:
+    torch.save(build_model("resnet8", 1, 10, 3).state_dict(), tmp_path / "foreign.pth")
+    asked = preset(PART, TeacherPart(arch="resnet8", checkpoint=str(tmp_path / "foreign.pth")))
+    store = TeacherStore(tmp_path / "store")
+
+    def sources() -> list[tuple[str, str]]:
+        found = train_teachers(asked, store, tmp_path, lambda event: None, lambda trainer: None)
+        return [(label, teacher.source) for label, teacher in found]
+
+    assert sources() == [("foreign", "checkpoint"), ("resnet8-s0", "trained")]
+    assert sources() == [("foreign", "checkpoint"), ("resnet8-s0", "store")]
+    assert_same_network(classroom(tmp_path / "store").teacher(PART, PHASE), classroom(tmp_path / "fresh").teacher(PART, PHASE))
+
+
+def test_a_batch_larger_than_the_data(tmp_path: Path) -> None:
+    asked = preset(PART, PART.model_copy(update={"train": RECIPE.model_copy(update={"batch_size": 97})}))
+    with pytest.raises(UserError, match=r"teachers\.1\.train\.batch_size is 97, more than the 96"):
+        list(train_teachers(asked, TeacherStore(tmp_path), tmp_path, lambda event: None, lambda trainer: None))
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,135 @@
+"""The `mmkd` command itself: help that is quick, one message for every error, and the exit codes."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from engine.errors import PresetError, UserError
+from mmkd_tui.cli import main as cli
+
+ROOT = Path(__file__).resolve().parents[3]
+HEAVY = {
+    "torch",
+    "torchvision",
+    "numpy",
+    "sklearn",
+    "textual",
+    "rich",
+    "yaml",
+}  # pydantic is Typer's own need in its newer versions
+
+Capture = pytest.CaptureFixture[str]
+
+
+def python(code: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+
+
+def failing_app(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
+    def fail(entries: object) -> None:
+        raise error
+
+    monkeypatch.setattr("mmkd_tui.cli.presets._print_table", fail)
+
+
+@pytest.mark.parametrize("arguments", [["--help"], [], ["--version"], ["presets", "--help"]])
+def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
+    run = f"import sys\nfrom mmkd_tui.cli.main import run_command\nassert run_command({arguments!r}) == 0\n"
+    done = python(run + "print(*sys.modules, file=sys.stderr)")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout
+    assert not HEAVY & set(done.stderr.split())
+
+
+def test_presets_import_no_torch() -> None:
+    done = python("import sys, mmkd_tui.cli.presets, engine.preset_yaml\nprint(*sys.modules)")
+    assert not {"torch", "torchvision", "textual", "rich"} & set(done.stdout.split())
+
+
+def test_version(capsys: Capture) -> None:
+    assert cli.run_command(["--version"]) == 0
+    assert capsys.readouterr().out.startswith("mmkd ")
+
+
+def test_alone_it_shows_its_help(capsys: Capture) -> None:
+    assert cli.run_command([]) == 0
+    alone = capsys.readouterr().out
+    assert cli.run_command(["--help"]) == 0
+    assert capsys.readouterr().out == alone
+    assert "presets" in alone
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nope"], "No such command 'nope'"),
+        (["presets", "nope"], "No such command 'nope'"),
+        (["--nope"], "No such option: --nope"),
+        (["presets", "show"], "Missing argument 'NAME_OR_PATH'"),
+        (["presets", "check"], "Missing argument"),
+        (["presets", "check", "--set"], "--set"),
+        (["presets", "nope\x1b[31m\u202e"], "nope"),
+    ],
+)
+def test_usage_errors_are_one_message(arguments: list[str], message: str, capsys: Capture) -> None:
+    assert cli.run_command(arguments) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("mmkd: ")
+    assert message in err
+    assert "--help'" in err
+    assert err[:-1].isprintable()
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "message"),
+    [
+        (UserError("no such thing \x1b[31m[bold]"), 2, "mmkd: no such thing \\x1b[31m[bold]\n"),
+        (PresetError(("f:1: a", "f:2: b")), 2, "f:1: a\nf:2: b\n"),
+        (KeyboardInterrupt(), 130, ""),
+        (SystemExit(5), 5, ""),
+    ],
+    ids=["user", "preset", "interrupt", "exit"],
+)
+def test_errors(error: BaseException, code: int, message: str, monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+    failing_app(monkeypatch, error)
+    assert cli.run_command(["presets", "list"]) == code
+    assert capsys.readouterr().err == message
+
+
+def test_an_unexpected_error(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+    failing_app(monkeypatch, ZeroDivisionError("by\nzero \x1b"))
+    monkeypatch.delenv("MMKD_DEBUG", raising=False)
+    assert cli.run_command(["presets", "list"]) == 1
+    assert capsys.readouterr().err == (
+        "mmkd: something went wrong inside mmkd: ZeroDivisionError: by zero \\x1b; "
+        "please report it (set MMKD_DEBUG=1 to see the traceback)\n"
+    )
+    monkeypatch.setenv("MMKD_DEBUG", "1")
+    assert cli.run_command(["presets", "list"]) == 1
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_a_reader_that_goes_away_is_no_error() -> None:
+    command = f"'{sys.executable}' -m mmkd_tui.cli.main presets schema | true"
+    done = subprocess.run(["sh", "-c", command], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    assert done.stderr == ""
+
+
+def test_a_terminal_that_knows_only_ascii_gets_escapes() -> None:
+    code = "import sys; from mmkd_tui.cli.main import main; sys.argv = ['mmkd', 'presets', 'list']; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        env={"PYTHONIOENCODING": "ascii"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "\\u2192" in done.stdout

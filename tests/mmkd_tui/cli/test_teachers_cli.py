@@ -1,0 +1,244 @@
+"""`mmkd teachers`: data on stdout, narration on stderr, harmless whatever the facts say, and no torch but to train."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engine.paths import teacher_store
+from engine.teachers.store import Stored, TeacherStore
+from mmkd_tui.cli.main import run_command
+
+ROOT = Path(__file__).resolve().parents[3]
+KEY, OTHER = "0123456789abcdef", "0123456789abcd00"
+FACTS: dict[str, Any] = {
+    "arch": "resnet20",
+    "dataset": {"name": "digits"},
+    "seed": 7,
+    "recipe": {"epochs": 20, "milestones": None},
+    "accuracy": 0.98765,
+    "parameters": 272186,
+    "created": "2026-01-02T03:04:05+00:00",
+    "version": "0.1",
+}
+PRESET = """
+name: two
+dataset: {name: digits, train_images: 96}
+teachers:
+  - {arch: resnet8, seed: 0, train: {epochs: 1, batch_size: 32}}
+  - {arch: resnet8, seed: 1, train: {epochs: 1, batch_size: 32}}
+student: {arch: resnet8}
+method: {name: aver}
+"""
+
+Capture = pytest.CaptureFixture[str]
+
+
+def add(key: str = KEY, size: int = 1_200_000, **changes: object) -> Stored:
+    return TeacherStore(teacher_store()).add(key, bytes(size), FACTS | changes)
+
+
+def keys() -> list[str]:
+    return [entry.key for entry in TeacherStore(teacher_store()).entries()]
+
+
+def mmkd(*arguments: str, stdin: int = subprocess.DEVNULL) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "mmkd_tui.cli.main", *arguments]
+    return subprocess.run(command, cwd=ROOT, stdin=stdin, capture_output=True, text=True, timeout=120, check=False)
+
+
+def test_list(capsys: Capture) -> None:
+    add()
+    add(OTHER, 3_400_000, seed=8, created="2026-01-03T03:04:05+00:00")
+    assert run_command(["teachers", "list"]) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    head, first, second = out.splitlines()
+    assert " ".join(head.split()) == "key architecture data set seed epochs test accuracy parameters size made"
+    assert first.split()[:9] == ["01234567", "resnet20", "digits", "7", "20", "0.9877", "272,186", "1.2", "MB"]
+    assert first.split()[9].startswith("2026-01-0")
+    assert second.split()[3] == "8"
+
+
+def test_list_of_an_empty_store(capsys: Capture) -> None:
+    assert run_command(["teachers", "list"]) == 0
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert str(teacher_store()) in err
+    assert "mmkd teachers train" in err
+
+
+@pytest.mark.parametrize("count", [0, 2])
+def test_list_as_json(count: int, capsys: Capture) -> None:
+    entries = [add(key) for key in (OTHER, KEY)[:count]]
+    assert run_command(["teachers", "list", "--json"]) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    assert json.loads(out) == [entry.facts | {"path": str(entry.path)} for entry in entries]
+
+
+WRONG: list[dict[str, Any]] = [
+    {"arch": "\x1b[31m\u202e[bold]x[/nope]\n"},
+    {"arch": "x" * 10_000},
+    {"arch": 5, "dataset": 3, "seed": "\x1b]0;t\x07", "recipe": [1], "accuracy": "high", "parameters": None, "created": {}},
+    {"accuracy": True, "created": "yesterday", "parameters": [], "recipe": {"epochs": {"a": 1}}, "dataset": {"name": ["\x1b"]}},
+    {"created": "9999-12-31T23:59:59-23:00", "accuracy": 10**400, "seed": 10**4000},
+    {"\x1b[31m[bold]": "\ud800", "nested": {"\x9b": ["\x1b"]}},
+]
+
+
+@pytest.mark.parametrize("facts", WRONG, ids=["markup", "long", "types", "more types", "large", "names"])
+def test_facts_are_not_believed(facts: dict[str, Any], capsys: Capture) -> None:
+    add(**facts)
+    for arguments in (["list"], ["show", KEY], ["list", "--json"], ["show", KEY, "--json"]):
+        assert run_command(["teachers", *arguments]) == 0
+        out, err = capsys.readouterr()
+        assert err == ""
+        assert out.replace("\n", "").isprintable()
+        if "--json" in arguments:
+            json.loads(out)
+    assert run_command(["teachers", "list"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 2
+
+
+def test_show(capsys: Capture) -> None:
+    add()
+    assert run_command(["teachers", "show", KEY[:6]]) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    shown = dict(line.split(maxsplit=1) for line in out.splitlines())
+    assert shown["arch"] == "resnet20"
+    assert shown["key"] == KEY
+    assert shown["path"] == str(teacher_store() / KEY)
+    assert json.loads(shown["recipe"]) == FACTS["recipe"]
+
+
+def test_show_as_json(capsys: Capture) -> None:
+    entry = add()
+    assert run_command(["teachers", "show", KEY, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == entry.facts | {"path": str(entry.path)}
+
+
+@pytest.mark.parametrize("command", [["show"], ["rm", "--yes"]])
+@pytest.mark.parametrize(
+    ("key", "message"), [("f", "no teacher has a key"), ("0123", "2 teachers have keys"), ("", "no teacher")]
+)
+def test_a_key_of_none_or_several(command: list[str], key: str, message: str, capsys: Capture) -> None:
+    add(KEY)
+    add(OTHER)
+    assert run_command(["teachers", *command, key]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith(f"mmkd: {message}")
+    assert "mmkd teachers list" in err
+    assert len(keys()) == 2
+
+
+def test_rm(capsys: Capture) -> None:
+    add(KEY)
+    add(OTHER)
+    assert run_command(["teachers", "rm", KEY, KEY[:15], "--yes"]) == 0
+    assert capsys.readouterr().err == f"removed {KEY}\n"
+    assert keys() == [OTHER]
+
+
+def test_rm_removes_nothing_where_one_key_is_wrong(capsys: Capture) -> None:
+    add(KEY)
+    assert run_command(["teachers", "rm", KEY, "ffff", "--yes"]) == 2
+    assert "'ffff'" in capsys.readouterr().err
+    assert keys() == [KEY]
+
+
+def test_rm_follows_no_link(tmp_path: Path) -> None:
+    entry = add(KEY)
+    entry.path.rename(tmp_path / "elsewhere")
+    entry.path.symlink_to(tmp_path / "elsewhere")
+    assert run_command(["teachers", "rm", KEY, "--yes"]) == 0
+    assert (tmp_path / "elsewhere" / "weights.safetensors").exists()
+    assert not os.path.lexists(entry.path)
+
+
+def test_rm_asks_nobody_where_there_is_no_terminal() -> None:
+    add(KEY)
+    done = mmkd("teachers", "rm", KEY)
+    assert done.returncode == 2
+    assert "--yes" in done.stderr
+    assert keys() == [KEY]
+
+
+@pytest.mark.parametrize(("answer", "left"), [("y", 0), ("yes", 0), ("", 1), ("n", 1), ("x", 1)])
+def test_rm_asks_in_a_terminal(answer: str, left: int) -> None:
+    add(KEY)
+    master, terminal = pty.openpty()
+    command = [sys.executable, "-m", "mmkd_tui.cli.main", "teachers", "rm", KEY[:8]]
+    with subprocess.Popen(command, cwd=ROOT, stdin=terminal, stdout=subprocess.PIPE, stderr=terminal) as process:
+        os.close(terminal)
+        os.write(master, f"{answer}\n".encode())
+        out, _ = process.communicate(timeout=60)
+    said = os.read(master, 1 << 16).decode()
+    os.close(master)
+    assert out == b""
+    assert "resnet20" in said
+    assert "Remove this teacher? [y/N]" in said
+    assert process.returncode == (1 if left else 0)
+    assert len(keys()) == left
+
+
+@pytest.mark.parametrize("arguments", [["list"], ["list", "--json"], ["show", KEY], ["rm", KEY, "--yes"]], ids=" ".join)
+def test_no_torch(arguments: list[str]) -> None:
+    add(KEY)
+    code = (
+        "import sys\nfrom mmkd_tui.cli.main import run_command\n"
+        f"assert run_command({['teachers', *arguments]!r}) == 0\n"
+        "print(*sys.modules, file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    assert not {"torch", "torchvision", "safetensors", "numpy", "sklearn", "textual"} & set(done.stderr.split())
+
+
+def test_train(tmp_path: Path, capsys: Capture) -> None:
+    path = tmp_path / "two.yaml"
+    path.write_text(PRESET)
+    assert run_command(["teachers", "train", str(path), "--set", "teachers.1.train.lr=0.1", "--device", "cpu"]) == 0
+    out, err = capsys.readouterr()
+    rows = [line.split(maxsplit=3) for line in out.splitlines()]
+    assert [(label, source) for _, label, _, source in rows] == [("resnet8-s0", "trained"), ("resnet8-s1", "trained")]
+    assert sorted(key for key, *_ in rows) == sorted(keys())
+    assert "training teacher 1, resnet8-s0" in err
+    assert "training teacher 2, resnet8-s1" in err
+
+    assert run_command(["teachers", "train", str(path)]) == 0
+    again = [line.split(maxsplit=3) for line in capsys.readouterr().out.splitlines()]
+    assert again[0] == [*rows[0][:3], "found in the store"]
+    assert again[1][3] == "trained"  # another recipe: the first had --set
+    assert len(keys()) == 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["quikstart"], "quickstart"),
+        (["quickstart", "--set", "teachers.0.train.epochs=0"], "teachers.0.train.epochs"),
+        (["quickstart", "--device", "gpu"], "cuda"),
+    ],
+)
+def test_train_what_is_not_there(arguments: list[str], message: str, capsys: Capture) -> None:
+    assert run_command(["teachers", "train", *arguments]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert message in err
+
+
+def test_train_a_preset_without_teachers(tmp_path: Path, capsys: Capture) -> None:
+    path = tmp_path / "none.yaml"
+    path.write_text("name: none\ndataset: {name: digits}\nstudent: {arch: resnet8}\nmethod: {name: ce}\n")
+    assert run_command(["teachers", "train", str(path)]) == 2
+    assert "has no teachers" in capsys.readouterr().err

@@ -1,0 +1,32 @@
+"""A classroom on a few digits, where a training takes a second."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+
+import torch
+
+from engine.data import Images, load_images
+from engine.events import Event
+from engine.preset import DatasetPart, EvaluatePart, TrainPart
+from engine.teachers.store import TeacherStore
+from engine.teachers.train import Classroom
+from engine.trainer import Phase
+
+DATASET = DatasetPart(name="digits", train_images=96)
+RECIPE = TrainPart(epochs=1, batch_size=32)
+PHASE = Phase("teacher", 0, "resnet8-s0")
+
+
+@functools.cache
+def few_digits() -> Images:
+    return load_images(DATASET, Path("/nowhere"), torch.device("cpu"))
+
+
+def classroom(store: Path, events: list[Event] | None = None) -> Classroom:
+    """`events` takes what happens."""
+    told = [] if events is None else events
+    return Classroom(
+        DATASET, few_digits(), EvaluatePart(), TeacherStore(store), torch.device("cpu"), False, told.append, lambda trainer: None
+    )
