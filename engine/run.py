@@ -227,7 +227,8 @@ class Run:
             if isinstance(event, EpochEnded):
                 self._last_epoch = event
                 if event.best_epoch == event.epoch:  # whatever happens later, the best student so far is in the folder
-                    self._save_student(*trainer.best_weights(), images)
+                    weights, epoch = trainer.best_weights()
+                    self._save_student(weights, epoch, images)
             self._emit(event)
 
         phase = Phase("distil", 0, f"{preset.student.arch} by {preset.method.name}")

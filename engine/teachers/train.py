@@ -67,10 +67,11 @@ class Classroom:
     def trained(self, arch: str, seed: int, recipe: TrainPart, phase: Phase) -> Trained:
         """A network trained by a recipe, from the store if it is there; else it is trained and kept."""
         key = content_key(self.dataset, arch, seed, recipe, self.evaluate, self.bf16)
-        model = self._new(arch, seed)
-        if self._filled(model, key):
-            return self._measured(model.to(self.device), "store", key)
+        kept = self._kept(arch, key)
+        if kept is not None:
+            return self._measured(kept.to(self.device), "store", key)
 
+        model = self._new(arch, seed)
         started = time.monotonic()
         method = make_method(
             CePart(name="ce"),
@@ -120,17 +121,18 @@ class Classroom:
             self.emit(Log(level="warning", message=f"{phase.label} could not be kept in {self.store.root}: {why}"))
         return found
 
-    def _filled(self, model: Classifier, key: str) -> bool:
-        """Takes the weights from the store, if they are there; those that do not fit are set aside."""
+    def _kept(self, arch: str, key: str) -> Classifier | None:
+        """The network in the store, if it is there; one that does not fit is set aside."""
         stored = self.store.find(key)
         if stored is None:
-            return False
+            return None
+        model = self._new(arch, 0)
         try:
             model.load_state_dict(unpack(stored[1]))
         except (SafetensorError, RuntimeError):
-            self.store.set_aside(key)
-            return False
-        return True
+            self.store.set_aside(key)  # and this model holds some of it now
+            return None
+        return model
 
     def _new(self, arch: str, seed: int) -> Classifier:
         return build_model(arch, self.images.facts.channels, self.images.classes, seed)

@@ -184,6 +184,7 @@ def test_a_compressed_zip(tmp_path: Path) -> None:
     ],
     ids=["tensor", "list", "empty", "nested", "text", "number for a name", "none", "nested twice", "sparse", "complex"],
 )
+@pytest.mark.filterwarnings("ignore:Validating sparse tensor invariants")
 def test_no_state_dict(content: object, tmp_path: Path) -> None:
     torch.save(content, tmp_path / "t.pth")
     assert_refused(tmp_path / "t.pth", "holds no plain state_dict|does not fit")

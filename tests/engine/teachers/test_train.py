@@ -61,7 +61,7 @@ def test_what_cannot_be_used_is_trained_anew(damage: str, tmp_path: Path) -> Non
     (entry,) = store.entries()
     if damage == "other network":
         store.remove(entry)
-        store.add(entry.key, pack(build_model("vgg8", 1, 10).state_dict()), entry.facts)
+        store.add(entry.key, pack(build_model("resnet14", 1, 10).state_dict()), entry.facts)
     else:
         name = {"weights": "weights.safetensors", "facts": "facts.json"}[damage]
         (entry.path / name).write_bytes((entry.path / name).read_bytes()[:-9])

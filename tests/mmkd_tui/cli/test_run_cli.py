@@ -110,7 +110,7 @@ def test_sigint_stops_after_the_step_saves_and_exits_130(place: Path) -> None:
 
 
 def test_in_a_terminal_there_is_a_menu_and_a_live_picture_and_a_lost_terminal_costs_nothing(place: Path) -> None:
-    (place / "tiny.yaml").write_text(dump_preset(tiny("train.epochs=12", "evaluate.student_alone=false")))
+    (place / "tiny.yaml").write_text(dump_preset(tiny("train.epochs=40", "evaluate.student_alone=false")))
     pid, terminal = pty.fork()
     if pid == 0:
         os.execv(sys.executable, [*COMMAND, "run"])
@@ -125,7 +125,7 @@ def test_in_a_terminal_there_is_a_menu_and_a_live_picture_and_a_lost_terminal_co
     pid, terminal = pty.fork()
     if pid == 0:
         os.execv(sys.executable, [*COMMAND, "run", "tiny.yaml"])
-    read_until(terminal, b"training")
+    read_until(terminal, b"2 teachers")
     os.close(terminal)  # the kernel sends SIGHUP
     _, status = os.waitpid(pid, 0)
     assert os.waitstatus_to_exitcode(status) == 0
