@@ -29,9 +29,8 @@ def main() -> None:
             command = [str(Path(sys.executable).with_name("mmkd")), "run", "quickstart", "--seed", str(seed), "--json", "--quiet"]
             done = subprocess.run(command, cwd=folder, env=environment, check=True, stdout=subprocess.PIPE, text=True)
             rows.append((json.loads(done.stdout), time.monotonic() - started))
-    print(
-        f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, torch {rows[0][0]['versions']['torch']}\n"
-    )
+    torch = rows[0][0]["versions"]["torch"]
+    print(f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, torch {torch}\n")
     print("| seed | student alone | student distilled | gain | seconds |")
     print("| ---: | ---: | ---: | ---: | ---: |")
     for result, seconds in rows:

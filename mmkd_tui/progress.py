@@ -6,7 +6,7 @@ import contextlib
 import time
 from collections.abc import Sequence
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Any, Protocol, Self
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -16,11 +16,22 @@ from rich.text import Text
 
 from engine.events import Event, Log, PhaseStarted, RunStarted, StudentAloneReady, TeacherReady
 from engine.text import one_line, plain
-from mmkd_tui.run_view import PhaseView, RunView, TeacherView
+from mmkd_tui.run_view import PhaseView, RunView
 
 LINE_EVERY = 30.0  # seconds
 LINE_SHARE = 0.01  # of a phase
 BAR = 16  # columns of a weight bar
+
+
+class RunConsole(Console):
+    """Standard error without markup. Where its reader has gone, writing raises: Rich's own answer would end the process and the run."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**{"stderr": True, "markup": False, "highlight": False, "emoji": False} | options)
+
+    def on_broken_pipe(self) -> None:
+        """Called by Rich; the displays below let a lost terminal go."""
+        raise BrokenPipeError
 
 
 class Progress(Protocol):
@@ -51,6 +62,7 @@ class LiveProgress:
 
     def __init__(self, console: Console) -> None:
         self.view = RunView()
+        self.ascii_only = console.options.ascii_only
         self.live: Live | None = Live(console=console, auto_refresh=False, transient=True, get_renderable=self._picture)
 
     def __enter__(self) -> Self:
@@ -75,7 +87,7 @@ class LiveProgress:
             self.live = None
 
     def _picture(self) -> RenderableType:
-        return picture(self.view, time.time())
+        return picture(self.view, time.time(), self.ascii_only)
 
 
 class PlainProgress:
@@ -105,7 +117,7 @@ class PlainProgress:
         if phase is None or phase.done or phase.last is None:
             return
         if time.monotonic() - self.said >= LINE_EVERY and phase.share - self.share >= LINE_SHARE:
-            self._say(f"{phase.label}: {_numbers(phase, self.view.paused)}")
+            self._say(f"{phase.label}: {_line(phase, self.view.paused)}")
             self.said, self.share = time.monotonic(), phase.share
 
     def _say(self, line: str) -> None:
@@ -139,63 +151,67 @@ def bar(share: float, width: int = BAR, ascii_only: bool = False) -> str:
     return ("█" * (eighths // 8) + " ▏▎▍▌▋▊▉"[eighths % 8].strip()).ljust(width)
 
 
-def picture(view: RunView, now: float) -> RenderableType:
-    """The whole live picture."""
+def picture(view: RunView, now: float, ascii_only: bool = False) -> RenderableType:
+    """The whole live picture; `ascii_only` for terminals that cannot show more."""
     if view.started is None:
         return Text("loading ...", style="dim")
     start = view.started
     title = Text.assemble(
-        ("mmkd ", "bold"),
-        f"{plain(start.name)}: {len(start.teachers)} teachers -> {start.student} by {start.method}, {start.dataset}",
+        (f"mmkd {plain(start.name)}  ", "bold"),
+        f"{len(start.teachers)} teachers -> {start.student} by {start.method} on {start.dataset}",
+        (f"  {plain(start.device)}, {clock(view.seconds(now))}", "dim"),
     )
-    title.append(f", {plain(start.device)}, {clock(view.seconds(now))}", style="dim")
-    parts: list[RenderableType] = [title]
+    parts: list[RenderableType] = [title, Text()]
     if view.phase is not None:
-        parts.append(_phase(view.phase, view, now))
+        parts += [_phase(view.phase, view, now), Text()]
     if view.teachers:
-        parts.append(_teachers(view))
+        parts.append(_teachers(view, ascii_only))
     if view.alone_accuracy is not None:
-        source = f", {view.alone_source}" if view.alone_source == "store" else ""
-        parts.append(Text(f"{start.student} without teachers: {percent(view.alone_accuracy)} on the test split{source}"))
-    parts.append(Text("Ctrl-C stops after the step and saves" if not view.stopping else "stopping ...", style="dim"))
+        source = f" ({view.alone_source})" if view.alone_source == "store" else ""
+        parts.append(Text(f"{start.student} without teachers: {percent(view.alone_accuracy)}{source}"))
+    parts += [Text(), Text("Ctrl-C stops after the step and saves" if not view.stopping else "stopping ...", style="dim")]
     return Group(*parts)
 
 
 def _phase(phase: PhaseView, view: RunView, now: float) -> RenderableType:
-    row = Table.grid(padding=(0, 1))
+    row = Table.grid(padding=(0, 2, 0, 0))
     row.add_row(
-        Text(plain(phase.label, 40), style="bold"),
-        ProgressBar(total=max(phase.steps, 1), completed=phase.step, width=24),
+        Text(plain(phase.label, 32), style="bold"),
+        ProgressBar(total=max(phase.steps, 1), completed=phase.step, width=20),
         Text(f"{phase.share:4.0%}"),
         Text(f"epoch {min(phase.epoch + 1, phase.epochs)}/{phase.epochs}"),
         Text("paused" if view.paused else f"{clock(phase.seconds_left(now))} left"),
+        Text(f"{phase.images_per_second:,.0f} images/s" if phase.images_per_second is not None else ""),
     )
-    return Group(row, Text("  " + _numbers(phase, paused=False, progress=False)))
+    return Group(row, Text("  ".join(_losses(phase)) or "starting"), Text("  ".join(_accuracies(phase))))
 
 
-def _numbers(phase: PhaseView, paused: bool, progress: bool = True) -> str:
-    """What a phase has reached, in one line."""
-    parts = []
-    if progress:
-        left = phase.seconds_left(time.time())
-        parts += [f"{phase.share:.0%}", f"epoch {min(phase.epoch + 1, phase.epochs)}/{phase.epochs}", f"{clock(left)} left"]
-    if paused:
-        parts.append("paused")
-    if (last := phase.last) is not None:
-        losses = [
-            f"{name} {value:.3g}" for name, value in (("CE", last.ce), ("logit", last.logit), ("feature", last.feature)) if value
-        ]
-        parts.append(f"loss {last.loss:.4g}" if last.loss is not None else "loss is not finite")
-        parts[-1] += f" ({', '.join(losses)})" if len(losses) > 1 else ""
-        parts.append(f"train {percent(last.accuracy)}")
+def _losses(phase: PhaseView) -> list[str]:
+    if (last := phase.last) is None:
+        return []
+    if last.loss is None:
+        return ["loss is not finite"]
+    parts = (("CE", last.ce), ("logit", last.logit), ("feature", last.feature))
+    named = [f"{name} {value:.3g}" for name, value in parts if value is not None]
+    return [f"loss {last.loss:.4g}" + (f" ({', '.join(named)})" if len(named) > 1 else "")]
+
+
+def _accuracies(phase: PhaseView) -> list[str]:
+    parts = [] if phase.last is None else [f"train {percent(phase.last.accuracy)}"]
     if phase.measured_accuracy is not None:
-        parts.append(f"validation {percent(phase.measured_accuracy)}, best {percent(phase.best_accuracy)}")
-    if phase.images_per_second is not None:
-        parts.append(f"{phase.images_per_second:,.0f} images/s")
-    return "  ".join(parts) or "starting"
+        parts += [f"validation {percent(phase.measured_accuracy)}", f"best {percent(phase.best_accuracy)}"]
+    return parts
 
 
-def _teachers(view: RunView) -> Table:
+def _line(phase: PhaseView, paused: bool) -> str:
+    """What a phase has reached, in one line."""
+    left = "paused" if paused else f"{clock(phase.seconds_left(time.time()))} left"
+    parts = [f"{phase.share:.0%}", f"epoch {min(phase.epoch + 1, phase.epochs)}/{phase.epochs}", left]
+    rate = [f"{phase.images_per_second:,.0f} images/s"] if phase.images_per_second is not None else []
+    return "  ".join([*parts, *_losses(phase), *_accuracies(phase), *rate])
+
+
+def _teachers(view: RunView, ascii_only: bool) -> Table:
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
     table.add_column("teacher")
     table.add_column("test accuracy", justify="right")
@@ -203,17 +219,17 @@ def _teachers(view: RunView) -> Table:
     table.add_column("feature weight")
     training = view.phase if view.phase and view.phase.name == "teacher" and not view.phase.done else None
     for index, teacher in enumerate(view.teachers):
+        weights = (teacher.logit_weight, teacher.feature_weight)
         status = percent(teacher.accuracy) if teacher.accuracy is not None else "waiting"
         if training is not None and training.index == index:
             status = "training"
-        table.add_row(Text(plain(teacher.label, 32)), status, *_weights(teacher))
+        table.add_row(Text(plain(teacher.label, 32)), status, *(weight_cell(w, BAR, ascii_only) for w in weights))
     return table
 
 
-def _weights(teacher: TeacherView) -> tuple[str, str]:
-    weights = (teacher.logit_weight, teacher.feature_weight)
-    first, second = ("" if weight is None else f"{bar(weight)} {weight:.3f}" for weight in weights)
-    return first, second
+def weight_cell(weight: float | None, width: int = BAR, ascii_only: bool = False) -> Text:
+    """A bar and its number; nothing where there is no weight."""
+    return Text() if weight is None else Text.assemble((bar(weight, width, ascii_only), "cyan"), f" {weight:.3f}")
 
 
 def _announcement(event: Event, view: RunView) -> str | None:

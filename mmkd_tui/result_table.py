@@ -9,12 +9,12 @@ from rich.table import Table
 from rich.text import Text
 
 from engine.text import plain
-from mmkd_tui.progress import bar, percent
+from mmkd_tui.progress import percent, weight_cell
 
-BAR = 8  # columns of a weight bar: with the longest name, the table fits 80 columns
+BAR = 10  # columns of a weight bar: with the longest name, the table fits 80 columns
 
 
-def result_table(result: Mapping[str, Any]) -> Table:
+def result_table(result: Mapping[str, Any], ascii_only: bool = False) -> Table:
     """From what stands in `result.json`."""
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
     table.add_column("network", no_wrap=True)
@@ -23,7 +23,7 @@ def result_table(result: Mapping[str, Any]) -> Table:
     table.add_column("feature weight", no_wrap=True)
     for teacher in result["teachers"]:
         weights = (teacher["logit_weight"], teacher["feature_weight"])
-        cells = ("" if weight is None else f"{bar(weight, BAR)} {weight:.3f}" for weight in weights)
+        cells = (weight_cell(weight, BAR, ascii_only) for weight in weights)
         table.add_row(Text(f"teacher {plain(teacher['name'], 40)}"), percent(teacher["accuracy"]), *cells)
     if result["ensemble_accuracy"] is not None:
         table.add_row("plain average of the teachers", percent(result["ensemble_accuracy"]))

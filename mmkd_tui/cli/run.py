@@ -42,9 +42,9 @@ def run_command(
 
     Ctrl-C stops after the step and saves what there is. Exit codes: 0 done, 1 failed, 2 a mistake in what was asked, 130 stopped.
     """
-    from rich.console import Console
+    from mmkd_tui.progress import RunConsole
 
-    console = Console(stderr=True, markup=False, highlight=False, emoji=False)
+    console = RunConsole()
     chosen = _load(preset or _ask(console), overrides or [], seed, device)
     if not quiet and console.is_terminal:
         console.print(f"loading {chosen.dataset.name} and PyTorch ...", style="dim", end="\r")
@@ -129,7 +129,7 @@ def _conclude(console: Console, result: dict[str, Any], run_dir: Any) -> None:
     folder = result["run_dir"]
     try:
         if result["state"] == "done":
-            console.print(result_table(result))
+            console.print(result_table(result, console.options.ascii_only))
             say(f"{clock(result['seconds'])} in all, {result['images_per_second']:,.0f} images/s while distilling")
             if result["selected_on"] == "test":
                 say("The best epoch was chosen on the test split: these accuracies are too good to report.")

@@ -1,0 +1,130 @@
+"""The headless display: what stands in the picture and in the lines, in any terminal and whatever the names are."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import replace
+
+import pytest
+from rich.console import Console
+
+from engine.events import EpochEnded, Event, Log, Metrics, PhaseStarted, RunEnded, RunStarted, StudentAloneReady, TeacherReady
+from mmkd_tui.progress import LiveProgress, PlainProgress, RunConsole, bar, clock, percent, picture
+from mmkd_tui.result_table import result_table
+from mmkd_tui.run_view import RunView
+
+HOSTILE = "[/red]x[bold]\x1b[31m"
+START = RunStarted(
+    t=0.0,
+    name="quickstart",
+    run_dir="runs/one",
+    dataset="digits",
+    classes=("0", "1"),
+    teachers=("resnet20-s0", "vgg8-s1"),
+    student="resnet8",
+    method="mmkd",
+    device="cpu (1 thread)",
+    seed=0,
+)
+AVERAGES = {"phase": "distil", "index": 0, "epoch": 2, "step": 25, "lr": 0.05, "loss": 4.5, "ce": 0.1, "accuracy": 0.9}
+WEIGHTS = {"logit": 1.0, "feature": 0.4, "logit_weights": (0.25, 0.75), "feature_weights": (0.5, 0.5)}
+EVENTS: tuple[Event, ...] = (
+    START,
+    TeacherReady(t=1.0, index=0, label="resnet20-s0", accuracy=0.98, source="store"),
+    TeacherReady(t=2.0, index=1, label="vgg8-s1", accuracy=0.97, source="trained"),
+    StudentAloneReady(t=3.0, accuracy=0.96, source="trained"),
+    PhaseStarted(t=10.0, phase="distil", index=0, label="resnet8 by mmkd", epochs=5, steps_per_epoch=10, parameters=1),
+    EpochEnded(t=15.0, measured_accuracy=0.965, best_accuracy=0.97, **AVERAGES | WEIGHTS),
+    Metrics(t=20.0, steps=50, images_per_second=1234.5, **AVERAGES | WEIGHTS),
+)
+
+
+def view_of(events: tuple[Event, ...]) -> RunView:
+    view = RunView()
+    for event in events:
+        view.apply(event)
+    return view
+
+
+def drawn(view: RunView, ascii_only: bool = False, width: int = 80) -> str:
+    console = Console(file=io.StringIO(), width=width, color_system=None)
+    console.print(picture(view, now=20.0, ascii_only=ascii_only))
+    return console.file.getvalue()
+
+
+def test_picture_tells_progress_losses_and_every_teachers_weights_within_80_columns() -> None:
+    text = drawn(view_of(EVENTS))
+    for fragment in ("quickstart", "50%", "epoch 3/5", " left", "1,234 images/s", "loss 4.5 (CE 0.1, logit 1, feature 0.4)"):
+        assert fragment in text
+    assert "validation 96.50 %  best 97.00 %" in text
+    rows = {line.split()[0]: line for line in text.splitlines() if line.startswith(("resnet20-s0", "vgg8-s1"))}
+    assert "98.00 %" in rows["resnet20-s0"]
+    assert rows["vgg8-s1"].count("█") == 12 + 8  # three quarters and one half of 16 columns
+    assert "without teachers: 96.00 %" in text
+    assert max(len(line) for line in text.splitlines()) <= 80
+
+
+def test_picture_before_anything_has_come() -> None:
+    assert "loading" in drawn(RunView())
+    assert "waiting" in drawn(view_of(EVENTS[:1]))
+
+
+def test_ascii_terminals_get_ascii() -> None:
+    table = Console(file=io.StringIO(), width=80, color_system=None)
+    teacher = {"name": "vgg8-s1", "accuracy": 0.97, "logit_weight": 0.75, "feature_weight": 0.5}
+    accuracies = {"ensemble_accuracy": 0.98, "student_alone_accuracy": 0.96, "student_accuracy": 0.975, "method": "mmkd"}
+    table.print(result_table({"teachers": [teacher], **accuracies}, ascii_only=True))
+    assert table.file.getvalue().isascii()
+    text = drawn(view_of(EVENTS), ascii_only=True)
+    assert "####" in text
+    assert "█" not in text
+
+
+def test_hostile_names_are_shown_as_text() -> None:
+    events = (replace(START, name=HOSTILE, teachers=(HOSTILE, "b")), replace(EVENTS[4], label=HOSTILE), EVENTS[5])
+    text = drawn(view_of(events), width=160)
+    assert "[/red]x[bold]" in text
+    assert "\x1b" not in text
+    out = io.StringIO()
+    progress = PlainProgress(Console(file=out, markup=False, highlight=False))
+    progress([*events, Log(t=30.0, level="warning", message=HOSTILE)])
+    assert "\x1b" not in out.getvalue()
+    assert out.getvalue().count("[/red]x[bold]") >= 3
+
+
+def test_plain_lines_come_when_something_begins_or_ends_and_not_with_every_number() -> None:
+    out = io.StringIO()
+    progress = PlainProgress(Console(file=out, markup=False, highlight=False))
+    progress(EVENTS)
+    for _ in range(100):
+        progress([EVENTS[-1]])
+    lines = out.getvalue().splitlines()
+    assert len(lines) == 5
+    assert "98.00 %" in lines[1]
+    assert "distilling" in lines[4]
+
+
+def test_a_terminal_that_goes_away_is_let_go() -> None:
+    class Gone(io.StringIO):
+        def write(self, text: str) -> int:
+            raise BrokenPipeError
+
+    for kind in (LiveProgress, PlainProgress):
+        progress = kind(RunConsole(file=Gone(), force_terminal=True))
+        with progress:
+            progress(EVENTS)
+            progress([RunEnded(t=30.0, state="done")])
+        assert progress.view.ended is not None
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(0, "0:00"), (63.4, "1:03"), (3723, "1:02:03"), (None, "?"), (-5, "0:00")])
+def test_clock(seconds: float | None, text: str) -> None:
+    assert clock(seconds) == text
+
+
+def test_percent_and_bar() -> None:
+    assert percent(0.98714) == "98.71 %"
+    assert percent(None) == ""
+    assert [bar(share, 4) for share in (0, 0.5, 1, 1.7)] == ["    ", "██  ", "████", "████"]
+    assert bar(0.25 + 1 / 32, 4) == "█▏  "
+    assert bar(0.5, 4, ascii_only=True) == "##  "
