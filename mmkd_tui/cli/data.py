@@ -12,16 +12,13 @@ import typer
 
 from engine.errors import UserError
 from engine.text import plain
+from mmkd_tui.cli.options import AsJson, DataRoot, data_root_of
 from mmkd_tui.cli.table import print_table
 
 if TYPE_CHECKING:
     from engine.catalog import DatasetFacts
 
 app = typer.Typer(help="Data sets: list and fetch them.", rich_markup_mode=None)
-
-DataRoot = Annotated[
-    Path | None, typer.Option(help="Where data sets lie (MMKD_DATA, else the user's cache).", show_default=False)
-]
 
 
 @app.callback(invoke_without_command=True)
@@ -31,13 +28,11 @@ def _group(context: typer.Context) -> None:
 
 
 @app.command("list")
-def list_command(
-    as_json: Annotated[bool, typer.Option("--json", help="Machine-readable, on stdout.")] = False, data_root: DataRoot = None
-) -> None:
+def list_command(as_json: AsJson = False, data_root: DataRoot = None) -> None:
     """List the data sets, and where each of them lies."""
     from engine.catalog import DATASETS
 
-    known = [_as_json(facts, _root(data_root)) for facts in DATASETS.values()]
+    known = [_as_json(facts, data_root_of(data_root)) for facts in DATASETS.values()]
     if as_json:
         typer.echo(json.dumps(known, indent=2))
         return
@@ -72,7 +67,7 @@ def fetch_command(
     if not facts.files:
         _say(f"{name} is {facts.origin}: there is nothing to fetch")
         return
-    root = _root(data_root)
+    root = data_root_of(data_root)
     found = find_files(facts, root)
     if found is not None:
         _say(f"{name} is there already")
@@ -85,12 +80,6 @@ def fetch_command(
 
         folder = fetch_files(name, root)
     typer.echo(plain(str(folder)))
-
-
-def _root(given: Path | None) -> Path:
-    from engine import paths
-
-    return given.expanduser().absolute() if given else paths.data_root()
 
 
 def _as_json(facts: DatasetFacts, root: Path) -> dict[str, Any]:

@@ -10,17 +10,13 @@ import typer
 
 from engine.errors import PresetError, UserError
 from engine.text import plain
+from mmkd_tui.cli.options import AsJson, Overrides
 
 if TYPE_CHECKING:
     from engine.preset import Preset
     from engine.preset_yaml import PresetEntry
 
 app = typer.Typer(help="Presets: list, show and check them.", rich_markup_mode=None)
-
-Overrides = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Change a setting, for example train.epochs=3. May be given again."),
-]
 
 
 @app.callback(invoke_without_command=True)
@@ -30,7 +26,7 @@ def _group(context: typer.Context) -> None:
 
 
 @app.command("list")
-def list_command(as_json: Annotated[bool, typer.Option("--json", help="Machine-readable, on stdout.")] = False) -> None:
+def list_command(as_json: AsJson = False) -> None:
     """List the presets that are shipped."""
     from engine.preset_yaml import list_presets
 

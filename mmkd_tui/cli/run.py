@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from engine.errors import PresetError, UserError
+from engine.errors import UserError
+from mmkd_tui.cli.options import DataRoot, Device, Overrides, data_root_of, load_named
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -23,17 +23,10 @@ def run_command(
         str | None,
         typer.Argument(metavar="[PRESET]", help="A shipped preset's name, or a file; nothing: a menu.", show_default=False),
     ] = None,
-    overrides: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Change a setting, for example train.epochs=3. May be given again."),
-    ] = None,
+    overrides: Overrides = None,
     seed: Annotated[int | None, typer.Option(help="Seed of the student (the preset's seed).", show_default=False)] = None,
-    device: Annotated[
-        str | None, typer.Option(help="auto, cpu, cuda or cuda:N (the preset's hardware.device).", show_default=False)
-    ] = None,
-    data_root: Annotated[
-        Path | None, typer.Option(help="Where data sets lie (MMKD_DATA, else the user's cache).", show_default=False)
-    ] = None,
+    device: Device = None,
+    data_root: DataRoot = None,
     runs_dir: Annotated[Path, typer.Option(help="Where the run's folder is made.")] = Path("runs"),
     as_json: Annotated[bool, typer.Option("--json", help="The result as one JSON object on stdout.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")] = False,
@@ -45,26 +38,10 @@ def run_command(
     from mmkd_tui.progress import RunConsole
 
     console = RunConsole()
-    chosen = _load(preset or _ask(console), overrides or [], seed, device)
+    chosen = load_named(preset or _ask(console), overrides, device, seed)
     if not quiet and console.is_terminal:
         console.print(f"loading {chosen.dataset.name} and PyTorch ...", style="dim", end="\r")
     return _serve(chosen, console, data_root, runs_dir, as_json, quiet)
-
-
-def _load(name: str, overrides: list[str], seed: int | None, device: str | None) -> Preset:
-    from engine.preset_yaml import find_preset, load_preset
-
-    path = find_preset(name)
-    own = [f"seed={seed}"] if seed is not None else []
-    own += [f"hardware.device={json.dumps(device)}"] if device is not None else []
-    try:
-        return load_preset(path, [*overrides, *own]).anchored(path.parent)
-    except PresetError as error:
-        # Said in the words of the option that was given.
-        lines = (re.sub(r"^--set seed=[^:]*: seed", "--seed", line) for line in error.problems)
-        raise PresetError(
-            tuple(re.sub(r"^--set hardware\.device=.*?: hardware\.device", "--device", line) for line in lines)
-        ) from None
 
 
 def _ask(console: Console) -> str:
@@ -103,7 +80,7 @@ def _serve(preset: Preset, console: Console, data_root: Path | None, runs_dir: P
     from mmkd_tui.progress import make_progress
 
     run_dir = RunDir.create(runs_dir, preset.name)
-    run = Run(preset, run_dir.path, data_root=data_root)
+    run = Run(preset, run_dir.path, data_root=data_root_of(data_root))
     with make_progress(console, quiet) as progress:
         served = serve(run, progress)
     result = asdict(served.result)

@@ -13,6 +13,7 @@ import typer
 from engine.errors import UserError
 from engine.text import plain
 from mmkd_tui.cli import exit_codes
+from mmkd_tui.cli.options import AsJson, DataRoot, Device, Overrides, data_root_of, load_named
 from mmkd_tui.cli.table import megabytes, print_table
 
 if TYPE_CHECKING:
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Trained teachers: list, show, remove and train them.", rich_markup_mode=None)
 
-AsJson = Annotated[bool, typer.Option("--json", help="Machine-readable, on stdout.")]
 COLUMNS = ("key", "architecture", "data set", "seed", "epochs", "test accuracy", "parameters", "size", "made")
 NUMBERS = COLUMNS[3:8]
 
@@ -84,46 +84,29 @@ def rm_command(
 @app.command("train")
 def train_command(
     preset: Annotated[str, typer.Argument(metavar="PRESET", help="A shipped preset's name, or a file.")],
-    overrides: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set", metavar="KEY=VALUE", help="Change a setting, for example teachers.0.train.epochs=3. May be given again."
-        ),
-    ] = None,
-    device: Annotated[
-        str | None, typer.Option(help="auto, cpu, cuda or cuda:N (the preset's hardware.device).", show_default=False)
-    ] = None,
-    data_root: Annotated[
-        Path | None, typer.Option(help="Where data sets lie (MMKD_DATA, else the user's cache).", show_default=False)
-    ] = None,
+    overrides: Overrides = None,
+    device: Device = None,
+    data_root: DataRoot = None,
 ) -> None:
     """Train the teachers of a preset that are not in the store yet.
 
     Every later run that asks for the same finds them. A line on stdout for each: key, label, test accuracy, and where it is from.
     """
-    from engine.preset_yaml import find_preset, load_preset
-
-    path = find_preset(preset)
-    own = [f"hardware.device={json.dumps(device)}"] if device is not None else []
-    _train(load_preset(path, [*(overrides or ()), *own]).anchored(path.parent), data_root)
+    _train(load_named(preset, overrides, device), data_root_of(data_root))
 
 
-def _train(preset: Preset, data_root: Path | None) -> None:
-    from rich.console import Console
-
-    from engine import paths
+def _train(preset: Preset, data_root: Path) -> None:
     from engine.errors import TrainingError
-    from mmkd_tui.progress import PlainProgress
+    from mmkd_tui.progress import PlainProgress, RunConsole
 
     if not preset.teachers:
         raise UserError(f"{preset.name} has no teachers; name a preset that has some")
     _say("loading PyTorch ...")
     from engine.teachers.train import train_teachers
 
-    progress = PlainProgress(Console(stderr=True, markup=False, highlight=False, emoji=False))
-    root = data_root.expanduser().absolute() if data_root else paths.data_root()
+    progress = PlainProgress(RunConsole())
     try:
-        for label, teacher in train_teachers(preset, _store(), root, lambda event: progress([event]), lambda trainer: None):
+        for label, teacher in train_teachers(preset, _store(), data_root, lambda event: progress([event]), lambda trainer: None):
             source = {"trained": "trained", "store": "found in the store", "checkpoint": "from its checkpoint"}[teacher.source]
             typer.echo(f"{teacher.key or '-':16}  {plain(label)}  {teacher.accuracy:.4f}  {source}")
     except KeyboardInterrupt:

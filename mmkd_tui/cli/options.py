@@ -1,0 +1,47 @@
+"""Options that several commands have, and what they mean."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from engine.errors import PresetError
+
+if TYPE_CHECKING:
+    from engine.preset import Preset
+
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Change a setting, for example train.epochs=3. May be given again."),
+]
+Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N (the preset's hardware.device).", show_default=False)]
+DataRoot = Annotated[Path | None, typer.Option(help="Where data sets lie (MMKD_DATA, else your cache).", show_default=False)]
+RunsDir = Annotated[Path, typer.Option(help="Where the runs' folders are.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Machine-readable, on stdout.")]
+
+
+def data_root_of(given: Path | None) -> Path:
+    """What --data-root says, else MMKD_DATA, else the cache."""
+    from engine import paths
+
+    return given.expanduser().absolute() if given else paths.data_root()
+
+
+def load_named(name: str, overrides: Sequence[str] | None, device: str | None = None, seed: int | None = None) -> Preset:
+    """A preset by its name or path, changed by the options; a mistake in an option is told in that option's words."""
+    from engine.preset_yaml import find_preset, load_preset
+
+    path = find_preset(name)
+    own = [f"seed={seed}"] if seed is not None else []
+    own += [f"hardware.device={json.dumps(device)}"] if device is not None else []
+    try:
+        return load_preset(path, [*(overrides or ()), *own]).anchored(path.parent)
+    except PresetError as error:
+        lines = (re.sub(r"^--set seed=[^:]*: seed", "--seed", line) for line in error.problems)
+        told = tuple(re.sub(r"^--set hardware\.device=.*?: hardware\.device", "--device", line) for line in lines)
+        raise PresetError(told) from None
