@@ -11,7 +11,7 @@ from rich.text import Text
 from engine.text import plain
 from mmkd_tui.progress import percent, weight_cell
 
-BAR = 10  # columns of a weight bar: with the longest name, the table fits 80 columns
+BAR = 8  # columns of a weight bar: with the longest name, the table fits 80 columns
 
 
 def result_table(result: Mapping[str, Any], ascii_only: bool = False) -> Table:

@@ -1,4 +1,4 @@
-"""What README promises of `mmkd run quickstart`. The whole of it takes minutes; the feature weights' learning is seen in seconds."""
+"""What README promises of `mmkd run quickstart`: the feature weights learn (in seconds), the student gains (in minutes)."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import statistics
 from pathlib import Path
 
 import pytest
+from support.presets import tiny
 
 from engine import Run, find_preset, load_preset
 from engine.events import EpochEnded, Event
-from support.presets import tiny
 
 
 def distillation(events: list[Event]) -> list[EpochEnded]:
@@ -20,17 +20,18 @@ def assert_learned(epochs: list[EpochEnded]) -> None:
     """Neither uniform nor one-hot, and taught by a gradient that was there."""
     assert all(e.feature_gradient > 0 for e in epochs if e.feature_gradient is not None)
     assert sum(e.feature_gradient is not None for e in epochs) > len(epochs) / 2
-    last = epochs[-1].feature_weights
-    assert max(last) < 0.98
-    assert max(last) - min(last) > 0.02
-    moved = max(abs(b - a) for a, b in zip(epochs[0].feature_weights, last, strict=True))
-    assert moved > 0.01
+    assert all(max(e.feature_weights) < 0.98 for e in epochs)
+    assert max(epochs[-1].feature_weights) - min(epochs[-1].feature_weights) > 0.02
+    for course in zip(*(e.feature_weights for e in epochs), strict=True):
+        assert max(course) - min(course) > 0.02
 
 
 def test_feature_weights_learn(tmp_path: Path) -> None:
     teachers = "teachers=[{arch: resnet8, train: {epochs: 6}}, {arch: resnet14, train: {epochs: 6}}]"
     run = Run(
-        tiny("dataset.train_images=600", teachers, "train={epochs: 8}", "method.meta={every: 2}", "evaluate.student_alone=false"),
+        tiny(
+            "dataset.train_images=600", teachers, "train={epochs: 12}", "method.meta={every: 2}", "evaluate.student_alone=false"
+        ),
         tmp_path / "run",
     )
     events: list[Event] = []

@@ -14,11 +14,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from support.presets import TINY, tiny
 
 from engine.data import fashion_mnist
 from engine.preset_yaml import dump_preset
 from mmkd_tui.cli.main import run_command
-from support.presets import TINY, tiny
 
 COMMAND = [sys.executable, "-m", "mmkd_tui.cli.main"]
 
