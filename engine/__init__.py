@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from engine.errors import PresetError, UserError
     from engine.preset import Preset
     from engine.preset_yaml import find_preset, load_preset, parse_preset
-    from engine.run import Result, Run
+    from engine.result import Result
+    from engine.run import Run
 
 __all__ = ["Control", "Preset", "PresetError", "Result", "Run", "UserError", "find_preset", "load_preset", "parse_preset"]
 
@@ -28,7 +29,7 @@ _HOMES = {
     "find_preset": "preset_yaml",
     "load_preset": "preset_yaml",
     "parse_preset": "preset_yaml",
-    "Result": "run",
+    "Result": "result",
     "Run": "run",
 }
 

@@ -10,10 +10,13 @@ import dataclasses
 import json
 import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 SCHEMA = 1
+
+_Reader = Callable[[Any], Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,7 +29,7 @@ class Event:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunStarted(Event):
-    """What this run is. Written once, first."""
+    """What this run is. Written first, and again by a process that goes on with it."""
 
     kind: ClassVar[str] = "run_started"
     schema: int = SCHEMA
@@ -39,6 +42,7 @@ class RunStarted(Event):
     method: str
     device: str
     seed: int
+    resumed: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +56,7 @@ class PhaseStarted(Event):
     epochs: int
     steps_per_epoch: int
     parameters: int  # of the network that is trained
+    step: int = 0  # training steps done before: not 0 where a checkpoint is gone on from
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,7 +154,7 @@ class Log(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunEnded(Event):
-    """The last line: how it ended. `result.json` has the figures."""
+    """The last line, unless the run is resumed later: how it ended. `result.json` has the figures."""
 
     kind: ClassVar[str] = "run_ended"
     state: str  # "done", "stopped" or "failed"
@@ -159,7 +164,6 @@ class RunEnded(Event):
 KINDS: dict[str, type[Event]] = {
     cls.kind: cls for cls in (*Event.__subclasses__(), *Averages.__subclasses__()) if cls is not Averages
 }
-_FIELDS = {kind: frozenset(f.name for f in dataclasses.fields(cls)) for kind, cls in KINDS.items()}
 
 
 def to_line(event: Event) -> str:
@@ -169,12 +173,12 @@ def to_line(event: Event) -> str:
 
 
 def from_line(line: str) -> Event | None:
-    """The event of a line; None for a kind that is not known here, and for a line that is no event."""
+    """The event of a line; None for a kind that is not known here, and for a line that is no event of its kind."""
     try:
-        values = json.loads(line)
+        values = _DECODER.decode(line)
         kind = values.pop("kind")
-        known = _FIELDS[kind]
-        return KINDS[kind](**{name: _frozen(value) for name, value in values.items() if name in known})
+        readers = _READERS[kind]
+        return KINDS[kind](**{name: readers[name](value) for name, value in values.items() if name in readers})
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
 
@@ -187,5 +191,66 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def _frozen(value: Any) -> Any:
-    return tuple(_frozen(v) for v in value) if isinstance(value, list) else value
+# Whoever can write a run's folder can write anything there: what comes out of `from_line` has the types that are declared.
+
+
+def _refused(constant: str) -> None:
+    raise ValueError(f"{constant} is no JSON")
+
+
+def _bool(value: Any) -> Any:
+    if type(value) is bool:
+        return value
+    raise TypeError
+
+
+def _str(value: Any) -> Any:
+    if type(value) is str:
+        return value
+    raise TypeError
+
+
+def _int(value: Any) -> Any:
+    if type(value) is int and -_HUGE < value < _HUGE:
+        return value
+    raise TypeError
+
+
+def _float(value: Any) -> Any:
+    if type(value) is float and value - value == 0.0:  # and so finite
+        return value
+    return float(_int(value))
+
+
+def _item(value: Any) -> Any:
+    """A number in a list: null stands for one that was not finite."""
+    return math.nan if value is None else _float(value)
+
+
+def _maybe(reader: _Reader) -> _Reader:
+    return lambda value: None if value is None else reader(value)
+
+
+def _many(reader: _Reader) -> _Reader:
+    def read(value: Any) -> Any:
+        if type(value) is list:
+            return tuple([reader(item) for item in value])
+        raise TypeError
+
+    return read
+
+
+_HUGE = 1 << 63
+_DECODER = json.JSONDecoder(parse_constant=_refused)
+_BY_TYPE: dict[Any, _Reader] = {
+    "bool": _bool,
+    "int": _int,
+    "int | None": _maybe(_int),
+    "float": _float,
+    "float | None": _maybe(_float),
+    "str": _str,
+    "tuple[str, ...]": _many(_str),
+    "tuple[float, ...]": _many(_item),
+    "tuple[tuple[float, ...], ...]": _many(_many(_item)),
+}
+_READERS = {kind: {f.name: _BY_TYPE[f.type] for f in dataclasses.fields(cls)} for kind, cls in KINDS.items()}

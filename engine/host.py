@@ -1,25 +1,33 @@
 """The process that owns a run: its main thread minds signals, heartbeat and control file; training has its own.
 
-`mmkd run` serves in the foreground; `python -m engine.host RUN_DIR` serves the preset that lies in a run's folder.
+`mmkd run` serves in the foreground; `python -m engine.host RUN_DIR` serves the preset that lies in a run's folder, and with
+`--resume` goes on with a run that was stopped or crashed.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import queue
 import signal
 import sys
 import time
+import traceback
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import FrameType
 
 from engine.control import COMMANDS
 from engine.errors import UserError
 from engine.events import Acknowledged, Averages, Event, PhaseStarted, RunStarted
-from engine.run import Result, Run
+from engine.preset_yaml import load_preset
+from engine.result import Result
+from engine.run import Run
+from engine.run_dir import Lock, RunDir, take_over
+from engine.untrusted import open_regular
 
 TICK = 0.25  # seconds between two looks at the queue of events
 BEAT = 1.0  # seconds between two heartbeats
@@ -98,11 +106,13 @@ class _Loop:
         if isinstance(event, RunStarted):
             self.position = {"phase": "start", "step": 0, "paused": False}
         elif isinstance(event, PhaseStarted):
-            self.position |= {"phase": event.phase, "index": event.index, "step": 0}
+            steps = event.epochs * event.steps_per_epoch
+            self.position |= {"phase": event.phase, "index": event.index, "step": event.step, "steps": steps}
         elif isinstance(event, Averages):
             self.position["step"] = event.step
         elif isinstance(event, Acknowledged) and event.command in ("pause", "resume"):
             self.position["paused"] = event.command == "pause"
+            self.beat = 0.0  # a viewer is waiting for it
 
     def _heartbeat(self) -> None:
         now = time.monotonic()
@@ -112,14 +122,17 @@ class _Loop:
         target = self.run.dir.heartbeat
         aside = target.with_name(f".{target.name}.partial")
         try:
-            aside.write_text(json.dumps({"t": time.time(), "pid": os.getpid(), **self.position}))
+            with os.fdopen(open_regular(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), "w") as file:
+                file.write(json.dumps({"t": time.time(), "pid": os.getpid(), **self.position}))
             aside.replace(target)
         except OSError:
             pass  # a full disk must not end a run that could go on without a heartbeat
 
 
 class _ControlFile:
-    """Follows `control.jsonl`: one wish a line, whole lines only."""
+    """Follows `control.jsonl`: one wish a line, whole lines only. Anybody may have written it."""
+
+    BLOCK = 1 << 16  # bytes; no wish is longer
 
     def __init__(self, run: Run) -> None:
         self.run = run
@@ -128,36 +141,51 @@ class _ControlFile:
     def read(self) -> None:
         """Passes new wishes on; lines that are none are skipped."""
         try:
-            with self.run.dir.control.open("rb") as file:
+            with os.fdopen(open_regular(self.run.dir.control), "rb") as file:
                 file.seek(self.offset)
-                block = file.read(1 << 16)
+                block = file.read(self.BLOCK)
         except OSError:
             return
         end = block.rfind(b"\n") + 1
-        self.offset += end
+        self.offset += end or (len(block) if len(block) == self.BLOCK else 0)
         for line in block[:end].splitlines():
             try:
                 wish = json.loads(line)
                 if wish["command"] in COMMANDS:
                     self.run.control.request(wish["command"], str(wish["id"])[:64])
-            except (ValueError, KeyError, TypeError):
+            except (ValueError, KeyError, TypeError, RecursionError):
                 continue
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Serves the run whose folder is the only argument; exit codes as those of `mmkd run`."""
-    from engine.preset_yaml import load_preset
-
-    if len(arguments) != 1:
-        print("usage: python -m engine.host RUN_DIR", file=sys.stderr)  # noqa: T201
-        return 2
-    folder = Path(arguments[0])
+    """Serves the run in a folder; exit codes as those of `mmkd run`. What goes wrong is in the folder's `result.json`."""
+    parser = argparse.ArgumentParser("python -m engine.host", description="Train what preset.yaml in RUN_DIR says.")
+    parser.add_argument("folder", metavar="RUN_DIR", type=Path)
+    parser.add_argument("--resume", action="store_true", help="go on with a run that was stopped or crashed")
+    parser.add_argument("--data-root", type=Path, help="where data sets lie")
+    parser.add_argument("--lock", type=int, metavar="FD", help="an inherited descriptor that holds the folder's lock")
+    chosen = parser.parse_args(arguments)
+    run_dir = RunDir(chosen.folder)
     try:
-        run = Run(load_preset(folder / "preset.yaml"), folder)
-    except UserError as error:
+        lock = take_over(run_dir) if chosen.resume and chosen.lock is None else Lock(run_dir, chosen.lock)
+    except (UserError, OSError) as error:
         print(error, file=sys.stderr)  # noqa: T201
         return 2
-    return exit_code(serve(run))
+    try:
+        run = Run(load_preset(run_dir.preset), run_dir.path, data_root=chosen.data_root, resume=chosen.resume, lock=lock)
+        served = serve(run)
+    except Exception as error:
+        if not isinstance(error, UserError):
+            traceback.print_exc()
+        message = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+        served = Served(Result(str(run_dir.path), message=message, mistake=isinstance(error, UserError)), None)
+        if chosen.resume or not run_dir.events.exists():
+            with suppress(OSError):
+                run_dir.write_json(run_dir.result, asdict(served.result))
+        lock.release()
+    if served.result.state == "failed":
+        print(served.result.message, file=sys.stderr)  # noqa: T201
+    return exit_code(served)
 
 
 def exit_code(served: Served) -> int:

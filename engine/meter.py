@@ -99,9 +99,13 @@ class Meter:
 
     def state(self) -> dict[str, Tensor]:
         """The sums of the epoch in hand."""
-        return {"epoch": self.epoch, "epoch_meta": self.epoch_meta, "by_class": self.by_class}
+        present = [self.has_logit, self.has_feature, self.has_logit_weights, self.has_feature_weights]
+        sums = {"epoch": self.epoch, "epoch_meta": self.epoch_meta, "by_class": self.by_class}
+        return sums | {"present": torch.tensor(present)}
 
     def load_state(self, state: dict[str, Tensor]) -> None:
         """Takes up what `state` gave."""
-        for name, tensor in self.state().items():
-            tensor.copy_(state[name])
+        for name in ("epoch", "epoch_meta", "by_class"):
+            getattr(self, name).copy_(state[name])
+        present = state["present"].tolist()
+        self.has_logit, self.has_feature, self.has_logit_weights, self.has_feature_weights = present

@@ -175,9 +175,15 @@ _Dumper.add_representer(str, _write_text)
 _Dumper.add_representer(list, _write_list)
 
 
-def dump_preset(preset: Preset) -> str:
-    """The whole preset as YAML, in the models' order; `parse_preset` reads it back as an equal preset."""
-    data = preset.model_dump(mode="json")
+def dump_preset(preset: Preset, *, brief: bool = False) -> str:
+    """The preset as YAML, in the models' order; `parse_preset` reads it back as an equal preset.
+
+    Whole, or, if `brief`, without what says the same as its default.
+    """
+    data = preset.model_dump(mode="json", exclude_defaults=brief)
+    if brief and "method" not in data:
+        data["method"] = {"name": preset.method.name}  # which method it is, is always said
+        data = {key: data[key] for key in Preset.model_fields if key in data}
     text = yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=True, default_flow_style=False, width=1 << 30)
     # What plain escapes stands in double quotes, where YAML reads the same escapes.
     return plain(text, keep="\n")

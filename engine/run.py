@@ -6,10 +6,9 @@ import json
 import platform
 import sys
 import threading
-import time
 import traceback
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -18,14 +17,13 @@ import safetensors.torch
 import torch
 
 from engine import paths
-from engine.checkpoint import save_checkpoint
+from engine.checkpoints_of_run import EVERY, RunCheckpoints
 from engine.control import Control
 from engine.data import Images, load_images
 from engine.device import resolve_device
 from engine.errors import StoppedError, TrainingError, UserError
 from engine.events import (
     Acknowledged,
-    CheckpointSaved,
     EpochEnded,
     Event,
     Log,
@@ -40,48 +38,15 @@ from engine.models import build_model
 from engine.models.panel import TeacherPanel
 from engine.preset import Preset
 from engine.preset_yaml import dump_preset
-from engine.run_dir import EventWriter, Lock, RunDir
+from engine.result import Result, TeacherResult
+from engine.run_dir import EventWriter, Lock, RunDir, take_over
 from engine.teachers.store import TeacherStore
 from engine.teachers.train import Classroom, Trained
 from engine.trainer import Phase, Trainer, steps_per_epoch
+from engine.untrusted import read_object
 from engine.version import version, versions
 
 Listener = Callable[[Event], None]
-
-
-@dataclass(frozen=True, slots=True)
-class TeacherResult:
-    """What a teacher is worth, and how much it was trusted: mean weights over the samples of the last epoch."""
-
-    name: str
-    accuracy: float | None
-    source: str | None
-    key: str | None = None
-    logit_weight: float | None = None
-    feature_weight: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Result:
-    """How a run ended. Accuracies are of the test split, in 0..1; null where the run did not come to them."""
-
-    run_dir: str
-    state: str = "failed"  # "done", "stopped" or "failed"
-    message: str = ""
-    mistake: bool = False  # the failure is one that the user can mend
-    name: str = ""
-    method: str = ""
-    seed: int = 0
-    student_accuracy: float | None = None
-    student_alone_accuracy: float | None = None
-    ensemble_accuracy: float | None = None
-    teachers: tuple[TeacherResult, ...] = ()
-    selected_on: str = "validation"
-    best_epoch: int | None = None  # from 0
-    best_accuracy: float | None = None  # on the split that chose
-    seconds: float = 0.0  # of the whole run
-    images_per_second: float | None = None  # of the distillation's training steps
-    versions: dict[str, str] = field(default_factory=dict)
 
 
 class Run:
@@ -95,7 +60,13 @@ class Run:
         control: Control | None = None,
         data_root: Path | None = None,
         store: Path | None = None,
+        resume: bool = False,
+        lock: Lock | None = None,
+        checkpoint_every: float = EVERY,
     ) -> None:
+        """`resume` goes on with the stopped, failed or crashed run in the folder. Who gives a `lock` gives the folder to the
+        run: a failure to begin is then written there, too.
+        """
         self.preset = preset
         self.dir = RunDir(run_dir)
         self.control = control or Control()
@@ -105,6 +76,8 @@ class Run:
         self._listeners: list[Listener] = []
         self._thread: threading.Thread | None = None
         self._last_epoch: EpochEnded | None = None
+        self._resume, self._lock, self._folder_given = resume, lock, lock is not None
+        self._checkpoints = RunCheckpoints(self.dir.checkpoints, self._emit, checkpoint_every)
 
     def subscribe(self, listener: Listener) -> None:
         """Calls `listener` with every event, on the thread that trains; it must be quick and must not raise."""
@@ -123,15 +96,14 @@ class Run:
 
     def execute(self) -> Result:
         """The whole job. Never raises: what went wrong is in the result, in `result.json` and in the last event."""
-        started = time.monotonic()
         result = Result(str(self.dir.path), name=self.preset.name, method=self.preset.method.name, seed=self.preset.seed)
         result = replace(result, selected_on=self.preset.evaluate.select_on)
         try:
             device, images = self._prepare()
-            lock = self._open(device)
-        except (UserError, OSError) as error:
-            self._discard_empty_folder()
-            self.result = replace(result, message=str(error), mistake=True)
+            self._open(device)
+        except Exception as error:
+            self.result = replace(result, message=_reason(error), mistake=isinstance(error, (UserError, OSError)))
+            self._leave_unbegun()
             return self.result
         self._result = replace(result, versions=versions())
         try:
@@ -143,17 +115,19 @@ class Run:
             ending = {"state": "failed", "message": str(error), "mistake": isinstance(error, UserError)}
         except Exception as error:
             self._log("error", traceback.format_exc())
-            ending = {"state": "failed", "message": f"{type(error).__name__}: {error}"}
-        self.result = replace(self._result, **ending, seconds=round(time.monotonic() - started, 2))
+            ending = {"state": "failed", "message": _reason(error)}
+        self.result = replace(self._result, **ending, seconds=round(self._checkpoints.seconds(), 2))
         try:
             self.dir.write_json(self.dir.result, asdict(self.result))
+            if self.result.state == "done":
+                self._checkpoints.forget(_distilling(self.preset))
             self._emit(RunEnded(state=self.result.state, message=self.result.message))
             self._listeners[0].close()  # type: ignore[attr-defined]
         except OSError as error:
             self.result = replace(
                 self.result, state="failed", message=f"the result could not be written to {self.dir.path}: {error}"
             )
-        lock.release()
+        self._release()
         return self.result
 
     def _prepare(self) -> tuple[torch.device, Images]:
@@ -166,23 +140,25 @@ class Run:
             steps_per_epoch(images, recipe)
         return device, images
 
-    def _open(self, device: torch.device) -> Lock:
+    def _open(self, device: torch.device) -> None:
         """Takes the folder, and writes what is written once."""
         self.dir.path.mkdir(parents=True, exist_ok=True, mode=0o700)
-        lock = Lock(self.dir)
-        if self.dir.events.exists():
-            lock.release()
+        self._lock = self._lock or (take_over(self.dir) if self._resume else Lock(self.dir))
+        if self.dir.events.exists() and not self._resume:
             raise UserError(f"{self.dir.path} holds another run; name another folder")
-        paths.write_whole(self.dir.preset, dump_preset(self.preset))
+        now = datetime.now(UTC).isoformat(timespec="seconds")
         meta = {"version": version(), "versions": versions(), "seed": self.preset.seed, "device": str(device), "argv": sys.argv}
-        meta |= {
-            "host": platform.node(),
-            "started": datetime.now(UTC).isoformat(timespec="seconds"),
-            "threads": torch.get_num_threads(),
-        }
+        meta |= {"host": platform.node(), "threads": torch.get_num_threads(), "data_root": str(self.data_root.absolute())}
+        if self._resume:
+            before = read_object(self.dir.meta) or {}
+            times = before.get("resumed")
+            meta |= {"started": before.get("started", now), "resumed": [*(times if isinstance(times, list) else ()), now][-100:]}
+            self._checkpoints.clear_leftovers()
+        else:
+            meta["started"] = now
+            paths.write_whole(self.dir.preset, dump_preset(self.preset))
         self.dir.write_json(self.dir.meta, meta)
         self._listeners.insert(0, EventWriter(self.dir))
-        return lock
 
     def _work(self, device: torch.device, images: Images) -> None:
         preset = self.preset
@@ -197,15 +173,18 @@ class Run:
                 method=preset.method.name,
                 device=_device_name(device),
                 seed=preset.seed,
+                resumed=self._resume,
             )
         )
         bf16 = preset.hardware.precision == "bf16"
-        classroom = Classroom(preset.dataset, images, preset.evaluate, self.store, device, bf16, self._emit, self._poll)
+        classroom = Classroom(
+            preset.dataset, images, preset.evaluate, self.store, device, bf16, self._emit, self._poll, self._begin
+        )
         teachers = self._teachers(classroom)
         if preset.evaluate.student_alone and preset.method.name != "ce":
-            alone = classroom.trained(
-                preset.student.arch, preset.seed, preset.train, Phase("alone", 0, f"{preset.student.arch} alone")
-            )
+            phase = Phase("alone", 0, f"{preset.student.arch} alone")
+            alone = classroom.trained(preset.student.arch, preset.seed, preset.train, phase)
+            self._checkpoints.forget(phase)
             self._emit(StudentAloneReady(accuracy=alone.accuracy, source=alone.source))
             self._result = replace(self._result, student_alone_accuracy=alone.accuracy)
 
@@ -231,7 +210,6 @@ class Run:
                     self._save_student(weights, epoch, images)
             self._emit(event)
 
-        phase = Phase("distil", 0, f"{preset.student.arch} by {preset.method.name}")
         trainer = Trainer(
             method,
             images,
@@ -239,10 +217,11 @@ class Run:
             preset.train,
             preset.evaluate,
             seed=preset.seed,
-            phase=phase,
+            phase=_distilling(preset),
             emit=listen,
             poll=self._poll,
         )
+        self._begin(trainer)
         best = trainer.run()
         student.load_state_dict(best.weights)
         found = measured(logits_of(student, images.test, preset.evaluate.batch_size, bf16), images.test.labels)
@@ -263,7 +242,9 @@ class Run:
         self._result = replace(self._result, teachers=tuple(TeacherResult(label, None, None) for label in preset.teacher_labels))
         for index in order:
             label = preset.teacher_labels[index]
-            teacher = teachers[index] = classroom.teacher(preset.teachers[index], Phase("teacher", index, label))
+            phase = Phase("teacher", index, label)
+            teacher = teachers[index] = classroom.teacher(preset.teachers[index], phase)
+            self._checkpoints.forget(phase)
             self._emit(TeacherReady(index=index, label=label, accuracy=teacher.accuracy, source=teacher.source))
             known = list(self._result.teachers)
             known[index] = TeacherResult(label, teacher.accuracy, teacher.source, teacher.key)
@@ -290,27 +271,27 @@ class Run:
     def _log(self, level: str, message: str) -> None:
         self._emit(Log(level=level, message=message))
 
+    def _begin(self, trainer: Trainer) -> None:
+        """Called before a training's first step."""
+        if self._resume:
+            self._checkpoints.take_up(trainer)
+
     def _poll(self, trainer: Trainer) -> None:
         """Carries out what people asked for; called between two steps."""
+        self._checkpoints.save_if_due(trainer)
         paused = False
         while (wish := self.control.take(wait=paused)) is not None:
             id, command = wish
             if command == "stop":
                 self._emit(Acknowledged(id=id, command=command))
-                self._save_checkpoint(trainer)
+                self._checkpoints.save(trainer)
                 if trainer.phase.name == "distil":
                     self._save_student(*trainer.best_weights(), trainer.images)
                 raise StoppedError
             if command == "checkpoint":
-                self._save_checkpoint(trainer)
+                self._checkpoints.save(trainer)
             paused = command == "pause" or (paused and command != "resume")
             self._emit(Acknowledged(id=id, command=command))
-
-    def _save_checkpoint(self, trainer: Trainer) -> None:
-        tensors, facts = trainer.state()
-        name = f"{trainer.phase.name}-{trainer.phase.index}-step-{trainer.step:06d}"
-        save_checkpoint(self.dir.checkpoints / name, tensors, facts | {"versions": versions()})
-        self._emit(CheckpointSaved(path=f"checkpoints/{name}", step=trainer.step))
 
     def _save_student(self, weights: dict[str, torch.Tensor], epoch: int, images: Images) -> None:
         """`student.safetensors`: the weights, and in its metadata what is needed to use them."""
@@ -330,15 +311,34 @@ class Run:
         stored = {name: value.to("cpu", copy=True).contiguous() for name, value in weights.items()}
         paths.write_whole(self.dir.student, safetensors.torch.save(stored, metadata=facts))
 
-    def _discard_empty_folder(self) -> None:
+    def _leave_unbegun(self) -> None:
+        """Why it could not begin is told in the folder if that is the run's own; else an empty folder is taken away."""
+        assert self.result is not None
         try:
-            self.dir.lock.unlink(missing_ok=True) if not self.dir.events.exists() else None
-            self.dir.path.rmdir()
+            if not self._folder_given:
+                self.dir.path.rmdir()
+            elif self._resume or not self.dir.events.exists():
+                self.dir.write_json(self.dir.result, asdict(self.result))
         except OSError:
             pass
+        self._release()
+
+    def _release(self) -> None:
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
+
+
+def _distilling(preset: Preset) -> Phase:
+    return Phase("distil", 0, f"{preset.student.arch} by {preset.method.name}")
+
+
+def _reason(error: Exception) -> str:
+    return str(error) if isinstance(error, (UserError, OSError)) else f"{type(error).__name__}: {error}"
 
 
 def _device_name(device: torch.device) -> str:
     if device.type == "cuda":
         return f"{device} ({torch.cuda.get_device_name(device)})"
-    return f"cpu ({torch.get_num_threads()} threads)"
+    threads = torch.get_num_threads()
+    return f"cpu ({threads} thread{'s' if threads > 1 else ''})"

@@ -4,7 +4,7 @@ preset.yaml        the resolved preset            engine.lock    held (flock) as
 meta.json          versions, seeds, machine       events.jsonl   one event a line, one writer
 heartbeat.json     a sign of life each second     control.jsonl  a person's wishes, one a line
 console.log        what is said to people         checkpoints/   see checkpoint.py
-student.safetensors  the best student so far      result.json    written last: how it ended, and the figures
+student.safetensors  the best student so far      result.json    written last: how it ended (result.py)
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import platform
 import re
 import time
 from datetime import datetime
@@ -21,6 +22,7 @@ from typing import Any, TextIO
 from engine.errors import UserError
 from engine.events import Event, to_line
 from engine.paths import write_whole
+from engine.untrusted import open_regular, open_to_append, read_object, read_tail
 
 NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")
 
@@ -67,27 +69,69 @@ class RunDir:
 
 
 class Lock:
-    """An exclusive lock on a run's folder, freed by the system when the process ends, however it ends."""
+    """An exclusive lock on a run's folder, freed by the system when the process ends, however it ends.
 
-    def __init__(self, run_dir: RunDir) -> None:
-        self._handle = os.open(run_dir.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            os.close(self._handle)
-            raise UserError(f"{run_dir.path} is in use by another process; stop it first, or name another folder") from error
+    A process that starts another one can hand its lock on: the child inherits `handle`. The file names the machine.
+    """
+
+    def __init__(self, run_dir: RunDir, handle: int | None = None) -> None:
+        if handle is not None and not _same_file(handle, run_dir.lock):
+            raise UserError(f"the descriptor {handle} is not that of {run_dir.lock}; leave --lock out")
+        self.handle = open_regular(run_dir.lock, os.O_RDWR | os.O_CREAT) if handle is None else handle
+        os.set_inheritable(self.handle, False)
+        for _ in range(20):  # a viewer that looks whether it is held, holds it for a moment
+            try:
+                fcntl.flock(self.handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                time.sleep(0.02)
+            except OSError as error:
+                os.close(self.handle)
+                raise UserError(f"{run_dir.path} cannot be locked ({error.strerror}); name a folder on another disk") from error
+        else:
+            os.close(self.handle)
+            raise UserError(f"{run_dir.path} is in use by another process; stop it first, or name another folder")
+        os.ftruncate(self.handle, 0)
+        os.pwrite(self.handle, platform.node().encode(), 0)
 
     def release(self) -> None:
-        """Lets another process have the folder."""
-        os.close(self._handle)
+        """Lets another process have the folder. A second time does nothing."""
+        if self.handle >= 0:
+            os.close(self.handle)
+            self.handle = -1
+
+
+def take_over(run_dir: RunDir) -> Lock:
+    """The lock of a run that ended or crashed, to go on with it; its ending, last heartbeat and old wishes are cleared away.
+
+    UserError where there is no such run, where it is at work, and where it is finished.
+    """
+    if not run_dir.preset.is_file():
+        raise UserError(f"{run_dir.path} is no run's folder: it has no preset.yaml; mmkd runs list shows the runs")
+    lock = Lock(run_dir)
+    if (read_object(run_dir.result) or {}).get("state") == "done":
+        lock.release()
+        raise UserError(f"{run_dir.path} is finished; there is nothing to resume")
+    for path in (run_dir.heartbeat, run_dir.control, run_dir.result):
+        path.unlink(missing_ok=True)
+    return lock
+
+
+def _same_file(handle: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(handle), path.lstat())
+    except OSError:
+        return False
 
 
 class EventWriter:
     """Appends events to `events.jsonl`, a whole line at a time, and what is said to people to `console.log`."""
 
     def __init__(self, run_dir: RunDir) -> None:
-        self._file: TextIO = run_dir.events.open("a", encoding="utf-8")
-        self._console: TextIO = run_dir.console.open("a", encoding="utf-8")
+        self._file: TextIO = open_to_append(run_dir.events)
+        self._console: TextIO = open_to_append(run_dir.console)
+        if read_tail(run_dir.events, 1) not in (b"", b"\n"):
+            self._file.write("\n")  # a line that a crash tore must not spoil the next one
 
     def __call__(self, event: Event) -> None:
         """Writes and flushes one line."""

@@ -107,6 +107,7 @@ class Trainer:
                 epochs=self.recipe.epochs,
                 steps_per_epoch=self.steps_per_epoch,
                 parameters=count_parameters(self.student),
+                step=self.step,
             )
         )
         while self.epoch < self.recipe.epochs:
@@ -163,7 +164,6 @@ class Trainer:
             )
 
     def _end_epoch(self) -> None:
-        fields = self.meter.take_epoch()
         last = self.epoch + 1 == self.recipe.epochs
         measurement = None
         if last or (self.epoch + 1) % self.evaluate.every == 0:
@@ -177,6 +177,7 @@ class Trainer:
                 self.best = Best(measurement, self.epoch, weights)
         position = self._position()
         lr = self.recipe.lr_at(self.epoch)
+        fields = self.meter.take_epoch()  # after the last moment at which a checkpoint of this epoch can be saved
         self.epoch, self.step_in_epoch = self.epoch + 1, 0
         self.emit(
             EpochEnded(

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
+import importlib
 from pathlib import Path
+from types import ModuleType
 
 import torch
 
 from engine.catalog import DATASETS
-from engine.data import digits, fashion_mnist
 from engine.data.images import Images, split_images
 from engine.errors import UserError
 from engine.preset import DatasetPart
 
 # A reader's module offers AUGMENTATION and read(data_root) -> ((pixels, labels) to train, (pixels, labels) to test);
 # that of a data set which is not embedded, fetch(data_root) -> the folder too.
-READERS = {"digits": digits, "fashion-mnist": fashion_mnist}
+# Each is imported when it is asked for: torchvision and scikit-learn take a second or two, and no run needs both.
+READERS = {"digits": "digits", "fashion-mnist": "fashion_mnist"}
 
 
 def load_images(part: DatasetPart, data_root: Path, device: torch.device) -> Images:
     """The data set of a preset, split by its seeds. UserError where its files are missing or broken."""
-    reader = READERS[part.name]
+    reader = _reader(part.name)
     train, test = reader.read(data_root)
     images = split_images(
         DATASETS[part.name],
@@ -41,5 +43,9 @@ def load_images(part: DatasetPart, data_root: Path, device: torch.device) -> Ima
 
 def fetch_files(name: str, data_root: Path) -> Path:
     """Downloads a data set that is not embedded; the folder where it lies. UserError where that cannot be done."""
-    folder: Path = READERS[name].fetch(data_root)
+    folder: Path = _reader(name).fetch(data_root)
     return folder
+
+
+def _reader(name: str) -> ModuleType:
+    return importlib.import_module(f"engine.data.{READERS[name]}")

@@ -40,6 +40,10 @@ class Trained:
     key: str | None  # in the store
 
 
+def _anew(trainer: Trainer) -> None:
+    """A training that begins at its beginning; a resumed run has it take up a checkpoint instead."""
+
+
 @dataclass(frozen=True, slots=True)
 class Classroom:
     """Where networks are trained on the labels: the data, what is measured, and who is told."""
@@ -52,6 +56,7 @@ class Classroom:
     bf16: bool
     emit: Callable[[Event], None]
     poll: Callable[[Trainer], None]
+    begin: Callable[[Trainer], None] = _anew  # called before a training's first step
 
     def teacher(self, part: TeacherPart, phase: Phase) -> Trained:
         """The teacher that a preset asks for."""
@@ -94,6 +99,7 @@ class Classroom:
             emit=self.emit,
             poll=self.poll,
         )
+        self.begin(trainer)
         best = trainer.run()
         model.load_state_dict(best.weights)
         found = self._measured(model, "trained", key)

@@ -154,3 +154,12 @@ def test_tensors_are_named_as_in_the_field(name: str) -> None:
 def test_identity_shortcuts_have_no_tensors() -> None:
     assert "layer1.0.downsample.0.weight" not in sketch("resnet20", 100).state_dict()
     assert "block1.layer.0.convShortcut.weight" not in sketch("wrn_40_1", 100).state_dict()
+
+
+@pytest.mark.parametrize(("channels", "classes"), [(1, 10), (3, 10), (3, 100), (4, 1000), (1, 2)])
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_the_catalogue_knows_the_count_for_other_data(name: str, channels: int, classes: int) -> None:
+    with torch.device("meta"):
+        model = build_model(name, channels, classes)
+    assert ARCHITECTURES[name].parameters_for(channels, classes) == count_parameters(model)
+    assert ARCHITECTURES[name].features == model.feature_channels

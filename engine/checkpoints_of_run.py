@@ -1,0 +1,115 @@
+"""The checkpoints of one run: saved now and then, the newest two kept, taken up again by a process that goes on with it."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from engine.checkpoint import load_checkpoint, save_checkpoint
+from engine.errors import UserError
+from engine.events import CheckpointSaved, Event, Log
+from engine.trainer import Phase, Trainer
+from engine.version import versions
+
+EVERY = 300.0  # seconds between two checkpoints that nobody asked for
+KEPT = 2
+# A checkpoint that is being replaced is for a moment found only by its other name.
+_NAME = re.compile(r"\.?(?P<name>(?P<phase>[a-z]+-\d+)-step-(?P<step>\d{1,12}))(?:\.old)?")
+_LEFTOVER = re.compile(r"\..*\.partial")
+
+
+class RunCheckpoints:
+    """The folder `checkpoints/` of a run: `<phase>-<index>-step-<step>`, each a checkpoint of one training."""
+
+    def __init__(self, folder: Path, emit: Callable[[Event], None], every: float = EVERY) -> None:
+        self.folder, self.emit, self.every = folder, emit, every
+        self._saved = self._began = time.monotonic()
+        self._before = 0.0  # seconds of work before the checkpoint that was taken up
+
+    def seconds(self) -> float:
+        """Of work that led to where the run is now."""
+        return self._before + time.monotonic() - self._began
+
+    def save_if_due(self, trainer: Trainer) -> None:
+        """Saves one when the last is old enough."""
+        if time.monotonic() - self._saved >= self.every:
+            self.save(trainer)
+
+    def save(self, trainer: Trainer) -> None:
+        """Saves one, then deletes older ones. Where that fails the run goes on, and people are told."""
+        tensors, facts = trainer.state()
+        phase = _key(trainer.phase)
+        name = f"{phase}-step-{trainer.step:06d}"
+        self._saved = time.monotonic()
+        facts |= {"versions": versions(), "seconds": round(self.seconds(), 3)}
+        try:
+            save_checkpoint(self.folder / name, tensors, facts)
+        except OSError as error:
+            message = f"the checkpoint {name} could not be saved: {error.strerror or error}"
+            self.emit(Log(level="error", message=message))
+            return
+        self.emit(CheckpointSaved(path=f"checkpoints/{name}", step=trainer.step))
+        for old in self._names(phase)[:-KEPT]:
+            self._delete(old)
+
+    def take_up(self, trainer: Trainer) -> None:
+        """Puts a training where its newest whole checkpoint left it; where there is none, it begins anew."""
+        for name in reversed(self._names(_key(trainer.phase))):
+            try:
+                tensors, facts = load_checkpoint(self.folder / name)
+            except UserError as error:
+                self._set_aside(name, str(error))
+                continue
+            try:
+                trainer.load_state(tensors, facts)
+            except (RuntimeError, KeyError, TypeError, ValueError) as error:
+                # Half of it may be loaded: this training cannot be used any more.
+                self._set_aside(name, "it is of another training")
+                raise UserError(f"checkpoints/{name} does not fit this run and is set aside; resume once more") from error
+            self._before = float(facts.get("seconds", 0.0)) - (time.monotonic() - self._began)
+            self.emit(Log(level="info", message=f"{trainer.phase.label} goes on from checkpoints/{name}"))
+            return
+
+    def forget(self, phase: Phase) -> None:
+        """Deletes the checkpoints of a training that is finished."""
+        for name in self._names(_key(phase)):
+            self._delete(name)
+
+    def clear_leftovers(self) -> None:
+        """Deletes what a process that was killed was still writing."""
+        for name in self._listed():
+            if _LEFTOVER.fullmatch(name):
+                shutil.rmtree(self.folder / name, ignore_errors=True)
+
+    def _names(self, phase: str) -> list[str]:
+        """Of one training, the newest last."""
+        found = {m["name"]: int(m["step"]) for m in map(_NAME.fullmatch, self._listed()) if m and m["phase"] == phase}
+        return sorted(found, key=found.__getitem__)
+
+    def _listed(self) -> list[str]:
+        try:
+            return [path.name for path in self.folder.iterdir()]
+        except OSError:
+            return []
+
+    def _delete(self, name: str) -> None:
+        for path in (self.folder / name, self.folder / f".{name}.old"):
+            shutil.rmtree(path, ignore_errors=True)
+
+    def _set_aside(self, name: str, why: str) -> None:
+        """Under a name that is not looked for."""
+        for path in (self.folder / name, self.folder / f".{name}.old"):
+            if path.is_dir():
+                aside = path.with_name(f"damaged-{name}-{time.time_ns()}")
+                try:
+                    path.rename(aside)
+                except OSError:
+                    continue
+        self.emit(Log(level="warning", message=f"checkpoints/{name} is set aside: {why}"))
+
+
+def _key(phase: Phase) -> str:
+    return f"{phase.name}-{phase.index}"

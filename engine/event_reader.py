@@ -1,0 +1,95 @@
+"""Follows a run's `events.jsonl` while it is written: whole lines only, and only so much at a time."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import BinaryIO
+
+from engine.events import Event, from_line
+from engine.untrusted import open_regular
+
+MOST_EVENTS = 2000  # of one poll
+MOST_SECONDS = 0.05  # of one poll
+BLOCK = 1 << 20  # bytes read at a time; a longer line is no event
+BACKLOG = 8 << 20  # bytes; with more than this to catch up with, not every `metrics` line is taken
+_METRICS = b'{"kind":"metrics"'
+
+
+class EventReader:
+    """Events as they come. A line that is not ended waits; what is no event is skipped; a file that was replaced starts anew.
+
+    Long runs have millions of `metrics` lines, more than any chart shows: while far behind, one in so many is taken that about
+    `BACKLOG` bytes are. Events of every other kind are all given.
+    """
+
+    def __init__(self, path: Path, only_new: bool = False) -> None:
+        self.path = path
+        self.caught_up = False  # whether the last poll came to the end
+        self._file: tuple[int, int] | None = None  # device and inode
+        self._offset = 0
+        self._overlong = False  # in the middle of a line that is too long
+        self._one_in = 1
+        self._metrics = 0
+        if only_new:
+            self._go_to_end()
+
+    def poll(self) -> list[Event]:
+        """New events since the last call, at most 2,000 or 50 ms' worth. No file is no events."""
+        events: list[Event] = []
+        try:
+            with os.fdopen(open_regular(self.path), "rb") as file:
+                self._read(file, events)
+        except OSError:
+            self.caught_up = True
+        return events
+
+    def _go_to_end(self) -> None:
+        try:
+            facts = self.path.lstat()
+        except OSError:
+            return
+        self._file, self._offset = (facts.st_dev, facts.st_ino), facts.st_size
+
+    def _read(self, file: BinaryIO, events: list[Event]) -> None:
+        facts = os.fstat(file.fileno())
+        if self._file != (facts.st_dev, facts.st_ino) or facts.st_size < self._offset:
+            self._file, self._offset, self._overlong, self._one_in = (facts.st_dev, facts.st_ino), 0, False, 1
+        if self._one_in == 1 and facts.st_size - self._offset > BACKLOG:
+            self._one_in, self._metrics = -(-(facts.st_size - self._offset) // BACKLOG), 0
+        deadline = time.monotonic() + MOST_SECONDS
+        while True:
+            file.seek(self._offset)
+            block = file.read(BLOCK)
+            if not self._take(block, facts.st_size, events, deadline):
+                self.caught_up = False
+                return
+            if len(block) < BLOCK:
+                self.caught_up, self._one_in = True, 1
+                return
+
+    def _take(self, block: bytes, size: int, events: list[Event], deadline: float) -> bool:
+        """Takes the whole lines of a block; False when that was enough for one poll."""
+        end = block.rfind(b"\n") + 1
+        if end == 0:
+            if len(block) == BLOCK:
+                self._overlong = True
+                self._offset += BLOCK
+            return time.monotonic() < deadline
+        for line in block[: end - 1].split(b"\n"):
+            if len(events) >= MOST_EVENTS or time.monotonic() > deadline:
+                return False
+            self._offset += len(line) + 1
+            if self._overlong:
+                self._overlong = False
+            elif not self._passed_over(line, size) and (event := from_line(line.decode(errors="replace"))) is not None:
+                events.append(event)
+        return True
+
+    def _passed_over(self, line: bytes, size: int) -> bool:
+        """Whether this line is one of those that nobody would see."""
+        if self._one_in == 1 or not line.startswith(_METRICS) or size - self._offset < BLOCK:
+            return False
+        self._metrics += 1
+        return self._metrics % self._one_in != 1

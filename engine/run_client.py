@@ -1,0 +1,117 @@
+"""A run as its folder tells it, for viewers: its state, its events as they come, wishes sent to it, a new one spawned."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+import uuid
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from engine.control import Command
+from engine.errors import UserError
+from engine.event_reader import EventReader
+from engine.events import Event
+from engine.result import result_from
+from engine.run_dir import RunDir
+from engine.run_list import RunSummary, find_run, list_runs, remove_run
+from engine.run_state import PATIENCE, RunState, StateReader
+from engine.spawning import respawn, spawn
+from engine.untrusted import open_regular, read_object, read_tail
+
+__all__ = [
+    "DirectoryClient",
+    "RunClient",
+    "RunState",
+    "RunSummary",
+    "find_run",
+    "list_runs",
+    "remove_run",
+    "respawn",
+    "spawn",
+]
+
+_TAIL = 1 << 18  # bytes of the console that are looked at
+
+
+class RunClient(Protocol):
+    """What a viewer needs of a run. The real one reads a folder; tests have one that plays events."""
+
+    path: Path
+
+    def poll(self) -> Sequence[Event]:
+        """New events since the last call: whole lines only, at most 2,000 or 50 ms' worth; fewer than that: caught up."""
+        ...
+
+    def caught_up(self) -> bool:
+        """Whether the last poll came to the end of what is written."""
+        ...
+
+    def state(self) -> RunState:
+        """As of now."""
+        ...
+
+    def request(self, command: Command) -> str:
+        """Sends a wish; its id comes back in an `acknowledged` event."""
+        ...
+
+    def result(self) -> Mapping[str, Any] | None:
+        """`result.json`, once it is written."""
+        ...
+
+    def console_tail(self, lines: int = 200) -> Sequence[str]:
+        """The end of `console.log`; what it says is untrusted."""
+        ...
+
+
+class DirectoryClient:
+    """`RunClient` over a run's folder. Nothing in the folder is trusted, and nothing needs to be there."""
+
+    def __init__(self, path: Path, *, patience: float = PATIENCE, only_new: bool = False) -> None:
+        """`only_new`: events that are there already are passed over."""
+        self.path = path
+        self._dir = RunDir(path)
+        self._events = EventReader(self._dir.events, only_new)
+        self._state = StateReader(self._dir, patience)
+
+    def poll(self) -> Sequence[Event]:
+        """New events since the last call, at most 2,000 or 50 ms' worth; of a long backlog, not every `metrics`."""
+        return self._events.poll()
+
+    def caught_up(self) -> bool:
+        """Whether the last poll came to the end of what is written."""
+        return self._events.caught_up
+
+    def state(self) -> RunState:
+        """As of now."""
+        return self._state.read()
+
+    def request(self, command: Command) -> str:
+        """Sends a wish; its id comes back in an `acknowledged` event. UserError where the folder cannot be written."""
+        wish = {"id": uuid.uuid4().hex, "command": command, "t": time.time()}
+        try:
+            handle = open_regular(self._dir.control, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+            try:
+                os.write(handle, json.dumps(wish).encode() + b"\n")
+            finally:
+                os.close(handle)
+        except OSError as error:
+            raise UserError(f"{self.path}: the run cannot be told to {command}: {error.strerror or error}") from error
+        return str(wish["id"])
+
+    def result(self) -> Mapping[str, Any] | None:
+        """`result.json`, once it is written: every field of `Result`, of its type."""
+        found = read_object(self._dir.result)
+        return result_from(found) if found is not None else None
+
+    def console_tail(self, lines: int = 200) -> Sequence[str]:
+        """The end of `console.log`, at most 256 KB; what it says is untrusted."""
+        tail = read_tail(self._dir.console, _TAIL)
+        found = tail.decode(errors="replace").split("\n")
+        if len(tail) == _TAIL:
+            del found[0]  # its beginning was cut off
+        if found and not found[-1]:
+            del found[-1]
+        return found[-lines:] if lines > 0 else []

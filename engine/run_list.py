@@ -1,0 +1,166 @@
+"""The runs in a folder: listed from their small files, found by name, deleted."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from engine.errors import PresetError, UserError
+from engine.events import RunStarted, from_line
+from engine.preset_yaml import load_preset
+from engine.run_dir import Lock, RunDir
+from engine.run_state import RunState, StateReader
+from engine.text import plain
+from engine.untrusted import as_number, as_share, as_text, open_regular, read_object
+
+_FIRST_LINE = 1 << 18  # bytes
+
+
+@dataclass(frozen=True, slots=True)
+class RunSummary:
+    """One line of a list of runs; read from small files and the first line of `events.jsonl`, so that a long list is quick."""
+
+    path: Path
+    name: str  # the preset's
+    method: str
+    student: str
+    started: float | None  # seconds since the epoch
+    state: RunState
+    share: float | None  # of the phase in hand, 0..1
+    phase: str
+    student_accuracy: float | None
+    student_alone_accuracy: float | None
+    size: int  # bytes on disk
+
+
+def list_runs(runs: Path) -> list[RunSummary]:
+    """All runs in a folder, the newest first; what is no run is passed over."""
+    return sorted((summary(path) for path in _folders(runs)), key=lambda run: (run.started or 0.0, run.path.name), reverse=True)
+
+
+def summary(path: Path) -> RunSummary:
+    """What a list says of one run. Its files may be missing, or say anything."""
+    run_dir = RunDir(path)
+    state = StateReader(run_dir).read()
+    beat = read_object(run_dir.heartbeat) or {}
+    result = read_object(run_dir.result) or {}
+    name, method, student, started = _identity(run_dir)
+    steps = as_number(beat.get("steps"))
+    share = (as_number(beat.get("step")) or 0.0) / steps if steps else None
+    return RunSummary(
+        path=path,
+        name=name,
+        method=method,
+        student=student,
+        started=started,
+        state=state,
+        share=1.0 if state is RunState.FINISHED else as_share(share),
+        phase=as_text(beat.get("phase")),
+        student_accuracy=as_share(result.get("student_accuracy")),
+        student_alone_accuracy=as_share(result.get("student_alone_accuracy")),
+        size=size_of(path),
+    )
+
+
+def find_run(runs: Path, name: str | None, live: bool = False) -> Path:
+    """A run by its folder's name, a unique part of it, or a path; None: the newest one.
+
+    With `live`, None is the newest live one, and a part of a name is looked for among the live ones first. UserError where there
+    is none.
+    """
+    if name is None:
+        found = [run.path for run in list_runs(runs) if run.state.live or not live]
+        if not found:
+            what = "no live run" if live else "no run"
+            raise UserError(f"there is {what} in {plain(str(runs))}; mmkd runs list shows all, --runs-dir names another folder")
+        return found[0]
+    folders = list(_folders(runs))
+    if exact := [path for path in folders if path.name == name]:
+        return exact[0]
+    path = Path(name).expanduser()
+    if is_run(path):
+        return path
+    found = [path for path in folders if name and name in path.name]
+    if live and len(found) > 1:
+        found = [path for path in found if StateReader(RunDir(path)).read().live] or found
+    if len(found) == 1:
+        return found[0]
+    shown = plain(name, 100)
+    if not found:
+        raise UserError(f"there is no run '{shown}' in {plain(str(runs))}; mmkd runs list shows them")
+    some = ", ".join(plain(path.name) for path in sorted(found, reverse=True)[:5])
+    raise UserError(f"{len(found)} runs in {plain(str(runs))} have '{shown}' in their names ({some}); give more of the name")
+
+
+def remove_run(path: Path) -> None:
+    """Deletes a run's folder; of a link to one, only the link. UserError where a process is at work on it."""
+    run_dir = RunDir(path)
+    try:
+        if path.is_symlink():
+            path.unlink()
+            return
+        if StateReader(run_dir).read().live:
+            raise UserError(f"{plain(path.name)} is live; mmkd stop {plain(path.name)} stops it")
+        lock = Lock(run_dir)
+        try:
+            # Renamed in one step, so that nobody finds half a run.
+            gone = path.rename(path.with_name(f".{path.name}.{os.getpid()}.removed"))
+            shutil.rmtree(gone)
+        finally:
+            lock.release()
+    except OSError as error:
+        raise UserError(f"{plain(str(path))} cannot be removed: {error.strerror or error}") from error
+
+
+def is_run(path: Path) -> bool:
+    """Whether a folder is a run's: it has events, or a preset and the lock that its process took before it wrote that."""
+    try:
+        return (path / "events.jsonl").is_file() or ((path / "preset.yaml").is_file() and (path / "engine.lock").is_file())
+    except (OSError, ValueError):  # no file can have such a name
+        return False
+
+
+def size_of(path: Path) -> int:
+    """Bytes of all files below a folder; links are not followed."""
+    total, folders = 0, [os.fspath(path)]
+    while folders:
+        try:
+            with os.scandir(folders.pop()) as entries:
+                for entry in entries:
+                    if entry.is_dir(follow_symlinks=False):
+                        folders.append(entry.path)
+                    else:
+                        total += entry.stat(follow_symlinks=False).st_size
+        except OSError:
+            continue
+    return total
+
+
+def _folders(runs: Path) -> Iterator[Path]:
+    try:
+        with os.scandir(runs) as entries:
+            paths = [runs / entry.name for entry in entries if not entry.name.startswith(".")]
+    except OSError:
+        return
+    yield from (path for path in paths if is_run(path))
+
+
+def _identity(run_dir: RunDir) -> tuple[str, str, str, float | None]:
+    """Name, method, student and start: from the first event, or, before that is there, from the preset."""
+    try:
+        with os.fdopen(open_regular(run_dir.events), "rb") as file:
+            first: Any = from_line(file.readline(_FIRST_LINE).decode(errors="replace"))
+    except OSError:
+        first = None
+    if isinstance(first, RunStarted):
+        return first.name, first.method, first.student, first.t
+    try:
+        started = run_dir.preset.stat().st_mtime
+        preset = load_preset(run_dir.preset)
+    except (OSError, PresetError):
+        return run_dir.path.name, "", "", None
+    return preset.name, preset.method.name, preset.student.arch, started

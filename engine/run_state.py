@@ -1,0 +1,108 @@
+"""In which state a run is: told by its result, its lock and its heartbeat, in that order, never guessed."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import platform
+import time
+from enum import StrEnum
+
+from engine.run_dir import RunDir
+from engine.untrusted import as_number, open_regular, read_object
+
+PATIENCE = 30.0  # seconds without a heartbeat until a run is said not to respond
+
+
+class RunState(StrEnum):
+    """Told by result, lock and heartbeat, in that order."""
+
+    STARTING = "starting"  # the lock is held, nothing has come yet
+    RUNNING = "running"
+    PAUSED = "paused"
+    NOT_RESPONDING = "not responding"  # the lock is held (or cannot be seen from here), the heartbeat is older than 30 s
+    CRASHED = "crashed"  # no result, and nobody holds the lock
+    FINISHED = "finished"
+    STOPPED = "stopped"
+    FAILED = "failed"
+
+    @property
+    def live(self) -> bool:
+        """Whether a process may still be at work."""
+        return self in (RunState.STARTING, RunState.RUNNING, RunState.PAUSED, RunState.NOT_RESPONDING)
+
+    @property
+    def resumable(self) -> bool:
+        """Whether a new process could go on with it."""
+        return self in (RunState.CRASHED, RunState.STOPPED, RunState.FAILED)
+
+
+_ENDINGS = {"done": RunState.FINISHED, "stopped": RunState.STOPPED, "failed": RunState.FAILED}
+
+
+class StateReader:
+    """Reads one run's state again and again, and remembers when its heartbeat last changed."""
+
+    def __init__(self, run_dir: RunDir, patience: float = PATIENCE) -> None:
+        self.dir, self.patience = run_dir, patience
+        self._stamp: tuple[object, ...] | None = None
+        self._since = 0.0  # by the monotonic clock
+
+    def read(self) -> RunState:
+        """As of now."""
+        if (ended := ending(self.dir)) is not None:
+            return ended
+        held = lock_held(self.dir)
+        if held is False:
+            return ending(self.dir) or RunState.CRASHED  # it may have ended between the two looks
+        beat = read_object(self.dir.heartbeat)
+        if beat is None and held:
+            return RunState.STARTING
+        if not self._fresh(beat):
+            return RunState.NOT_RESPONDING
+        if beat is None:
+            return RunState.STARTING
+        return RunState.PAUSED if beat.get("paused") is True else RunState.RUNNING
+
+    def _fresh(self, beat: dict[str, object] | None) -> bool:
+        """By the wall clock at the first look; from then on by changes, which no step of that clock can fake or hide."""
+        written = as_number(beat.get("t")) if beat else None
+        try:
+            changed = (self.dir.heartbeat if beat is not None else self.dir.lock).stat().st_mtime
+        except OSError:
+            changed = 0.0
+        stamp = (written, changed)
+        if stamp != self._stamp:
+            moments = (changed, written if written is not None else changed)
+            age = 0.0 if self._stamp else min(abs(time.time() - moment) for moment in moments)
+            self._stamp, self._since = stamp, time.monotonic() - age
+        return time.monotonic() - self._since <= self.patience
+
+
+def ending(run_dir: RunDir) -> RunState | None:
+    """How the run ended, if `result.json` says so."""
+    result = read_object(run_dir.result) or {}
+    state = result.get("state")
+    return _ENDINGS.get(state) if isinstance(state, str) else None
+
+
+def lock_held(run_dir: RunDir) -> bool | None:
+    """Whether a process holds the run's lock; None where this machine cannot know."""
+    try:
+        handle = open_regular(run_dir.lock)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return None
+    try:
+        holder = os.read(handle, 256).decode(errors="replace").strip()
+        if holder and holder != platform.node():
+            return None
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return None
+    finally:
+        os.close(handle)  # and with it the shared lock
+    return False

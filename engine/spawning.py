@@ -1,0 +1,71 @@
+"""Starts the process that owns a run, detached from this one: a terminal that is lost takes nothing with it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+from engine.errors import UserError
+from engine.paths import write_whole
+from engine.preset import Preset
+from engine.preset_yaml import dump_preset
+from engine.run_dir import Lock, RunDir, take_over
+from engine.untrusted import as_text, open_to_append, read_object
+
+
+def spawn(preset: Preset, runs: Path, *, data_root: Path | None = None) -> Path:
+    """Makes a run's folder with its preset and starts `python -m engine.host` on it, detached; returns the folder."""
+    run_dir = RunDir.create(runs.expanduser().absolute(), preset.name)
+    lock = Lock(run_dir)
+    try:
+        write_whole(run_dir.preset, dump_preset(preset))
+        _start(run_dir, lock, data_root, [])
+    except OSError as error:
+        raise UserError(f"{run_dir.path}: the run cannot be started: {error.strerror or error}") from error
+    finally:
+        lock.release()
+    return run_dir.path
+
+
+def respawn(path: Path, *, data_root: Path | None = None) -> None:
+    """Starts a host that resumes a stopped, failed or crashed run from its newest checkpoint. UserError where it is live or
+    finished. Data sets are looked for where the run looked for them, unless another root is given.
+    """
+    run_dir = RunDir(path.expanduser().absolute())
+    try:
+        lock = take_over(run_dir)
+        if data_root is None and (known := as_text((read_object(run_dir.meta) or {}).get("data_root"))):
+            data_root = Path(known)
+        try:
+            _start(run_dir, lock, data_root, ["--resume"])
+        finally:
+            lock.release()
+    except OSError as error:
+        raise UserError(f"{path}: the run cannot be resumed: {error.strerror or error}") from error
+
+
+def _start(run_dir: RunDir, lock: Lock, data_root: Path | None, options: list[str]) -> None:
+    """The child inherits the lock: from its first moment to its last, whoever looks can tell that it lives."""
+    # -P: a folder called `engine` where the user happens to be must not be taken for ours.
+    command = [sys.executable, "-P", "-m", "engine.host", "--lock", str(lock.handle), *options]
+    if data_root is not None:
+        command += ["--data-root", str(data_root.expanduser().absolute())]
+    home = str(Path(__file__).resolve().parents[1])
+    environment = dict(os.environ)
+    if Path(home).name not in ("site-packages", "dist-packages"):  # run from its source
+        environment["PYTHONPATH"] = os.pathsep.join(filter(None, (home, os.environ.get("PYTHONPATH"))))
+    with open_to_append(run_dir.console) as console:
+        process = subprocess.Popen(
+            [*command, str(run_dir.path)],
+            stdin=subprocess.DEVNULL,
+            stdout=console,
+            stderr=console,
+            start_new_session=True,
+            pass_fds=(lock.handle,),
+            env=environment,
+        )
+    # It outlives us; if it does not, its end is taken note of.
+    threading.Thread(target=process.wait, name="mmkd-reaper", daemon=True).start()

@@ -1,0 +1,72 @@
+"""Files of a folder that anybody may have written: opened without following links or waiting for pipes, read within bounds."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import stat
+from pathlib import Path
+from typing import Any, TextIO
+
+MOST = 1 << 20  # bytes of a small file
+
+
+def open_regular(path: Path, flags: int = os.O_RDONLY) -> int:
+    """A descriptor of a regular file (made with mode 0600 if `flags` say so). OSError where it is a link, a pipe, a device."""
+    handle = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o600)
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise OSError(f"{path} is not a regular file")
+    return handle
+
+
+def open_to_append(path: Path) -> TextIO:
+    """A text file that is only ever added to; made where it is not there."""
+    return os.fdopen(open_regular(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT), "a", encoding="utf-8")
+
+
+def read_object(path: Path, most: int = MOST) -> dict[str, Any] | None:
+    """The JSON object in a file of at most `most` bytes; None for anything else. Numbers that are not finite become null."""
+    try:
+        with os.fdopen(open_regular(path), "rb") as file:
+            content = file.read(most + 1)
+        if len(content) > most:
+            return None
+        found = json.loads(content, parse_float=_finite, parse_constant=_finite)
+    except (OSError, ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def read_tail(path: Path, most: int) -> bytes:
+    """The last `most` bytes of a file, or all of it; nothing where it cannot be read."""
+    try:
+        with os.fdopen(open_regular(path), "rb") as file:
+            file.seek(max(os.fstat(file.fileno()).st_size - most, 0))
+            return file.read(most)
+    except OSError:
+        return b""
+
+
+def as_number(value: object) -> float | None:
+    """A number that can be reckoned with; None for anything else."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return float(value) if abs(value) < 2**63 else None
+
+
+def as_share(value: object) -> float | None:
+    """A number in 0..1; None for anything else."""
+    number = as_number(value)
+    return number if number is not None and 0 <= number <= 1 else None
+
+
+def as_text(value: object) -> str:
+    """A text; the empty one for anything else."""
+    return value if isinstance(value, str) else ""
+
+
+def _finite(number: str) -> float | None:
+    value = float(number)
+    return value if math.isfinite(value) else None

@@ -1,0 +1,156 @@
+"""The process that owns a run: detached, told what to do through files, and told apart from a dead one."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from support.hosts import Watched, no_process_left, wait_until
+from support.presets import tiny
+
+from engine.errors import UserError
+from engine.events import Acknowledged, CheckpointSaved, Event, Metrics, RunStarted
+from engine.paths import write_whole
+from engine.preset_yaml import dump_preset
+from engine.run_client import DirectoryClient, RunState, respawn, spawn
+from engine.run_dir import Lock, RunDir
+
+ROOT = Path(__file__).parents[2]
+ENDLESS = ("train.epochs=100000", "evaluate.student_alone=false")
+
+
+def training(event: Event) -> bool:
+    return isinstance(event, Metrics) and event.phase == "distil"
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> Iterator[Path]:
+    with no_process_left(tmp_path / "runs"):
+        yield tmp_path / "runs"
+
+
+def test_a_detached_host_outlives_the_process_that_started_it(runs: Path) -> None:
+    """The parent ends at once; its child has its own session, and nobody ever sees the run as dead."""
+    code = f"""
+import sys
+sys.path.insert(0, {str(ROOT / "tests")!r})
+from pathlib import Path
+from support.presets import tiny
+from engine.run_client import spawn
+print(spawn(tiny("train.epochs=1", "evaluate.student_alone=false"), Path({str(runs)!r})))
+"""
+    # A folder called `engine` where the user is must not be taken for ours.
+    (runs.parent / "engine").mkdir()
+    (runs.parent / "engine" / "host.py").write_text("raise SystemExit(7)")
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    parent = subprocess.run(
+        [sys.executable, "-c", code], cwd=runs.parent, env=environment, capture_output=True, text=True, check=True
+    )
+    watched = Watched(Path(parent.stdout.strip()))
+    states: list[RunState] = []
+
+    def ended() -> bool:
+        state = watched.client.state()
+        if state not in states:
+            states.append(state)
+        if state is RunState.RUNNING and len(states) == 2:
+            assert os.getsid(watched.pid) == watched.pid != os.getsid(0)
+        return not state.live
+
+    wait_until(ended, "the end")
+    assert states == [RunState.STARTING, RunState.RUNNING, RunState.FINISHED], watched.client.console_tail()
+    result = watched.client.result()
+    assert result is not None
+    assert 0 < result["student_accuracy"] <= 1
+    with pytest.raises(UserError, match="finished"):
+        respawn(watched.path)
+
+
+def test_files_steer_it_and_lock_and_heartbeat_tell_how_it_is(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from engine.host import main
+
+    watched = Watched(spawn(tiny(*ENDLESS), runs))
+    client = watched.client
+    with pytest.raises(UserError, match="in use"):
+        Lock(RunDir(watched.path))
+    assert main([str(watched.path)]) == 2  # a second host
+    assert main(["--resume", str(watched.path)]) == 2
+    assert capsys.readouterr().err.count("in use") == 2
+    assert client.result() is None
+
+    watched.wait_for(training, "training")
+    for command in ("pause", "checkpoint", "resume"):
+        id = client.request(command)
+        watched.wait_for(lambda e, id=id: isinstance(e, Acknowledged) and e.id == id, command)
+        if command == "pause":
+            watched.wait_for_state(RunState.PAUSED)
+    saved = [event.path for event in watched.events if isinstance(event, CheckpointSaved)]
+    assert len(saved) == 1
+    assert (watched.path / saved[0] / "manifest.json").exists()
+    watched.wait_for_state(RunState.RUNNING)
+
+    pid = watched.pid
+    os.kill(pid, signal.SIGHUP)  # changes nothing
+    impatient = DirectoryClient(watched.path, patience=1.5)
+    assert impatient.state() is RunState.RUNNING
+    os.kill(pid, signal.SIGSTOP)
+    wait_until(lambda: impatient.state() is RunState.NOT_RESPONDING, "silence", 10)
+    assert client.state() is RunState.RUNNING  # its 30 s are not over
+    os.kill(pid, signal.SIGCONT)
+    wait_until(lambda: impatient.state() is RunState.RUNNING, "a sign of life", 10)
+
+    watched.kill()
+    watched.wait_for_state(RunState.CRASHED, seconds=2)
+
+
+def test_sigterm_saves_a_checkpoint_and_exits_143(runs: Path) -> None:
+    run_dir = RunDir(runs / "mine")
+    run_dir.path.mkdir(parents=True)
+    write_whole(run_dir.preset, dump_preset(tiny(*ENDLESS)))
+    process = subprocess.Popen([sys.executable, "-m", "engine.host", str(run_dir.path)], cwd=ROOT)
+    watched = Watched(run_dir.path)
+    wait_until(lambda: watched.seen(training), "training")
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(30) == 143
+    assert watched.client.state() is RunState.STOPPED
+    assert len(list(run_dir.checkpoints.iterdir())) == 1
+    assert run_dir.student.exists()
+
+
+def test_what_keeps_a_run_from_beginning_is_told_in_its_folder(runs: Path, tmp_path: Path) -> None:
+    from engine.host import main
+
+    broken = RunDir(tmp_path / "broken")
+    broken.path.mkdir()
+    broken.preset.write_text("name: broken\n")
+    path = spawn(tiny("train.batch_size=161", "method.meta.buffer_size=200"), runs)
+    assert main([str(broken.path)]) == 2
+    assert DirectoryClient(broken.path).state() is RunState.FAILED
+    watched = Watched(path)
+    watched.wait_for_state(RunState.FAILED)
+    result = watched.client.result()
+    assert result is not None
+    assert "160 training images" in result["message"]
+    assert result["mistake"]
+    assert any("160 training images" in line for line in watched.client.console_tail())
+    assert not watched.seen(lambda event: isinstance(event, RunStarted))
+
+
+def test_a_finished_run_is_not_written_over(tmp_path: Path) -> None:
+    from engine.host import main
+
+    run_dir = RunDir(tmp_path / "done")
+    run_dir.path.mkdir()
+    run_dir.preset.write_text(dump_preset(tiny()))
+    run_dir.events.write_text("{}\n")
+    run_dir.result.write_text(json.dumps({"state": "done"}))
+    for options in ([], ["--resume"]):
+        assert main([*options, str(run_dir.path)]) == 2
+    assert json.loads(run_dir.result.read_text()) == {"state": "done"}
+    assert main([str(tmp_path / "nowhere")]) == 2
