@@ -12,7 +12,7 @@ import typer
 
 from engine.errors import PresetError, UserError
 from engine.text import one_line, plain
-from mmkd_tui.cli import data, exit_codes, presets, run, teachers
+from mmkd_tui.cli import control, data, exit_codes, presets, run, runs, teachers, tui
 
 app = typer.Typer(
     help="Multi-teacher knowledge distillation in the terminal.",
@@ -20,7 +20,11 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.command("tui")(tui.tui_command)
 app.command("run")(run.run_command)
+app.command("attach")(tui.attach_command)
+control.register(app)
+app.add_typer(runs.app, name="runs")
 app.add_typer(presets.app, name="presets")
 app.add_typer(teachers.app, name="teachers")
 app.add_typer(data.app, name="data")

@@ -114,6 +114,7 @@ def _conclude(console: Console, result: dict[str, Any], run_dir: Any) -> None:
         elif result["state"] == "stopped":
             student = " and the best student so far" if run_dir.student.exists() else ""
             say(f"Stopped. What there is, a checkpoint{student}, is in {folder}; finished teachers are in the store")
+            say(f"mmkd resume {folder} goes on with it in the background")
         else:
             say(f"mmkd: the run failed: {result['message']}; what it saved is in {folder}")
     except OSError:

@@ -1,0 +1,148 @@
+"""`mmkd pause`, `resume`, `stop` and `checkpoint`: what a person wishes of a run, from any terminal."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from engine.errors import UserError
+from engine.text import plain
+from mmkd_tui.cli import exit_codes
+from mmkd_tui.cli.options import DataRoot, RunsDir
+
+if TYPE_CHECKING:
+    from engine.control import Command
+    from engine.run_client import DirectoryClient, RunState
+
+WAIT = 10.0  # seconds for an answer
+LOOK_EVERY = 0.1  # seconds
+
+RunName = Annotated[
+    str | None, typer.Argument(metavar="[RUN]", help="A run's name, a part of it, or its folder; nothing: the newest live one.")
+]
+Wait = Annotated[bool, typer.Option("--wait/--no-wait", help="Wait up to 10 s until the run answers.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the four commands."""
+    for command in (pause_command, resume_command, stop_command, checkpoint_command):
+        app.command(command.__name__.removesuffix("_command"))(command)
+
+
+def pause_command(run: RunName = None, runs_dir: RunsDir = Path("runs"), wait: Wait = True) -> int:
+    """Hold a run between two steps, until it is resumed."""
+    return _ask(_live(runs_dir, run), "pause", wait)
+
+
+def stop_command(run: RunName = None, runs_dir: RunsDir = Path("runs"), wait: Wait = True) -> int:
+    """Have a run finish its step, save a checkpoint and end. `mmkd resume` goes on with it later."""
+    return _ask(_live(runs_dir, run), "stop", wait)
+
+
+def checkpoint_command(run: RunName = None, runs_dir: RunsDir = Path("runs"), wait: Wait = True) -> int:
+    """Have a run save a checkpoint now."""
+    return _ask(_live(runs_dir, run), "checkpoint", wait)
+
+
+def resume_command(run: RunName = None, runs_dir: RunsDir = Path("runs"), data_root: DataRoot = None, wait: Wait = True) -> int:
+    """Have a paused run go on, or go on with one that was stopped or crashed: from its newest checkpoint, in the background."""
+    from engine.run_client import DirectoryClient, RunState, respawn
+
+    path = _to_resume(runs_dir, run)
+    client = DirectoryClient(path, only_new=True)
+    state = client.state()
+    if state is RunState.FINISHED:
+        raise UserError(f"{path.name} is finished; there is nothing to resume")
+    if not state.resumable:
+        if state is RunState.RUNNING:
+            _say(f"{path.name} is not paused")
+            return exit_codes.DONE
+        return _ask(client, "resume", wait)
+    respawn(path, data_root=data_root)
+    how = "from its newest checkpoint" if any((path / "checkpoints").glob("[a-z]*-step-*")) else "from where its phase began"
+    _say(f"{path.name} was {state}; it goes on in the background, {how}; mmkd attach {path.name} shows it")
+    return exit_codes.DONE
+
+
+def _to_resume(runs_dir: Path, name: str | None) -> Path:
+    """The run that is meant: a live one where no name is given, else the newest that can be gone on with."""
+    from engine.run_client import find_run, list_runs
+
+    folder = runs_dir.expanduser()
+    if name is not None:
+        return find_run(folder, name, live=True)
+    runs = list_runs(folder)
+    order: tuple[Callable[[RunState], bool], ...] = (
+        lambda state: state == "paused",
+        lambda state: state.live,
+        lambda state: state.resumable,
+    )
+    for fits in order:
+        for run in runs:
+            if fits(run.state):
+                return run.path
+    raise UserError(f"there is no run to resume in {folder}; mmkd runs list shows all")
+
+
+def _live(runs_dir: Path, name: str | None) -> DirectoryClient:
+    from engine.run_client import DirectoryClient, find_run
+
+    path = find_run(runs_dir.expanduser(), name, live=True)
+    client = DirectoryClient(path, only_new=True)
+    state = client.state()
+    if not state.live:
+        remedy = f"; mmkd resume {path.name} goes on with it" if state.resumable else ""
+        raise UserError(f"{path.name} is not live: it is {state}{remedy}")
+    return client
+
+
+def _ask(client: DirectoryClient, command: Command, wait: bool) -> int:
+    """Sends a wish, and says what became of it."""
+    name = client.path.name
+    id = client.request(command)
+    if not wait:
+        _say(f"{name} is asked to {command}")
+        return exit_codes.DONE
+    answer = _answer(client, id, command)
+    if answer is not None:
+        _say(f"{name}: {answer}")
+        return exit_codes.DONE
+    state = client.state()
+    if not state.live:
+        _say(f"{name} is {state}")
+        return exit_codes.DONE if command == "stop" and state != "crashed" else exit_codes.FAILED
+    _say(f"{name} is {state} and has not answered within {WAIT:.0f} s; it will {command} when it comes to it")
+    return exit_codes.FAILED
+
+
+def _answer(client: DirectoryClient, id: str, command: Command) -> str | None:
+    from engine.events import Acknowledged, CheckpointSaved, RunEnded
+
+    saved, stopping = "", False
+    deadline = time.monotonic() + WAIT
+    while time.monotonic() < deadline:
+        for event in client.poll():
+            if isinstance(event, CheckpointSaved):
+                saved = event.path
+            elif isinstance(event, Acknowledged) and event.id == id:
+                if command != "stop":
+                    return {"pause": "paused", "resume": "goes on"}.get(command) or _saved(saved)
+                stopping = True
+            elif isinstance(event, RunEnded) and stopping:
+                return f"stopped; {_saved(saved)}; mmkd resume {client.path.name} goes on with it"
+        if client.caught_up() and not client.state().live:
+            break
+        time.sleep(LOOK_EVERY)
+    return "is stopping" if stopping else None
+
+
+def _saved(path: str) -> str:
+    return f"saved {path}" if path else "the checkpoint could not be saved; its log says why"
+
+
+def _say(line: str) -> None:
+    typer.echo(plain(line), err=True)

@@ -1,0 +1,166 @@
+"""`mmkd runs`: the runs in a folder: list, show and remove them."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from engine.errors import PresetError, UserError
+from engine.text import plain
+from mmkd_tui.cli import exit_codes
+from mmkd_tui.cli.options import AsJson, RunsDir
+from mmkd_tui.cli.table import megabytes, print_table
+
+if TYPE_CHECKING:
+    from engine.preset import Preset
+    from engine.run_list import RunSummary
+
+app = typer.Typer(help="Runs: list, show and remove them.", rich_markup_mode=None)
+
+LOG_LINES = 10
+COLUMNS = ("run", "state", "progress", "method", "student", "accuracy", "alone", "size")
+NUMBERS = COLUMNS[5:]
+
+
+@app.callback(invoke_without_command=True)
+def _group(context: typer.Context) -> None:
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
+@app.command("list")
+def list_command(runs_dir: RunsDir = Path("runs"), as_json: AsJson = False) -> None:
+    """List the runs in a folder, the newest first."""
+    from engine.run_list import list_runs
+
+    runs = list_runs(runs_dir.expanduser())
+    if as_json:
+        typer.echo(json.dumps([_as_json(run) for run in runs], indent=2))
+    elif runs:
+        print_table(COLUMNS, (_cells(run) for run in runs), NUMBERS)
+    else:
+        _say(f"no runs in {runs_dir} yet; mmkd run PRESET makes one, and so does mmkd tui")
+
+
+@app.command("show")
+def show_command(
+    run: Annotated[
+        str | None, typer.Argument(metavar="[RUN]", help="A run's name, a part of it, or its folder; nothing: the newest.")
+    ] = None,
+    runs_dir: RunsDir = Path("runs"),
+    as_json: AsJson = False,
+) -> None:
+    """Show one run: its state, its preset, its result, and the last lines of its log."""
+    from engine.run_client import DirectoryClient
+    from engine.run_list import find_run, summary
+
+    path = find_run(runs_dir.expanduser(), run)
+    client = DirectoryClient(path)
+    known, result, log = summary(path), client.result(), client.console_tail(LOG_LINES)
+    preset = _preset(path)
+    if as_json:
+        shown = preset.model_dump(mode="json") if preset else None
+        typer.echo(json.dumps(_as_json(known) | {"preset": shown, "result": result, "log": list(log)}, indent=2))
+        return
+    _show(known, preset, result)
+    if log:
+        typer.echo("\nthe end of console.log:")
+    for line in log:
+        typer.echo(f"  {plain(line, 500)}")
+
+
+@app.command("rm")
+def rm_command(
+    runs: Annotated[list[str], typer.Argument(metavar="RUN...", help="Names of runs, or parts of them.")],
+    runs_dir: RunsDir = Path("runs"),
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+) -> int:
+    """Delete runs and all that is in their folders. A live run is never deleted."""
+    from engine.run_list import find_run, remove_run, summary
+
+    folder = runs_dir.expanduser()
+    chosen = [summary(path) for path in dict.fromkeys(find_run(folder, name) for name in runs)]
+    for run in chosen:
+        if not run.path.parent.exists() or not run.path.parent.samefile(folder):
+            raise UserError(f"{run.path} is not in {folder}; give the folder that it is in by --runs-dir, and its name")
+        if run.state.live:
+            raise UserError(f"{run.path.name} is live ({run.state}); mmkd stop {run.path.name} stops it")
+    if not yes and not _agreed(chosen):
+        _say("nothing removed")
+        return exit_codes.FAILED
+    for run in chosen:
+        remove_run(run.path)
+        _say(f"removed {run.path.name} ({megabytes(run.size)})")
+    return exit_codes.DONE
+
+
+def _agreed(runs: list[RunSummary]) -> bool:
+    """Asks, in a terminal. UserError where there is nobody to ask."""
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        raise UserError("there is no terminal to ask in; give --yes to remove runs without being asked")
+    for run in runs:
+        _say(f"{run.path.name}  {run.state}  {megabytes(run.size)}")
+    typer.echo(f"Remove {'this run' if len(runs) == 1 else f'these {len(runs)} runs'} for good? [y/N] ", err=True, nl=False)
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+
+def _preset(path: Path) -> Preset | None:
+    from engine.preset_yaml import load_preset
+
+    try:
+        return load_preset(path / "preset.yaml")
+    except PresetError:
+        return None
+
+
+def _show(run: RunSummary, preset: Preset | None, result: Mapping[str, Any] | None) -> None:
+    from rich.console import Console
+
+    from engine.preset_yaml import dump_preset
+    from mmkd_tui.result_table import result_table
+
+    facts = {"run": run.path.name, "state": str(run.state), "folder": str(run.path.absolute())}
+    facts |= {"size": megabytes(run.size), "started": _when(run.started), "progress": _progress(run)}
+    if result is not None:
+        facts["message"] = result["message"]
+    for name, value in facts.items():
+        if value:
+            typer.echo(f"{name:8}  {plain(value)}")
+    typer.echo(f"\n{dump_preset(preset, brief=True).rstrip()}" if preset else "\nits preset.yaml cannot be read")
+    if result is not None and result["state"] == "done":
+        typer.echo()
+        width = None if sys.stdout.isatty() else 1000
+        Console(file=sys.stdout, markup=False, highlight=False, width=width).print(result_table(result))
+
+
+def _as_json(run: RunSummary) -> dict[str, Any]:
+    return asdict(run) | {"path": str(run.path.absolute()), "state": str(run.state)}
+
+
+def _cells(run: RunSummary) -> tuple[str, ...]:
+    accuracies = ("" if share is None else f"{share:.2%}" for share in (run.student_accuracy, run.student_alone_accuracy))
+    names = (plain(run.path.name, 64), str(run.state), _progress(run), plain(run.method, 16), plain(run.student, 24))
+    return (*names, *accuracies, megabytes(run.size))
+
+
+def _progress(run: RunSummary) -> str:
+    return plain(run.phase, 16) + ("" if run.share is None else f" {run.share:.0%}")
+
+
+def _when(moment: float | None) -> str:
+    """In the local time."""
+    try:
+        return f"{datetime.fromtimestamp(moment):%Y-%m-%d %H:%M}" if moment is not None else ""
+    except (ValueError, OverflowError, OSError):
+        return ""
+
+
+def _say(line: str) -> None:
+    typer.echo(plain(line), err=True)

@@ -1,0 +1,72 @@
+"""`mmkd tui` and `mmkd attach`: the way into the terminal app."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from engine.errors import UserError
+from engine.text import plain
+from mmkd_tui.cli.options import DataRoot, RunsDir
+
+Ascii = Annotated[
+    bool | None, typer.Option("--ascii/--no-ascii", help="Draw with ASCII only (by itself where the locale is not UTF-8).")
+]
+Theme = Annotated[str | None, typer.Option(help="Colours, for example ansi-dark (the one used last).", show_default=False)]
+Mouse = Annotated[bool, typer.Option("--mouse/--no-mouse", help="Take mouse clicks; without, the terminal selects text.")]
+
+
+def tui_command(
+    runs_dir: RunsDir = Path("runs"),
+    ascii_only: Ascii = None,
+    theme: Theme = None,
+    mouse: Mouse = True,
+    data_root: DataRoot = None,
+) -> None:
+    """Presets, runs, a wizard and a live dashboard. Runs go on in the background when it is closed."""
+    _show(runs_dir, None, "tui", "mmkd run trains without one", ascii_only, theme, mouse, data_root)
+
+
+def attach_command(
+    run: Annotated[
+        str | None,
+        typer.Argument(metavar="[RUN]", help="A run's name, a part of it, or its folder; nothing: the newest live one."),
+    ] = None,
+    runs_dir: RunsDir = Path("runs"),
+    ascii_only: Ascii = None,
+    theme: Theme = None,
+    mouse: Mouse = True,
+    data_root: DataRoot = None,
+) -> None:
+    """Watch a run that is live, or look at one that has ended."""
+    from engine.run_list import find_run
+
+    path = find_run(runs_dir.expanduser(), run, live=True)
+    _show(runs_dir, path, "attach", "mmkd runs show shows a run without one", ascii_only, theme, mouse, data_root)
+
+
+def _show(
+    runs_dir: Path,
+    run: Path | None,
+    command: str,
+    remedy: str,
+    ascii_only: bool | None,
+    theme: str | None,
+    mouse: bool,
+    data_root: Path | None,
+) -> None:
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        raise UserError(f"mmkd {command} needs a terminal; {remedy}")
+    # Read by Textual when it is imported: over SSH, fewer frames and no animations.
+    os.environ.setdefault("TEXTUAL_FPS", "15")
+    os.environ.setdefault("TEXTUAL_ANIMATIONS", "none")
+    from mmkd_tui.app import run_app
+
+    root = data_root.expanduser().absolute() if data_root else None
+    message = run_app(runs_dir=runs_dir.expanduser(), open_run=run, ascii=ascii_only, theme=theme, mouse=mouse, data_root=root)
+    if message:
+        typer.echo(plain(message, keep="\n"))

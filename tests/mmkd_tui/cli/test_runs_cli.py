@@ -1,0 +1,167 @@
+"""`mmkd runs`, `pause`, `resume`, `stop`, `checkpoint`, `attach` and `tui` as a user types them."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from support.hosts import Watched, no_process_left
+from support.presets import tiny
+
+from engine.events import Acknowledged, Metrics, RunStarted, to_line
+from engine.preset_yaml import dump_preset
+from engine.run_client import RunState, spawn
+from engine.run_dir import Lock, RunDir
+from mmkd_tui.cli.main import run_command
+
+Capture = pytest.CaptureFixture[str]
+EVIL = "[/red]x\x1b[2J"
+
+
+@pytest.fixture
+def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    monkeypatch.chdir(tmp_path)
+    with no_process_left(tmp_path / "runs"):
+        yield tmp_path / "runs"
+
+
+def make_run(runs: Path, name: str, state: str | None = None, **result: object) -> RunDir:
+    run = RunDir(runs / name)
+    run.path.mkdir(parents=True)
+    run.preset.write_text(dump_preset(tiny()))
+    run.console.write_text(f"a line\n{EVIL}\n")
+    started = RunStarted(
+        name=EVIL, run_dir="", dataset="digits", classes=(), teachers=(), student="resnet8", method="mmkd", device="cpu", seed=0
+    )
+    run.events.write_text(to_line(started))
+    if state is not None:
+        run.result.write_text(json.dumps({"state": state, "message": EVIL, **result}))
+    return run
+
+
+def test_a_live_run_is_steered_stopped_resumed_and_removed(runs: Path, capfd: Capture) -> None:
+    def said(*arguments: str, code: int = 0) -> str:
+        assert run_command(list(arguments)) == code
+        out, err = capfd.readouterr()
+        return out + err
+
+    path = spawn(tiny("train.epochs=100000", "evaluate.student_alone=false"), Path("runs"))
+    assert path.is_absolute()
+    watched = Watched(path)
+    watched.wait_for(lambda event: isinstance(event, Metrics) and event.phase == "distil", "training")
+    name = path.name
+    assert "not paused" in said("resume")
+    assert f"{name}: paused" in said("pause")
+    assert "saved checkpoints/distil-0-step-" in said("checkpoint", "tiny")
+    watched.wait_for_state(RunState.PAUSED)
+    assert "paused" in said("runs", "list")
+    assert "goes on" in said("resume", name)
+    assert "is live" in said("runs", "rm", name, "--yes", code=2)
+    assert "asked to stop" in said("stop", "--no-wait")
+    watched.wait_for_state(RunState.STOPPED)
+    assert "mmkd resume" in said("pause", name, code=2)
+    text = said("resume")
+    assert f"{name} was stopped; it goes on in the background, from its newest checkpoint" in text
+    assert f"mmkd attach {name}" in text
+    watched.wait_for(lambda event: isinstance(event, RunStarted) and event.resumed, "the new process")
+    text = said("stop")
+    assert "stopped; saved checkpoints/distil-0-step-" in text
+    shown = json.loads(said("runs", "show", "--json"))
+    assert shown["state"] == "stopped"
+    assert shown["preset"]["name"] == "tiny"
+    assert shown["result"]["state"] == "stopped"
+    watched.wait_for_state(RunState.STOPPED)
+    assert f"removed {name}" in said("runs", "rm", name, "--yes")
+    assert list(runs.iterdir()) == []
+
+
+def test_list_and_show_print_nothing_that_a_terminal_obeys(runs: Path, capfd: Capture) -> None:
+    make_run(runs, "one", "failed")
+    make_run(runs, "two", "done", student_accuracy=0.5, method="mmkd", teachers=[{"name": EVIL, "logit_weight": 0.5}])
+    for arguments in (["list"], ["list", "--json"], ["show", "one"], ["show", "two"], ["show", "two", "--json"]):
+        assert run_command(["runs", *arguments]) == 0
+        out, err = capfd.readouterr()
+        assert out
+        assert "\x1b" not in out + err
+    assert run_command(["runs", "list", "--json"]) == 0
+    listed = {Path(run["path"]).name: run for run in json.loads(capfd.readouterr().out)}
+    assert listed["two"]["student_accuracy"] == 0.5
+    assert listed["one"]["state"] == "failed"
+
+
+def test_rm_asks_in_a_terminal_and_leaves_what_is_not_in_the_folder(runs: Path, capfd: Capture) -> None:
+    run = make_run(runs, "one", "done")
+    assert run_command(["runs", "rm", "one"]) == 2
+    assert "--yes" in capfd.readouterr().err
+    elsewhere = make_run(runs.parent / "elsewhere", "two", "done")
+    assert run_command(["runs", "rm", str(elsewhere.path), "--yes"]) == 2
+    assert elsewhere.path.exists()
+    for answer, left in ((b"n\n", True), (b"y\n", False)):
+        pid, terminal = pty.fork()
+        if pid == 0:
+            os.environ["PYTHONPATH"] = str(Path(__file__).parents[3])
+            os.execv(sys.executable, [sys.executable, "-m", "mmkd_tui.cli.main", "runs", "rm", "one"])
+        seen = b""
+        while b"[y/N]" not in seen:
+            seen += os.read(terminal, 4096)
+        assert b" MB" in seen
+        os.write(terminal, answer)
+        os.waitpid(pid, 0)
+        os.close(terminal)
+        assert run.path.exists() == left
+
+
+@pytest.mark.parametrize(
+    ("arguments", "fragment"),
+    [
+        (["pause"], "no live run"),
+        (["stop", "one"], "not live: it is finished"),
+        (["resume", "one"], "finished"),
+        (["resume"], "no run to resume"),
+        (["resume", "none"], "no run 'none'"),
+        (["runs", "show", "none"], "no run 'none'"),
+        (["runs", "rm", "none", "--yes"], "no run 'none'"),
+        (["attach"], "no live run"),
+        (["attach", "one"], "mmkd runs show"),
+        (["tui"], "needs a terminal"),
+    ],
+)
+def test_mistakes_are_one_clear_line(runs: Path, arguments: list[str], fragment: str, capfd: Capture) -> None:
+    make_run(runs, "one", "done")
+    assert run_command(arguments) == 2
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert err.count("\n") == 1
+    assert fragment in err
+
+
+def test_a_run_that_does_not_answer_is_told_so(runs: Path, capfd: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mmkd_tui.cli.control.WAIT", 0.3)
+    run = make_run(runs, "silent")
+    lock = Lock(run)
+    run.heartbeat.write_text(json.dumps({"t": 0}))
+    assert run_command(["stop"]) == 1
+    assert "has not answered" in capfd.readouterr().err
+    wish = json.loads(run.control.read_text())
+    run.events.write_text(to_line(Acknowledged(id=wish["id"], command="stop")))
+    lock.release()
+    assert run_command(["stop"]) == 2
+
+
+def test_no_torch_for_looking_and_steering(runs: Path) -> None:
+    make_run(runs, "one", "done")
+    code = """
+import sys
+from mmkd_tui.cli.main import run_command
+for arguments in (["runs", "list"], ["runs", "show", "one"], ["pause"], ["attach", "one"]):
+    run_command(arguments)
+assert not {"torch", "numpy"} & set(sys.modules)
+"""
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[3])}
+    subprocess.run([sys.executable, "-c", code], check=True, env=environment, stdin=subprocess.DEVNULL, capture_output=True)
