@@ -1,54 +1,120 @@
-"""Makes README's pictures from a real run's events: `python docs/make_pictures.py RUN_DIR`."""
+"""Makes README's pictures from a real run's folder: `python docs/make_pictures.py RUN_DIR`."""
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
+import os
 import re
 import sys
+import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console, RenderableType
 from rich.text import Text
+from textual.pilot import Pilot
 
-from engine.events import Metrics, from_line
+from engine.events import Event, Metrics, from_line
+from engine.run_client import DirectoryClient
+from engine.run_state import RunState
+from mmkd_tui.app import MmkdApp
 from mmkd_tui.progress import picture
 from mmkd_tui.result_table import result_table
 from mmkd_tui.run_view import RunView
+from mmkd_tui.screens.dashboard import DashboardScreen
 
 PICTURES = Path(__file__).parent / "pictures"
+SIZE = (120, 36)
 
 
-def live(run_dir: Path) -> RenderableType:
-    """`mmkd run` as it looks two thirds into the distillation."""
-    view = RunView()
-    now = 0.0
+def events_until(run_dir: Path, share: float) -> list[Event]:
+    """All that happened until that share of the distillation."""
+    events: list[Event] = []
     for line in (run_dir / "events.jsonl").read_text(encoding="utf-8").splitlines():
-        event = from_line(line)
-        if event is None:
+        if (event := from_line(line)) is None:
             continue
-        view.apply(event)
-        now = event.t
-        if isinstance(event, Metrics) and event.phase == "distil" and event.step >= event.steps * 2 / 3:
+        events.append(event)
+        if isinstance(event, Metrics) and event.phase == "distil" and event.step >= event.steps * share:
             break
-    return picture(view, now)
+    return events
 
 
-def save(name: str, title: str, *parts: RenderableType, width: int = 92) -> None:
-    """An SVG of a terminal; without the web font that Rich would have it load."""
+class MidRun(DirectoryClient):
+    """A finished run as it was two thirds into its distillation."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self._left = events_until(path, 2 / 3)
+
+    def poll(self) -> Sequence[Event]:
+        events, self._left = self._left, []
+        return events
+
+    def caught_up(self) -> bool:
+        return not self._left
+
+    def state(self) -> RunState:
+        return RunState.RUNNING
+
+    def result(self) -> None:
+        return None
+
+
+def clean(svg: str) -> str:
+    """Without the web font that a browser would be told to load."""
+    return re.sub(r"[ \t]+\n", "\n", re.sub(r"@font-face \{.*?\}", "", svg, flags=re.DOTALL))
+
+
+def save(name: str, *parts: RenderableType, width: int = 92) -> None:
+    """An SVG of a terminal with plain output in it."""
     console = Console(record=True, width=width, file=io.StringIO(), force_terminal=True, highlight=False)
     for part in parts:
         console.print(part)
-    svg = re.sub(r"@font-face \{.*?\}", "", console.export_svg(title=title), flags=re.DOTALL)
-    (PICTURES / name).write_text(re.sub(r"[ \t]+\n", "\n", svg), encoding="utf-8")
+    (PICTURES / name).write_text(clean(console.export_svg(title="mmkd run quickstart")), encoding="utf-8")
+
+
+async def screens(run_dir: Path) -> None:
+    """The app's screens."""
+    app = MmkdApp(runs_dir=run_dir.parent)
+    async with app.run_test(size=SIZE) as pilot:
+        await pilot.pause(2)
+        shoot(app, "home.svg")
+        await press(pilot, "n")
+        await press(pilot, "ctrl+n")
+        shoot(app, "wizard.svg")
+    app = MmkdApp(runs_dir=run_dir.parent)
+    async with app.run_test(size=SIZE) as pilot:
+        app.push_screen(DashboardScreen(MidRun(run_dir)))
+        await pilot.pause(3)
+        shoot(app, "dashboard.svg")
+        await press(pilot, "w")
+        shoot(app, "weights.svg")
+
+
+async def press(pilot: Pilot[str], key: str) -> None:
+    await pilot.press(key)
+    await pilot.pause(1)
+
+
+def shoot(app: MmkdApp, name: str) -> None:
+    (PICTURES / name).write_text(clean(app.export_screenshot(title="mmkd tui")), encoding="utf-8")
 
 
 def main() -> None:
-    run_dir = Path(sys.argv[1])
+    run_dir = Path(sys.argv[1]).absolute()
     PICTURES.mkdir(exist_ok=True)
-    save("run.svg", "mmkd run quickstart", live(run_dir))
+    view = RunView()
+    events = events_until(run_dir, 2 / 3)
+    for event in events:
+        view.apply(event)
+    save("run.svg", picture(view, events[-1].t))
     result = json.loads((run_dir / "result.json").read_text(encoding="utf-8"))
-    save("result.svg", "mmkd run quickstart", result_table(result), Text(""), width=84)
+    save("result.svg", result_table(result), Text(""), width=84)
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["MMKD_CONFIG"] = folder
+        asyncio.run(screens(run_dir))
 
 
 if __name__ == "__main__":
