@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import statistics
 import time
+from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from engine.events import (
     Acknowledged,
@@ -19,6 +23,17 @@ from engine.events import (
     StudentAloneReady,
     TeacherReady,
 )
+
+MESSAGES = 500
+STEADY = 21  # metrics over whose median the pace is told: about two seconds
+
+
+class Message(NamedTuple):
+    """A line for people. The text is untrusted."""
+
+    t: float
+    level: str
+    text: str
 
 
 @dataclass(slots=True)
@@ -44,22 +59,37 @@ class PhaseView:
     epochs: int
     steps: int
     started: float
+    parameters: int = 0
     step: int = 0
     epoch: int = 0
     last: Averages | None = None
     images_per_second: float | None = None
     measured_accuracy: float | None = None
     best_accuracy: float | None = None
+    best_epoch: int | None = None
+    by_class: EpochEnded | None = None  # the newest with weights by class
     done: bool = False
+    paces: deque[float] = field(default_factory=lambda: deque(maxlen=STEADY))
+    busy: float = 0.0  # seconds in which `busy_steps` steps were done, pauses left out
+    busy_steps: int = 0
+    at: float | None = None  # when `step` was reached; None: unknown, or a pause lies between
 
     @property
     def share(self) -> float:
         """Done so far, 0..1."""
-        return self.step / self.steps if self.steps else 0.0
+        return min(self.step / self.steps, 1.0) if self.steps else 0.0
+
+    @property
+    def steady_images_per_second(self) -> float | None:
+        """The median of the last seconds: one slow step does not make it jump."""
+        return statistics.median(self.paces) if self.paces else None
 
     def seconds_left(self, now: float) -> float | None:
-        """By the pace so far; None before there is one."""
-        return (now - self.started) / self.step * (self.steps - self.step) if self.step else None
+        """By the pace so far, pauses left out; None before there is one."""
+        if not self.busy_steps:
+            return None
+        since = 0.0 if self.at is None else max(now - self.at, 0.0)
+        return max(self.busy / self.busy_steps * (self.steps - self.step) - since, 0.0)
 
 
 @dataclass(slots=True)
@@ -74,55 +104,95 @@ class RunView:
     paused: bool = False
     stopping: bool = False
     ended: RunEnded | None = None
-    messages: list[str] = field(default_factory=list)
+    messages: deque[Message] = field(default_factory=lambda: deque(maxlen=MESSAGES))
+    said: int = 0  # messages ever
+    acknowledged: deque[str] = field(default_factory=lambda: deque(maxlen=64))  # ids of wishes
+    latest: float | None = None  # when the newest event happened
 
     @property
     def phase(self) -> PhaseView | None:
         """The training in hand."""
         return self.phases[-1] if self.phases else None
 
+    def apply_all(self, events: Sequence[Event]) -> None:
+        """Takes in many events; of metrics in a row, the last tells all that is kept. What makes no sense is skipped."""
+        last = len(events) - 1
+        for index, event in enumerate(events):
+            if type(event) is Metrics and index < last and type(events[index + 1]) is Metrics:
+                continue
+            try:
+                self.apply(event)
+            except (TypeError, ValueError, IndexError, AttributeError):
+                continue
+
     def apply(self, event: Event) -> None:
         """Takes in one event."""
         match event:
-            case RunStarted():
-                self.started = event
-                self.teachers = [TeacherView(label) for label in event.teachers]
-            case PhaseStarted():
-                steps = event.epochs * event.steps_per_epoch
-                self.phases.append(PhaseView(event.phase, event.index, event.label, event.epochs, steps, event.t))
             case Averages():
                 self._average(event)
+            case RunStarted():
+                self._start(event)
+            case PhaseStarted():
+                self._begin(event)
             case TeacherReady():
-                teacher = self.teachers[event.index]
+                teacher = self.teachers[max(event.index, 0)]
                 teacher.accuracy, teacher.source = event.accuracy, event.source
                 self._finish("teacher", event.index)
             case StudentAloneReady():
                 self.alone_accuracy, self.alone_source = event.accuracy, event.source
                 self._finish("alone", 0)
             case Acknowledged():
+                self.acknowledged.append(event.id)
                 self.paused = event.command == "pause" or (self.paused and event.command != "resume")
                 self.stopping = self.stopping or event.command == "stop"
+                if self.phase is not None and event.command in ("pause", "resume"):
+                    self.phase.at = None
             case CheckpointSaved():
-                self.messages.append(f"checkpoint {event.path}")
+                self._say(event.t, "info", f"checkpoint {event.path}")
             case Log():
-                self.messages.append(event.message)
+                self._say(event.t, event.level, event.message)
             case RunEnded():
                 self.ended = event
                 if event.state == "done":
                     self._finish("distil", 0)
-        del self.messages[:-200]
+                if event.message:
+                    self._say(event.t, "error" if event.state == "failed" else "info", event.message)
+        self.latest = event.t
+
+    def _start(self, event: RunStarted) -> None:
+        """A run begins, or is taken up again: then what is known of its teachers stays."""
+        if self.started is None or self.started.teachers != event.teachers:
+            self.teachers = [TeacherView(label) for label in event.teachers]
+        self.started, self.ended = event, None
+        self.paused = self.stopping = False
+
+    def _begin(self, event: PhaseStarted) -> None:
+        before = self.phase
+        if before is not None and (before.name, before.index) == (event.phase, event.index):
+            before.at, before.step, before.done = event.t, event.step, False  # taken up again
+            return
+        steps = max(event.epochs * event.steps_per_epoch, 0)
+        phase = PhaseView(event.phase, event.index, event.label, event.epochs, steps, event.t, event.parameters)
+        phase.step, phase.at = event.step, event.t
+        self.phases.append(phase)
 
     def _average(self, event: Averages) -> None:
         phase = self.phase
         if phase is None:
             return
-        phase.step, phase.epoch, phase.last = event.step, event.epoch, event
+        if phase.at is not None and event.step > phase.step:
+            phase.busy += max(event.t - phase.at, 0.0)
+            phase.busy_steps += event.step - phase.step
+        phase.step, phase.epoch, phase.last, phase.at = event.step, event.epoch, event, event.t
         if isinstance(event, Metrics):
             phase.images_per_second = event.images_per_second
+            phase.paces.append(event.images_per_second)
         if isinstance(event, EpochEnded):
             if event.measured_accuracy is not None:
                 phase.measured_accuracy = event.measured_accuracy
-            phase.best_accuracy = event.best_accuracy
+            phase.best_accuracy, phase.best_epoch = event.best_accuracy, event.best_epoch
+            if event.logit_weights_by_class:
+                phase.by_class = event
         for kind in ("logit", "feature"):
             for what in ("weights", "spread"):
                 values = getattr(event, f"{kind}_{what}")
@@ -133,6 +203,10 @@ class RunView:
         for phase in self.phases:
             if phase.name == name and phase.index == index:
                 phase.done = True
+
+    def _say(self, t: float, level: str, text: str) -> None:
+        self.messages.append(Message(t, level, text))
+        self.said += 1
 
     def seconds(self, now: float | None = None) -> float:
         """Since the run began."""

@@ -13,5 +13,5 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 @pytest.fixture(autouse=True)
 def own_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for variable, folder in (("MMKD_TEACHERS", "teachers"), ("MMKD_CACHE", "cache"), ("MMKD_DATA", "data")):
-        monkeypatch.setenv(variable, str(tmp_path / f"own-{folder}"))
+    for place in ("teachers", "cache", "data", "config"):
+        monkeypatch.setenv(f"MMKD_{place.upper()}", str(tmp_path / f"own-{place}"))

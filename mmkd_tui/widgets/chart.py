@@ -85,6 +85,11 @@ class LineChart(LinesWidget):
         """The histories, to be read."""
         return MappingProxyType(self._series)
 
+    def show(self, series: Mapping[str, Series]) -> None:
+        """Draw these histories from now on. They stay the caller's, who calls `changed_data` after adding to them."""
+        self._series = dict(series)
+        self.changed_data()
+
     def append(self, x: float, values: Mapping[str, float | None]) -> None:
         """One value a series at a place. None and NaN are gaps; a series that is left out has no value there."""
         for name, value in values.items():

@@ -137,6 +137,11 @@ class HistoryStrip(LinesWidget):
         self._rows = [Series(_LIMIT) for _ in labels]
         self.changed_data()
 
+    def show(self, labels: tuple[str, ...], rows: Sequence[Series]) -> None:
+        """Draw these histories, one a teacher. They stay the caller's, who calls `changed_data` after adding to them."""
+        self._labels, self._rows = labels, list(rows)
+        self.changed_data()
+
     def append(self, x: float, weights: Sequence[float | None]) -> None:
         """The weights at a place, one a teacher; missing ones are left out."""
         for row, weight in zip(self._rows, weights, strict=False):

@@ -1,0 +1,169 @@
+"""The terminal app: what its screens share, and the way in and out."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import ClassVar
+
+# Read by Textual when it is imported: a dashboard over SSH needs neither 60 frames a second nor animations.
+os.environ.setdefault("TEXTUAL_FPS", "15")
+os.environ.setdefault("TEXTUAL_ANIMATIONS", "none")
+
+from textual import events
+from textual.app import App, ComposeResult, SystemCommand
+from textual.binding import Binding, BindingType
+from textual.screen import ModalScreen, Screen
+from textual.widgets import Static
+
+from engine.errors import UserError
+from engine.run_client import DirectoryClient, RunClient
+from mmkd_tui.keys import bindings, keys_of
+from mmkd_tui.screens.help import HelpScreen
+from mmkd_tui.screens.leave import LeaveScreen
+from mmkd_tui.settings import Settings, load_settings, save_settings
+from mmkd_tui.widgets.glyphs import prefers_ascii
+from mmkd_tui.widgets.scrollbars import use_scrollbars
+
+LEAST_COLUMNS, LEAST_ROWS = 60, 16
+TERMINAL_CHECK = 5.0  # seconds
+
+
+class MmkdApp(App[str]):
+    """The app. Its result is what the normal screen says afterwards; "" for nothing."""
+
+    TITLE = "mmkd"
+    CSS_PATH = Path(__file__).with_name("mmkd.tcss")
+    BINDINGS: ClassVar[list[BindingType]] = [*bindings("app")]
+    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (100, "-wide")]  # noqa: RUF012
+    VERTICAL_BREAKPOINTS = [(0, "-low"), (24, "-short"), (30, "-tall"), (40, "-high")]  # noqa: RUF012
+
+    def __init__(
+        self,
+        *,
+        runs_dir: Path,
+        open_run: Path | None = None,
+        client: RunClient | None = None,
+        ascii: bool = False,
+        theme: str | None = None,
+        data_root: Path | None = None,
+    ) -> None:
+        """`client`: a run to show that is in no folder (a demonstration)."""
+        super().__init__()
+        self.runs_dir = runs_dir
+        self.data_root = data_root
+        self.ascii = ascii
+        use_scrollbars(ascii)
+        self.settings = load_settings()
+        self._open_run = open_run
+        self._client = client
+        if theme is not None and theme not in self.available_themes:
+            raise UserError(f"there is no theme {theme}; choose one of {', '.join(sorted(self.available_themes))}")
+        wanted = theme or self.settings.theme
+        self.theme = wanted if wanted in self.available_themes else Settings().theme
+
+    def remember(self, **choices: object) -> None:
+        """Saves choices (fields of `Settings`) for the next start."""
+        self.settings = dataclasses.replace(self.settings, **choices)  # type: ignore[arg-type]
+        save_settings(self.settings)
+
+    def on_mount(self) -> None:
+        if (folder := str(self.runs_dir.absolute())) != self.settings.runs_dir and self._client is None:
+            self.remember(runs_dir=folder)
+        if not self.is_headless:
+            self.set_interval(TERMINAL_CHECK, self._leave_if_terminal_is_gone)
+        if self._client is not None:
+            self.push_screen(self._dashboard(self._client))
+        elif self._open_run is not None:
+            self.push_screen(self._dashboard(DirectoryClient(self._open_run)))
+        else:
+            self.push_screen(self._home())
+
+    def open_run(self, path: Path) -> None:
+        """Shows a run's dashboard on top of the screen in hand."""
+        self.push_screen(self._dashboard(DirectoryClient(path)))
+
+    def go_home(self) -> None:
+        """From a dashboard to the presets and runs."""
+        if len(self.screen_stack) > 2:  # the app's own first screen, home, this
+            self.pop_screen()
+        else:
+            self.switch_screen(self._home())
+
+    def _dashboard(self, client: RunClient) -> Screen[None]:
+        from mmkd_tui.screens.dashboard import DashboardScreen
+
+        return DashboardScreen(client)
+
+    def _home(self) -> Screen[None]:
+        from mmkd_tui.screens.home import HomeScreen
+
+        return HomeScreen()
+
+    async def action_quit(self) -> None:
+        """Leaves; a dashboard may have a question first."""
+        if isinstance(self.screen, LeaveScreen):
+            return
+        for screen in reversed(self.screen_stack):
+            if leave := getattr(screen, "leave", None):
+                leave()
+                return
+        self.exit("")
+
+    def action_help(self) -> None:
+        if not isinstance(self.screen, HelpScreen):
+            self.push_screen(HelpScreen(getattr(self.screen, "WHERE", ""), self.ascii))
+
+    def on_resize(self, event: events.Resize) -> None:
+        """A terminal that is too small has one line about it, above everything, until it is larger."""
+        small = event.size.width < LEAST_COLUMNS or event.size.height < LEAST_ROWS
+        shown = isinstance(self.screen, TooSmallScreen)
+        if small and not shown:
+            self.push_screen(TooSmallScreen())
+        elif shown and not small:
+            self.pop_screen()
+
+    def watch_theme(self, theme: str) -> None:
+        if self.is_running and theme != self.settings.theme:
+            self.remember(theme=theme)
+
+    def _leave_if_terminal_is_gone(self) -> None:
+        """For drops that bring no SIGHUP; nothing of worth is in this process."""
+        if not os.isatty(0):
+            os._exit(0)
+
+    def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
+        """The palette: what this screen's keys do now."""
+        where = getattr(screen, "WHERE", "")
+        for key in keys_of(where, "app"):
+            target = screen if key.where == where else self
+            if key.palette and target.check_action(key.action, ()):
+                yield SystemCommand(key.label, key.description, lambda t=target, a=key.action: t.run_action(a))
+
+
+class TooSmallScreen(ModalScreen[None]):
+    """One line."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("q,ctrl+q,ctrl+c", "app.quit", show=False)]
+
+    def compose(self) -> ComposeResult:
+        yield Static(f"This terminal is too small: mmkd needs {LEAST_COLUMNS}x{LEAST_ROWS}.", markup=False)
+
+
+def run_app(
+    *,
+    runs_dir: Path,
+    open_run: Path | None = None,
+    ascii: bool | None = None,
+    theme: str | None = None,
+    mouse: bool = True,
+    data_root: Path | None = None,
+) -> str:
+    """Runs the app until its user leaves; the line for the normal screen says how to come back, or is empty."""
+    if ascii is None:
+        ascii = prefers_ascii(os.environ, getattr(sys.stdout, "encoding", None))
+    app = MmkdApp(runs_dir=runs_dir, open_run=open_run, ascii=ascii, theme=theme, data_root=data_root)
+    return app.run(mouse=mouse) or ""

@@ -1,0 +1,284 @@
+"""What a person has chosen so far: a preset's data that may still be wrong, with every mistake at its field."""
+
+from __future__ import annotations
+
+import copy
+import types
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
+
+from engine.preset import AverPart, CePart, DatasetPart, KdPart, MmkdPart, Preset, StudentPart, TrainPart
+from engine.preset_errors import field_at, mistakes
+from engine.preset_yaml import dump_preset, parse_preset
+from engine.yaml_lines import KeyPath, dotted, scalar, show
+from mmkd_tui.estimates import training_images, validation_images
+
+METHOD_PARTS: dict[str, type[BaseModel]] = {"mmkd": MmkdPart, "aver": AverPart, "kd": KdPart, "ce": CePart}
+MOST_CHARACTERS = 300  # of a number as it is typed; Python refuses to read some that are longer
+MOST_PROBLEMS = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One mistake: the field at which it is shown, and the sentence for there and for elsewhere."""
+
+    path: KeyPath
+    sentence: str  # begins with the field's path
+
+    @property
+    def beside(self) -> str:
+        """For beside the field, where its name need not be said again."""
+        return self.sentence.partition(": ")[2] or self.sentence
+
+
+def fresh() -> Preset:
+    """What the wizard begins with; it lacks teachers, which no default can choose."""
+    return Preset(
+        name="my-run", dataset=DatasetPart(name="digits"), student=StudentPart(arch="resnet8"), method=CePart(name="ce")
+    )
+
+
+@dataclass(slots=True)
+class Draft:
+    """A preset in the making. `data` is shaped as a preset, all defaults filled in; its values may be anything."""
+
+    data: dict[str, Any]
+    typed: dict[KeyPath, str] = field(default_factory=dict)  # fields as they were typed
+    _others: dict[str, tuple[dict[str, Any], dict[KeyPath, str]]] = field(default_factory=dict)  # methods not chosen now
+    _saved: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def new(cls) -> Draft:
+        """Defaults, and no teachers."""
+        draft = cls.of(fresh())
+        draft.choose_method("mmkd")
+        draft.mark_saved()
+        return draft
+
+    @classmethod
+    def of(cls, preset: Preset, folder: Path | None = None) -> Draft:
+        """A preset's choices; relative checkpoints are looked for in `folder`, so that the draft can be saved anywhere."""
+        preset = preset.anchored(folder) if folder is not None else preset
+        draft = cls(preset.model_dump())
+        draft.mark_saved()
+        return draft
+
+    def copy(self) -> Draft:
+        """One of its own, for a dialog that may be cancelled."""
+        return copy.deepcopy(self)
+
+    @property
+    def changed(self) -> bool:
+        """Whether anything would be lost."""
+        return self.data != self._saved
+
+    def mark_saved(self) -> None:
+        """Nothing would be lost now."""
+        self._saved = copy.deepcopy(self.data)
+
+    # -- fields
+
+    def text(self, path: KeyPath) -> str:
+        """What a field's input shows: as it was typed, else the value as a preset has it; "" for null."""
+        if path in self.typed:
+            return self.typed[path]
+        value = self.value(path)
+        if isinstance(value, tuple):
+            return ", ".join(str(item) for item in value)
+        return "" if value is None else value if isinstance(value, str) else show(value)
+
+    def value(self, path: KeyPath) -> Any:
+        """What stands at a path; None where there is nothing."""
+        node: Any = self.data
+        for step in path:
+            try:
+                node = node[step]
+            except (KeyError, IndexError, TypeError):
+                return None
+        return node
+
+    def put(self, path: KeyPath, text: str) -> None:
+        """Takes a field as it is typed, right or wrong."""
+        if path == ("method", "name"):
+            self.choose_method(text)
+            return
+        found = field_at(path, self.data)
+        self.data = _with(self.data, path, read_field(found, text) if found else text)
+        self.typed[path] = text
+
+    # -- choices
+
+    @property
+    def method(self) -> str:
+        return str(self.data["method"]["name"])
+
+    @property
+    def dataset(self) -> str:
+        return str(self.data["dataset"]["name"])
+
+    @property
+    def student(self) -> str:
+        return str(self.data["student"]["arch"])
+
+    def choose_method(self, name: str) -> None:
+        """Another method with its defaults, or as it was left."""
+        if name == self.method:
+            return
+        mine = {path: text for path, text in self.typed.items() if path[0] == "method"}
+        self._others[self.method] = (self.data["method"], mine)
+        data, typed = self._others.pop(name, (METHOD_PARTS[name](name=name).model_dump(), {}))
+        self.data = self.data | {"method": data}
+        self.typed = {path: text for path, text in self.typed.items() if path[0] != "method"} | typed
+
+    # -- teachers
+
+    @property
+    def teachers(self) -> tuple[dict[str, Any], ...]:
+        return tuple(self.data["teachers"])
+
+    def add_teacher(self, arch: str, seed: int | None = None, recipe: TrainPart | None = None) -> int:
+        """One to be trained, or found in the store; its number. By default: the next free seed, the recipe of the one before."""
+        if seed is None:
+            taken = {t["seed"] for t in self.teachers if t["arch"] == arch and t["checkpoint"] is None}
+            seed = next(number for number in range(len(taken) + 1) if number not in taken)
+        before = [t["train"] for t in self.teachers if t["checkpoint"] is None]
+        train = recipe.model_dump() if recipe else copy.deepcopy(before[-1]) if before else None
+        return self._set_teachers((*self.teachers, {"arch": arch, "seed": seed, "train": train, "checkpoint": None}))
+
+    def add_checkpoint(self, arch: str, path: str = "") -> int:
+        """One from a file; its number."""
+        return self._set_teachers((*self.teachers, {"arch": arch, "seed": 0, "train": None, "checkpoint": path}))
+
+    def is_teacher(self, number: int, arch: str, seed: int, recipe: TrainPart) -> bool:
+        """Whether one of the teachers is the network of that recipe."""
+        teacher = self.teachers[number]
+        train = teacher["train"] if teacher["train"] is not None else TrainPart().model_dump()
+        same = (teacher["arch"], teacher["seed"], teacher["checkpoint"]) == (arch, seed, None)
+        return same and train == recipe.model_dump()
+
+    def remove_teacher(self, number: int) -> None:
+        """Those after it move up."""
+        self._set_teachers(tuple(t for index, t in enumerate(self.teachers) if index != number))
+
+    def spell_recipe(self, number: int) -> None:
+        """Fills in a teacher's recipe where it is the default one, so that its settings can be changed."""
+        if self.value(("teachers", number, "train")) is None and self.value(("teachers", number, "checkpoint")) is None:
+            self.data = _with(self.data, ("teachers", number, "train"), TrainPart().model_dump())
+
+    def _set_teachers(self, teachers: tuple[dict[str, Any], ...]) -> int:
+        self.data = self.data | {"teachers": teachers}
+        self.typed = {path: text for path, text in self.typed.items() if path[0] != "teachers"}  # their numbers have changed
+        return len(teachers) - 1
+
+    # -- what it comes to
+
+    def problems(self) -> list[Problem]:
+        """All that is wrong, in a preset's own words; and what does not fit the data set, which a run would refuse."""
+        try:
+            preset = Preset.model_validate(self.data)
+        except ValidationError as error:
+            return [Problem(found.places[0], found.sentence) for found in mistakes(error, self.data, MOST_PROBLEMS)]
+        return list(_misfits(preset))
+
+    def preset(self) -> Preset | None:
+        """The preset, if nothing is wrong with it by itself. A recipe that says what the default says is the default."""
+        try:
+            preset = Preset.model_validate(self.data)
+        except ValidationError:
+            return None
+        plain = TrainPart()
+        teachers = tuple(t.model_copy(update={"train": None}) if t.train == plain else t for t in preset.teachers)
+        return preset.model_copy(update={"teachers": teachers})
+
+    def yaml(self) -> str | None:
+        """As it is saved: without what says the same as its default. None where something is wrong."""
+        preset = self.preset()
+        if preset is None:
+            return None
+        text = dump_preset(preset, brief=True)
+        return text if parse_preset(text, "draft") == preset else dump_preset(preset)
+
+
+def read_field(found: FieldInfo, text: str) -> Any:
+    """A typed text as the field's kind of value; what cannot be one stays text, and validation says so."""
+    kinds = _kinds(found.annotation)
+    if not text.strip() and type(None) in kinds:
+        return None
+    if str in kinds:
+        return text
+    stripped = text.strip()
+    if not stripped or len(stripped) > MOST_CHARACTERS:
+        return text
+    if tuple in kinds:
+        items = stripped.removeprefix("[").removesuffix("]").strip().removesuffix(",")
+        return tuple(scalar(item.strip()) for item in items.split(",")) if items else ()
+    value = scalar(stripped)
+    return stripped if value is None and type(None) not in kinds else value
+
+
+def choices_of(found: FieldInfo) -> tuple[str, ...]:
+    """The texts among which a field chooses; () where it can be anything."""
+    if _kinds(found.annotation) == {bool}:
+        return ("true", "false")
+    return tuple(str(choice) for choice in get_args(found.annotation)) if get_origin(found.annotation) is Literal else ()
+
+
+def _kinds(annotation: Any) -> set[Any]:
+    """The plain types that an annotation allows; a list's elements are not looked at."""
+    origin = get_origin(annotation)
+    if origin is Literal:
+        return {str}
+    if origin is Annotated:
+        return _kinds(get_args(annotation)[0])
+    if origin in (Union, types.UnionType):
+        return {kind for inner in get_args(annotation) for kind in _kinds(inner)}
+    return {origin or annotation}
+
+
+def _with(node: Any, path: KeyPath, value: Any) -> Any:
+    """A copy of `node` with `value` at a path that is there."""
+    if not path:
+        return value
+    step, rest = path[0], path[1:]
+    if isinstance(node, Mapping):
+        return {**node, step: _with(node.get(str(step)), rest, value)}
+    items = list(node)
+    items[int(step)] = _with(items[int(step)], rest, value)
+    return tuple(items)
+
+
+def missing_checkpoint(draft: Draft, number: int) -> Problem | None:
+    """The mistake that a teacher's checkpoint is no file; a relative one is looked for where this program was started."""
+    path = draft.value(("teachers", number, "checkpoint"))
+    if path is None or Path(str(path)).expanduser().is_file():
+        return None
+    where: KeyPath = ("teachers", number, "checkpoint")
+    return Problem(where, f"{dotted(where)}: there is no file {show(path)}; check the path")
+
+
+def _misfits(preset: Preset) -> list[Problem]:
+    """What only the data set and this machine's files tell."""
+    found: list[tuple[KeyPath, str]] = []
+    left = training_images(preset.dataset.model_copy(update={"train_images": None}))
+    wanted = preset.dataset.train_images
+    if wanted is not None and wanted > left:
+        held = validation_images(preset.dataset)
+        said = f"{wanted} is more than the {left} training images that are left; {held} are held out; ask for {left} or fewer"
+        found.append((("dataset", "train_images"), said))
+    images = training_images(preset.dataset)
+    recipes: list[tuple[KeyPath, TrainPart]] = [(("train",), preset.train)]
+    for number, teacher in enumerate(preset.teachers):
+        if teacher.checkpoint is None:
+            recipes.append((("teachers", number, "train"), teacher.recipe))
+        elif missing := missing_checkpoint(Draft(preset.model_dump()), number):
+            found.append((missing.path, missing.beside))
+    for path, recipe in recipes:
+        if recipe.batch_size > images:
+            said = f"{recipe.batch_size} is more than the {images} training images of {preset.dataset.name}; make it smaller"
+            found.append(((*path, "batch_size"), said))
+    return [Problem(path, f"{dotted(path)}: {said}") for path, said in found]

@@ -1,0 +1,201 @@
+"""Rough guesses, before a run is started, of the time and the memory that it takes here."""
+
+from __future__ import annotations
+
+import re
+import statistics
+from dataclasses import dataclass
+
+from engine.catalog import ARCHITECTURES, DATASETS, DatasetFacts
+from engine.preset import DatasetPart, HardwarePart, MmkdPart, Preset, TrainPart
+from mmkd_tui.machine import Machine
+from mmkd_tui.stock import Stock
+
+# Measured with torch 2.10 on one core of a 2.x GHz server and taken from memory of one GPU of that class: good to a factor of
+# two or three, which is what "rough" means on the screen. Trainings in the store correct them.
+CPU_MACS = 33e9  # multiply-adds a second and core
+CPU_LAYER = 0.5e-3  # seconds a layer and training step that do not depend on its size
+CPU_PARAMETER = 4e-9  # seconds a parameter and step: the optimizer's passes over memory
+GPU_MACS = 3e12
+GPU_LAYER = 0.1e-3
+GPU_PARAMETER = 2e-11
+BF16_GAIN = 1.6  # on a GPU
+META = {"cpu": 0.025, "cuda": 0.01}  # seconds an inner step of a meta step, beside the student's passes
+START = {"cpu": 4.0, "cuda": 8.0}  # seconds until the first step: importing, reading, warming up
+
+# Multiply-adds an image for each parameter and pixel: a halved map quarters the work of the layers after it.
+WORK = {"vgg": 0.025, "resnet": 0.15, "wrn": 0.15}
+PROGRAM = {"cpu": 350 << 20, "cuda": 600 << 20}  # bytes before any tensor of ours: Python and torch, or CUDA's context
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How fast this machine trains."""
+
+    kind: str  # "cpu" or "cuda"
+    macs: float
+    layer: float
+    parameter: float
+    factor: float = 1.0  # of the trainings in the store: what they took over what would have been guessed
+    samples: int = 0  # how many those are
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """Of one run. Times in seconds, sizes in bytes; `teachers` has one time each, 0.0 where none is trained."""
+
+    teachers: tuple[float, ...]
+    alone: float
+    distil: float
+    start: float
+    memory: int  # on the device that trains
+    disk: int
+    kind: str  # of that device
+    samples: int
+
+    @property
+    def total(self) -> float:
+        return self.start + sum(self.teachers) + self.alone + self.distil
+
+
+def training_images(dataset: DatasetPart) -> int:
+    """How many are trained on: the validation split is taken out first."""
+    facts = DATASETS[dataset.name]
+    left = facts.train_images - validation_images(dataset)
+    return min(left, dataset.train_images or left)
+
+
+def validation_images(dataset: DatasetPart) -> int:
+    """How many are held out."""
+    return max(1, round(DATASETS[dataset.name].train_images * dataset.validation_fraction))
+
+
+def pace(hardware: HardwarePart, machine: Machine, stock: Stock) -> Pace:
+    """Of the device that `hardware` names, corrected by what the store's trainings took on one of its kind."""
+    kind = "cuda" if hardware.device.startswith("cuda") or (hardware.device == "auto" and machine.gpus) else "cpu"
+    if kind == "cuda":
+        gain = BF16_GAIN if hardware.precision == "bf16" else 1.0
+        plain = Pace(kind, GPU_MACS * gain, GPU_LAYER, GPU_PARAMETER)
+    else:
+        threads = min(hardware.threads or machine.cores, machine.cores)
+        plain = Pace(kind, CPU_MACS * threads**0.8, CPU_LAYER, CPU_PARAMETER)
+    ratios = []
+    for network in stock.networks[-100:]:
+        device = "cuda" if network.device.startswith("cuda") else "cpu"
+        if device == kind and network.seconds and network.seconds > 1:
+            ratios.append(network.seconds / training(network.arch, network.dataset, network.recipe, plain))
+    if not ratios:
+        return plain
+    factor = min(max(statistics.median(ratios), 0.01), 100.0)
+    return Pace(kind, plain.macs, plain.layer, plain.parameter, factor, len(ratios))
+
+
+def step_seconds(arch: str, facts: DatasetFacts, images: int, pace: Pace, *, train: bool = True) -> float:
+    """A training step (or a pass without gradients) of one batch."""
+    parameters = _parameters(arch, facts)
+    macs = WORK[ARCHITECTURES[arch].family] * parameters * facts.size**2 * images
+    if not train:
+        return pace.factor * (macs / pace.macs + _layers(arch) * pace.layer / 3)
+    return pace.factor * (3 * macs / pace.macs + _layers(arch) * pace.layer + parameters * pace.parameter)
+
+
+def training(arch: str, dataset: DatasetPart, recipe: TrainPart, pace: Pace) -> float:
+    """A training on the labels alone, with its measurements after each epoch."""
+    facts = DATASETS[dataset.name]
+    steps = recipe.epochs * (training_images(dataset) // recipe.batch_size)
+    measured = recipe.epochs * validation_images(dataset) + facts.test_images
+    passes = step_seconds(arch, facts, 512, pace, train=False) * measured / 512
+    return steps * step_seconds(arch, facts, recipe.batch_size, pace) + passes
+
+
+def estimate(preset: Preset, stock: Stock, machine: Machine) -> Estimate:
+    """Of a run of `preset` here and now: what the store holds is not trained again."""
+    here = pace(preset.hardware, machine, stock)
+    facts = DATASETS[preset.dataset.name]
+    teachers = tuple(
+        0.0
+        if part.checkpoint is not None or stock.teacher(preset, part) is not None
+        else training(part.arch, preset.dataset, part.recipe, here)
+        for part in preset.teachers
+    )
+    alone = training(preset.student.arch, preset.dataset, preset.train, here)
+    distil = alone
+    if preset.method.name != "ce":
+        steps = preset.train.epochs * (training_images(preset.dataset) // preset.train.batch_size)
+        batch = preset.train.batch_size
+        asked = sum(step_seconds(part.arch, facts, batch, here, train=False) for part in preset.teachers)
+        distil += steps * (asked + _meta_seconds(preset, facts, here))
+    kept = stock.of(preset, preset.student.arch, preset.seed, preset.train) is not None
+    if kept or preset.method.name == "ce" or not preset.evaluate.student_alone:
+        alone = 0.0
+    new = [part for part, seconds in zip(preset.teachers, teachers, strict=True) if seconds]
+    disk = 4 * (sum(_parameters(part.arch, facts) for part in new) + 4 * _parameters(preset.student.arch, facts))
+    return Estimate(
+        teachers, alone, distil, START[here.kind], _memory(preset, facts, here.kind), disk + (1 << 20), here.kind, here.samples
+    )
+
+
+def _meta_seconds(preset: Preset, facts: DatasetFacts, pace: Pace) -> float:
+    """Of the meta steps, spread over all steps: each goes forwards and back through a few steps of the student."""
+    if not isinstance(preset.method, MmkdPart):
+        return 0.0
+    step = step_seconds(preset.student.arch, facts, preset.train.batch_size, pace)
+    return (2.5 * step + META[pace.kind]) * (preset.method.meta.match_steps + 1) / preset.method.meta.every
+
+
+def _memory(preset: Preset, facts: DatasetFacts, kind: str) -> int:
+    pixels = (facts.train_images + facts.test_images) * facts.channels * facts.size**2  # one byte each
+    batch = preset.train.batch_size
+    student = 12 * _parameters(preset.student.arch, facts) + 4 * batch * _activations(preset.student.arch, facts)
+    if isinstance(preset.method, MmkdPart):  # the graph of the inner steps is kept until the hyper-gradient is known
+        student *= preset.method.meta.match_steps + 2
+    teachers = sum(4 * _parameters(part.arch, facts) for part in preset.teachers)
+    passing = max((_activations(part.arch, facts) for part in preset.teachers), default=0) / 8 * 4 * batch
+    trained = [part for part in preset.teachers if part.checkpoint is None]
+    alone = max(
+        (12 * _parameters(p.arch, facts) + 4 * p.recipe.batch_size * _activations(p.arch, facts) for p in trained), default=0
+    )
+    return int(PROGRAM[kind] + pixels + teachers + max(student + passing, alone))
+
+
+def _activations(arch: str, facts: DatasetFacts) -> float:
+    """Numbers that a training step keeps for each image."""
+    shape = ARCHITECTURES[arch]
+    vgg = shape.family == "vgg"
+    first = shape.features / (8 if vgg else 4)  # channels of the largest maps; each halved map has twice as many
+    stages = (1, 1 / 2, 1 / 4, 1 / 8, 1 / 8) if vgg else (1, 1 / 2, 1 / 4)
+    return 2.5 * first * facts.size**2 * sum(stages) * _layers(arch) / len(stages)
+
+
+def _parameters(arch: str, facts: DatasetFacts) -> int:
+    return ARCHITECTURES[arch].parameters_for(facts.channels, len(facts.classes))
+
+
+def _layers(arch: str) -> int:
+    """The depth stands in an architecture's name."""
+    found = re.search(r"[0-9]+", arch)
+    return int(found[0]) if found else 20
+
+
+def rough_time(seconds: float) -> str:
+    """In words that promise no more than is known."""
+    if seconds < 10:
+        return "a few seconds"
+    if seconds < 55:
+        return f"about {round(seconds, -1):.0f} s"
+    if seconds < 55 * 60:
+        return f"about {max(1, round(seconds / 60))} min"
+    if seconds < 36 * 3600:
+        hours = seconds / 3600
+        return f"about {hours:.0f} h" if hours >= 9.5 else f"about {hours:.1f} h"
+    days = seconds / 86400
+    return f"about {days:.0f} days" if days < 1000 else "years"
+
+
+def size_words(size: float) -> str:
+    """`1.4 GB`: powers of ten, as drives and memory are sold."""
+    for unit in ("kB", "MB", "GB", "TB"):
+        size /= 1000
+        if size < 999.5 or unit == "TB":
+            return f"{size:.0f} {unit}" if size >= 9.95 or unit == "kB" else f"{size:.1f} {unit}"
+    raise AssertionError

@@ -1,0 +1,82 @@
+"""What this machine has to train with, found without torch: processor cores, memory, NVIDIA GPUs."""
+
+from __future__ import annotations
+
+import importlib
+import os
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from engine.text import one_line
+
+
+@dataclass(frozen=True, slots=True)
+class Gpu:
+    """One NVIDIA GPU, as its driver numbers it. Memory in bytes."""
+
+    index: int
+    name: str
+    total: int
+    free: int
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """Cores that this process may use, memory in bytes (None: unknown) and GPUs."""
+
+    cores: int
+    memory: int | None
+    free: int | None
+    gpus: tuple[Gpu, ...] = ()
+
+
+@lru_cache(maxsize=1)
+def this_machine() -> Machine:
+    """As it was when first asked."""
+    total, free = _memory()
+    return Machine(_cores(), total, free, _gpus())
+
+
+def _cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _memory() -> tuple[int | None, int | None]:
+    found: dict[str, int] = {}
+    with suppress(OSError, ValueError, IndexError):
+        for line in Path("/proc/meminfo").read_text(encoding="ascii", errors="replace").splitlines():
+            name, _, rest = line.partition(":")
+            if name in ("MemTotal", "MemAvailable"):
+                found[name] = int(rest.split()[0]) * 1024
+    if "MemTotal" not in found:
+        with suppress(OSError, ValueError, AttributeError):
+            found["MemTotal"] = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return found.get("MemTotal"), found.get("MemAvailable")
+
+
+def _gpus() -> tuple[Gpu, ...]:
+    """By nvidia-ml-py, where it is installed and finds a driver."""
+    try:
+        nvml: Any = importlib.import_module("pynvml")
+        nvml.nvmlInit()
+    except Exception:  # not installed, no driver, or one that it does not know
+        return ()
+    gpus = []
+    try:
+        for index in range(nvml.nvmlDeviceGetCount()):
+            handle = nvml.nvmlDeviceGetHandleByIndex(index)
+            memory = nvml.nvmlDeviceGetMemoryInfo(handle)
+            name = nvml.nvmlDeviceGetName(handle)
+            text = name.decode(errors="replace") if isinstance(name, bytes) else str(name)
+            gpus.append(Gpu(index, one_line(text, 60), int(memory.total), int(memory.free)))
+    except Exception:  # a GPU that has fallen off the bus: those before it are told
+        pass
+    finally:
+        with suppress(Exception):
+            nvml.nvmlShutdown()
+    return tuple(gpus)

@@ -1,0 +1,1 @@
+"""The parts of the dashboard that say things in lines of text."""

@@ -1,0 +1,60 @@
+"""The log pane: what the run says to people, bounded, and never taken for markup."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Sequence
+
+from rich.text import Text
+from textual import events
+from textual.widgets import RichLog
+
+from engine.text import plain
+from mmkd_tui.run_view import RunView
+
+LINES = 500
+LIMIT = 2000  # characters of a message
+
+
+class LogPane(RichLog):
+    """The newest 500 messages, wrapped to the width that the pane has now."""
+
+    def __init__(self, *, id: str | None = None) -> None:
+        super().__init__(id=id, max_lines=LINES, wrap=True, markup=False, highlight=False, min_width=1)
+        self._texts: deque[Text] = deque(maxlen=LINES)
+        self._said = 0
+        self._width = 0  # that what is written was wrapped to; 0: nothing is written
+        self._console_shown = False
+
+    def show(self, view: RunView) -> None:
+        """Adds the messages that are new."""
+        new = min(view.said - self._said, len(view.messages))
+        self._said = view.said
+        for message in list(view.messages)[len(view.messages) - new :]:
+            stamp = time.strftime("%H:%M:%S ", time.localtime(message.t))
+            style = {"error": "bold", "warning": "italic"}.get(message.level, "")
+            word = f"{message.level}: " if message.level in ("error", "warning") else ""
+            self._add(Text.assemble((stamp, "dim"), (word + plain(message.text, LIMIT, keep="\n").rstrip(), style)))
+
+    def show_console(self, lines: Sequence[str]) -> None:
+        """Once: the end of the console, for a run that has failed."""
+        if self._console_shown or not lines:
+            return
+        self._console_shown = True
+        self._add(Text("the end of console.log:", "bold"))
+        for line in lines:
+            self._add(Text(plain(line, LIMIT)))
+
+    def on_resize(self, event: events.Resize) -> None:
+        """Written anew where the width is another one, or the first one."""
+        if event.size.width not in (0, self._width):
+            self._width = event.size.width
+            self.clear()
+            for text in self._texts:
+                self.write(text)
+
+    def _add(self, text: Text) -> None:
+        self._texts.append(text)
+        if self._width:
+            self.write(text)

@@ -1,0 +1,117 @@
+"""How far the teachers are trusted: bars of now, strips of the past, and the view by class."""
+
+from __future__ import annotations
+
+from textual.app import ComposeResult
+from textual.containers import Container
+from textual.geometry import Size
+
+from mmkd_tui.curves import PhaseCurves
+from mmkd_tui.run_view import RunView
+from mmkd_tui.widgets.class_grid import ClassGrid
+from mmkd_tui.widgets.strip import HistoryStrip
+from mmkd_tui.widgets.weight_bars import WeightBars, Weights
+
+KINDS = ("logit", "feature")
+SIDE_BY_SIDE = 66  # cells from which `WeightBars` puts its two kinds beside each other
+
+
+class _Bars(WeightBars):
+    """As high as its rows."""
+
+    rows = 0
+
+    def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
+        kinds = max(sum(bool(kind.means) for kind in self._kinds), 1)
+        return (1 + self.rows) * (1 if width >= SIDE_BY_SIDE else kinds)
+
+
+class _Strip(HistoryStrip):
+    """As high as its rows."""
+
+    def with_numbers(self, wanted: bool) -> None:
+        """Bars beside it say them already."""
+        self._numbered = wanted
+
+    def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
+        return max(len(self._labels), 1)
+
+
+class WeightsNow(Container):
+    """Bars, and below them how the weights came about."""
+
+    def __init__(self, *, ascii: bool, id: str | None = None) -> None:
+        super().__init__(id=id)
+        self.bars = _Bars(ascii=ascii, id="bars")
+        self.logit = _Strip(ascii=ascii, id="logit-strip")
+        self.feature = _Strip(ascii=ascii, id="feature-strip")
+        self.bars.border_title = "teachers' weights"
+        self.logit.border_title = "logit weights by epoch"
+        self.feature.border_title = "feature weights by epoch"
+        self._shape: tuple[object, ...] = ()
+
+    def compose(self) -> ComposeResult:
+        yield self.bars
+        yield self.logit
+        yield self.feature
+
+    def show(self, view: RunView, curves: PhaseCurves | None, strips: bool = True) -> None:
+        """Draws what there is now, the strips only if asked to."""
+        labels = tuple(teacher.label for teacher in view.teachers)
+        self.bars.labels, self.bars.rows = labels, len(labels)
+        last = view.phase.last if view.phase is not None else None
+        if last is not None:
+            self.bars.show(
+                Weights("logit", last.logit_weights, last.logit_spread),
+                Weights("feature", last.feature_weights, last.feature_spread),
+            )
+        if curves is None or not strips:
+            return
+        for strip, rows in ((self.logit, curves.logit_weights), (self.feature, curves.feature_weights)):
+            strip.x_range = (0.0, float(max(curves.epochs, 1)))
+            strip.with_numbers(not self.bars.display)
+            strip.show(labels[: len(rows)], rows[: len(labels)])
+        self.feature.set_class(not curves.feature_weights, "-unused")
+        shape = (labels, len(curves.logit_weights), len(curves.feature_weights))
+        if shape != self._shape:
+            self._shape = shape
+            for widget in (self.bars, self.logit, self.feature):
+                widget.refresh(layout=True)
+
+
+class WeightsByClass(Container):
+    """Which teacher is trusted on which class, by logits and by features, and how that came about."""
+
+    def __init__(self, *, ascii: bool, id: str | None = None) -> None:
+        super().__init__(id=id)
+        self.grids = ClassGrid(ascii=ascii, id="logit-grid"), ClassGrid(ascii=ascii, id="feature-grid")
+        self.strips = _Strip(ascii=ascii, numbered=True, id="logit-past"), _Strip(ascii=ascii, numbered=True, id="feature-past")
+        self._shown: object = None
+
+    def compose(self) -> ComposeResult:
+        for kind, grid, strip in zip(KINDS, self.grids, self.strips, strict=True):
+            with Container(id=f"{kind}-weights"):
+                yield grid
+                yield strip
+
+    def show(self, view: RunView, curves: PhaseCurves | None) -> None:
+        """The weights of the newest epoch that has them."""
+        found = next((phase.by_class for phase in reversed(view.phases) if phase.by_class is not None), None)
+        if found is None or view.started is None:
+            return
+        labels = tuple(teacher.label for teacher in view.teachers)
+        if curves is not None:
+            for strip, rows in zip(self.strips, (curves.logit_weights, curves.feature_weights), strict=True):
+                strip.x_range = (0.0, float(max(curves.epochs, 1)))
+                strip.show(labels[: len(rows)], rows[: len(labels)])
+        if found is self._shown:
+            return
+        self._shown = found
+        weights = (found.logit_weights_by_class, found.feature_weights_by_class)
+        for kind, grid, strip, cells in zip(KINDS, self.grids, self.strips, weights, strict=True):
+            grid.show(view.started.classes, labels, cells)
+            grid.border_title = f"{kind} weights by class, epoch {found.epoch + 1}"
+            strip.border_title = f"{kind} weights by epoch"
+            grid.refresh(layout=True)
+            strip.refresh(layout=True)
+        self.query_one("#feature-weights").set_class(not found.feature_weights_by_class, "-unused")

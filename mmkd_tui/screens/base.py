@@ -1,0 +1,23 @@
+"""What every screen shares: the app by its type."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, cast
+
+from textual.screen import Screen
+
+if TYPE_CHECKING:
+    from mmkd_tui.app import MmkdApp
+
+
+class MmkdScreen(Screen[None]):
+    """A whole screen of the app. `-ascii` is among its classes where borders must be ASCII."""
+
+    WHERE = ""  # whose keys in `keys.KEYS` are this screen's
+
+    @property
+    def mmkd(self) -> MmkdApp:
+        return cast("MmkdApp", self.app)
+
+    def on_mount(self) -> None:
+        self.set_class(self.mmkd.ascii, "-ascii")

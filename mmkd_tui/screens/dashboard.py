@@ -1,0 +1,329 @@
+"""The dashboard: one run, live or over, as its folder tells it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import ClassVar
+
+from textual.app import ComposeResult
+from textual.binding import BindingType
+from textual.containers import Container
+from textual.widgets import Footer, Static
+
+from engine.control import Command
+from engine.errors import UserError
+from engine.run_client import DirectoryClient, RunClient, RunState, list_runs, respawn
+from engine.text import one_line, plain
+from mmkd_tui.curves import PhaseCurves
+from mmkd_tui.follow import Follower
+from mmkd_tui.keys import bindings
+from mmkd_tui.panels.charts import CHARTS, Charts
+from mmkd_tui.panels.log import LogPane
+from mmkd_tui.panels.notice import NoticeBar, come_back, notice
+from mmkd_tui.panels.result import ResultPanel
+from mmkd_tui.panels.status import StatusLines
+from mmkd_tui.panels.teachers import TeacherTable
+from mmkd_tui.panels.weights import WeightsByClass, WeightsNow
+from mmkd_tui.screens.base import MmkdScreen
+from mmkd_tui.screens.compare import NOBODY, CompareScreen
+from mmkd_tui.screens.leave import Leave, LeaveScreen, StopScreen
+from mmkd_tui.system import SystemMonitor
+
+TICK = 0.25  # seconds between two looks at the run
+SLICE = 0.06  # seconds of reading at a time, while a long run is read: keys are answered in between
+REDRAW = 0.5  # seconds between two pictures meanwhile
+CONSOLE_LINES = 30
+
+
+class DashboardScreen(MmkdScreen):
+    """Asks its client four times a second; nothing is pushed, so nothing can pile up."""
+
+    WHERE = "dashboard"
+    AUTO_FOCUS = ""
+    BINDINGS: ClassVar[list[BindingType]] = [*bindings("dashboard")]
+
+    def __init__(self, client: RunClient, *, now: Callable[[], float] = time.time) -> None:
+        """`now`: seconds since the epoch."""
+        super().__init__()
+        self.follower = Follower(client)
+        self.other: Follower | None = None
+        self._now = now
+        self._phase: int | None = None  # the training whose curves are looked at; None: the one in hand
+        self._monitor: SystemMonitor | None = None
+        self._system = ""
+        self._pictures = 0
+        self._drawn = 0.0
+        self._second = -1
+        self._leaving = False  # as soon as the run has stopped
+        self._over: RunState | None = None
+
+    def compose(self) -> ComposeResult:
+        ascii, settings = self.mmkd.ascii, self.mmkd.settings
+        yield StatusLines(ascii=ascii, id="status")
+        yield NoticeBar(ascii=ascii, id="notice")
+        yield ResultPanel(id="result")
+        with Container(id="curves"):
+            yield Charts(ascii=ascii, log_y=settings.log_y, smoothing=settings.smoothing, id="charts")
+            with Container(id="side"):
+                yield TeacherTable(ascii=ascii, id="teachers")
+                yield WeightsNow(ascii=ascii, id="weights")
+                yield LogPane(id="log")
+        yield WeightsByClass(ascii=ascii, id="by-class")
+        yield Static("", id="system", markup=False)
+        yield Footer(show_command_palette=False, compact=True)
+
+    def on_mount(self) -> None:
+        self.query_one(TeacherTable).border_title = "teachers"
+        self.query_one(LogPane).border_title = "log"
+        self.set_class(self.mmkd.settings.log, "-log")
+        self.add_class(f"-{CHARTS[0]}")
+        self.set_interval(TICK, self._tick)
+        self._tick()
+
+    def on_unmount(self) -> None:
+        if self._monitor is not None:
+            self._monitor.stop()
+
+    # -- following the run
+
+    def _tick(self) -> None:
+        news = self.follower.step(SLICE)
+        if self.other is not None:
+            news |= self.other.step(SLICE / 2)
+        reading = self.follower.reading or (self.other is not None and self.other.reading)
+        now = time.monotonic()
+        if reading:
+            self.set_timer(0.005, self._tick)
+        if (news and (not reading or now - self._drawn >= REDRAW)) or int(now) != self._second:
+            self._drawn, self._second = now, int(now)
+            self._draw(all=reading or not news)
+
+    def _draw(self, all: bool = True) -> None:
+        """The charts each time; figures that nobody reads four times a second twice, or once: a slow link carries them too."""
+        follower, view = self.follower, self.follower.view
+        curves = self._curves()
+        self._pictures += 1
+        self._set_classes()
+        self.query_one(NoticeBar).show(notice(follower))
+        if follower.state is not self._over:
+            all = True
+            self._state_changed()
+        if all or self._pictures % 2 == 0:
+            self.query_one(StatusLines).show(follower, self._now())
+            self.query_one(LogPane).show(view)
+            self._show_system()
+        if self.has_class("-by-class"):  # what is not seen is not drawn
+            if all or self._pictures % 4 == 0:
+                self.query_one(WeightsByClass).show(view, curves)
+            return
+        self.query_one(Charts).show(curves, view, *self._other_curves(curves))
+        if all or self._pictures % 2 == 0:
+            self.query_one(TeacherTable).show(view, follower.state)
+            self.query_one(WeightsNow).show(view, curves, strips=all or self._pictures % 4 == 0)
+
+    def _curves(self) -> PhaseCurves | None:
+        phases = self.follower.curves.phases
+        return self.follower.curves.now if self._phase is None or self._phase >= len(phases) else phases[self._phase]
+
+    def _other_curves(self, curves: PhaseCurves | None) -> tuple[PhaseCurves | None, str]:
+        """Of the run that is compared: the same kind of training."""
+        if self.other is None or curves is None:
+            return None, ""
+        same = [phase for phase in self.other.curves.phases if phase.name == curves.name]
+        return (same[-1] if same else None), one_line(self.other.client.path.name, 60)
+
+    def _set_classes(self) -> None:
+        """What there is to show decides which parts are shown; where, the style sheet says."""
+        phase, state = self.follower.view.phase, self.follower.state
+        weighted = phase is not None and phase.last is not None and bool(phase.last.logit_weights)
+        starting = phase is not None and phase.name == "distil" and phase.last is None
+        self.set_class(not (weighted or starting), "-teaching")
+        self.set_class(state is RunState.FINISHED, "-finished")
+        self.set_class(state in (RunState.FAILED, RunState.CRASHED), "-broken")
+
+    def _show_system(self) -> None:
+        started = self.follower.view.started
+        if started is not None and self._monitor is None and self.follower.state.live:
+            self._monitor = SystemMonitor(started.device)
+        text = self._monitor.latest if self._monitor is not None else ""
+        if text != self._system:
+            self._system = text
+            self.query_one("#system", Static).update(plain(text), layout=False)
+
+    def _state_changed(self) -> None:
+        """The run has come into another state than that of the last picture."""
+        before, self._over = self._over, self.follower.state
+        client, state = self.follower.client, self.follower.state
+        self.refresh_bindings()
+        if state is RunState.FINISHED and (result := client.result()) is not None:
+            self.query_one(ResultPanel).show(result, client.path, self.mmkd.ascii)
+        if state in (RunState.FAILED, RunState.CRASHED):
+            self.query_one(LogPane).show_console(client.console_tail(CONSOLE_LINES))
+        if not state.live:
+            if self._monitor is not None:
+                self._monitor.stop()
+                self._monitor = None
+            if before is not None and before.live:
+                self.mmkd.bell()
+            if self._leaving:
+                self.mmkd.exit(self._farewell())
+
+    # -- keys
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """What applies now: the rest is in neither footer nor palette."""
+        state = self.follower.state
+        asked = state.live and state is not RunState.STARTING
+        paused = state is RunState.PAUSED or (self.follower.view.paused and state.live)
+        applies = {
+            "pause": asked and not paused,
+            "unpause": asked and paused,
+            "stop": asked,
+            "checkpoint": asked,
+            "respawn": state.resumable and isinstance(self.follower.client, DirectoryClient),
+            "next_chart": self.has_class("-narrow"),
+            "earlier": len(self.follower.curves.phases) > 1,
+            "later": self._phase is not None,
+            "copy_error": state in (RunState.FAILED, RunState.CRASHED),
+            "weights": any(phase.by_class is not None for phase in self.follower.view.phases),
+        }
+        return applies.get(action, True)
+
+    def _ask(self, command: Command) -> None:
+        try:
+            self.follower.ask(command)
+        except UserError as error:
+            self.say(str(error), bad=True)
+        self._draw()
+
+    def say(self, message: str, bad: bool = False) -> None:
+        """A passing note."""
+        self.notify(plain(message), severity="error" if bad else "information", markup=False)
+
+    def action_pause(self) -> None:
+        self._ask("pause")
+
+    def action_unpause(self) -> None:
+        self._ask("resume")
+
+    def action_checkpoint(self) -> None:
+        self._ask("checkpoint")
+
+    def action_stop(self) -> None:
+        self.app.push_screen(StopScreen(classes=self._ascii), lambda yes: self._ask("stop") if yes else None)
+
+    def action_respawn(self) -> None:
+        try:
+            respawn(self.follower.client.path, data_root=self.mmkd.data_root)
+        except UserError as error:
+            self.say(str(error), bad=True)
+        self.follower.look_again()
+        self._tick()
+
+    def action_next_chart(self) -> None:
+        if self.has_class("-by-class"):
+            self.toggle_class("-feature")
+            self.query_one(WeightsByClass).grids[self.has_class("-feature")].focus()
+            return
+        self.remove_class(*(f"-{name}" for name in CHARTS))
+        self.add_class(f"-{self.query_one(Charts).choose_next()}")
+
+    def action_weights(self) -> None:
+        self.toggle_class("-by-class")
+        if self.has_class("-by-class"):
+            self.query_one(WeightsByClass).grids[0].focus()
+        else:
+            self.set_focus(None)
+        self._draw()
+
+    def action_log(self) -> None:
+        """In a narrow terminal the log takes the place of other things: that is for once, not remembered."""
+        if self.has_class("-narrow"):
+            self.toggle_class("-log-instead")
+        else:
+            self.toggle_class("-log")
+            self.mmkd.remember(log=self.has_class("-log"))
+
+    def action_log_y(self) -> None:
+        chart = self.query_one(Charts).loss
+        chart.toggle_log_y()
+        self.mmkd.remember(log_y=chart.log_y)
+
+    def action_smoothing(self) -> None:
+        for chart in self.query_one(Charts).all:
+            chart.toggle_smoothing()
+        self.mmkd.remember(smoothing=chart.smoothing > 0)
+
+    def action_earlier(self) -> None:
+        count = len(self.follower.curves.phases)
+        self._phase = max((count - 1 if self._phase is None else self._phase) - 1, 0)
+        self._look_at()
+
+    def action_later(self) -> None:
+        self._phase = None if self._phase is None or self._phase + 2 >= len(self.follower.curves.phases) else self._phase + 1
+        self._look_at()
+
+    def _look_at(self) -> None:
+        self.refresh_bindings()
+        self._draw()
+
+    def action_compare(self) -> None:
+        here = self.follower.client.path.absolute()
+        runs = [run for run in list_runs(self.mmkd.runs_dir) if run.path.absolute() != here]
+        self.app.push_screen(CompareScreen(runs, self.other is not None, classes=self._ascii), self._compare)
+
+    def _compare(self, choice: Path | str | None) -> None:
+        if choice is not None:
+            self.other = Follower(DirectoryClient(choice)) if choice != NOBODY and isinstance(choice, Path) else None
+            self._tick()
+            self._draw()
+
+    def action_copy(self) -> None:
+        self._copy(come_back(self.follower.client.path, self.mmkd.runs_dir))
+
+    def action_copy_folder(self) -> None:
+        self._copy(str(self.follower.client.path.absolute()))
+
+    def action_copy_error(self) -> None:
+        why = notice(self.follower)
+        lines = [why.headline if why else "", *self.follower.client.console_tail(CONSOLE_LINES)]
+        self._copy("\n".join(plain(line) for line in lines), "the error")
+
+    def _copy(self, text: str, what: str = "") -> None:
+        self.app.copy_to_clipboard(text)
+        self.say(f"Copied {what or text}")
+
+    def action_home(self) -> None:
+        self.mmkd.go_home()
+
+    # -- leaving
+
+    def leave(self) -> None:
+        """Asks while the run is live; else leaves at once."""
+        if self.follower.state.live:
+            self.app.push_screen(LeaveScreen(classes=self._ascii), self._left)
+        else:
+            self.mmkd.exit(self._farewell())
+
+    def _left(self, answer: Leave | None) -> None:
+        if answer is Leave.DETACH:
+            self.mmkd.exit(self._farewell())
+        elif answer is Leave.STOP:
+            self._leaving = True
+            self._ask("stop")
+
+    def _farewell(self) -> str:
+        """For the normal screen."""
+        path, state = self.follower.client.path, self.follower.state
+        if not isinstance(self.follower.client, DirectoryClient):
+            return ""
+        command = come_back(path, self.mmkd.runs_dir)
+        if state.live:
+            return plain(f"The run goes on. Come back with: {command}")
+        return plain(f"The run is {'over' if state is RunState.FINISHED else state.value}: {path}. See it again with: {command}")
+
+    @property
+    def _ascii(self) -> str:
+        return "-ascii" if self.mmkd.ascii else ""

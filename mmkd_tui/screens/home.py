@@ -1,0 +1,232 @@
+"""The first screen: presets to start and runs to come back to."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from pathlib import Path
+from typing import ClassVar
+
+from textual import on, work
+from textual.app import ComposeResult
+from textual.binding import BindingType
+from textual.containers import Horizontal, Vertical
+from textual.widgets import Footer, Static
+
+from engine import paths
+from engine.errors import UserError
+from engine.preset import Preset
+from engine.run_client import RunSummary, list_runs, remove_run, spawn
+from engine.text import plain
+from mmkd_tui.draft import Draft
+from mmkd_tui.keys import bindings
+from mmkd_tui.machine import this_machine
+from mmkd_tui.screens.ask import Ask
+from mmkd_tui.screens.base import MmkdScreen
+from mmkd_tui.screens.home_lines import PRESET_COLUMNS, RUN_COLUMNS, Offered, machine_line, offered, preset_row, run_row
+from mmkd_tui.screens.marks import marks
+from mmkd_tui.starting import hindrance
+from mmkd_tui.stock import Stock
+from mmkd_tui.widgets.table import Table, shown_text
+
+LOOK = 1.0  # seconds between two looks at the runs
+
+
+class HomeScreen(MmkdScreen):
+    """Presets above, runs below."""
+
+    WHERE = "home"
+    CSS_PATH = "home.tcss"
+    BINDINGS: ClassVar[list[BindingType]] = [*bindings("home")]
+    AUTO_FOCUS = "#presets OptionList"
+
+    def __init__(self, runs_dir: Path | None = None, data_root: Path | None = None, folder: Path | None = None) -> None:
+        """By default the app's folders; `folder`: where the user's own presets are looked for, by default the current one."""
+        super().__init__()
+        self._runs_dir, self._data_root = runs_dir, data_root
+        self._folder = folder or Path.cwd()
+        self._offered: list[Offered] = []
+        self._runs: list[RunSummary] = []
+        self._stock = Stock()
+        self._delete_offered: bool | None = None
+        self._looking = self._starting = False
+
+    @property
+    def runs_dir(self) -> Path:
+        return self._runs_dir or self.mmkd.runs_dir
+
+    @property
+    def data_root(self) -> Path:
+        return self._data_root or self.mmkd.data_root or paths.data_root()
+
+    def compose(self) -> ComposeResult:
+        self.presets = Table(PRESET_COLUMNS, ascii=self.mmkd.ascii)
+        self.runs = Table(RUN_COLUMNS, ascii=self.mmkd.ascii)
+        with Horizontal(classes="head"):
+            yield Static("mmkd", classes="title", markup=False)
+            yield Static(shown_text(machine_line(this_machine()), self.mmkd.ascii), classes="machine", markup=False)
+        yield Static("Several teachers, one small student: what shall run?", classes="subtitle", markup=False)
+        with Vertical(id="presets", classes="panel") as panel:
+            panel.border_title, panel.border_subtitle = "Presets", "Enter starts"
+            yield self.presets
+        with Vertical(id="runs", classes="panel") as panel:
+            panel.border_title, panel.border_subtitle = "Runs", "Enter opens"
+            yield self.runs
+        yield Footer(show_command_palette=False)
+
+    def on_mount(self) -> None:
+        self._offered = offered(self._folder)
+        self._show_presets()
+        self._show_runs(first=True)
+        self._look()
+        self._read_store()
+        self.set_interval(LOOK, self._look)
+
+    def on_screen_resume(self) -> None:
+        if self._offered:
+            self._offered = offered(self._folder)
+            self._read_store()
+            self._look()
+
+    # -- what there is
+
+    @work(exclusive=True, exit_on_error=False, group="store")
+    async def _read_store(self) -> None:
+        self._stock = await asyncio.to_thread(Stock.read, paths.teacher_store())
+        self._show_presets()
+
+    def _show_presets(self) -> None:
+        machine, glyphs = this_machine(), marks(self.mmkd.ascii)
+        self.presets.show(
+            [preset_row(n, item, self._stock, machine, self.data_root, glyphs) for n, item in enumerate(self._offered)],
+            "no presets are installed; press n to plan an experiment",
+        )
+
+    @work(exit_on_error=False, group="runs")
+    async def _look(self) -> None:
+        """Reads the runs, unless that is being done or nobody sees it."""
+        if self._looking or not self.is_current:
+            return
+        self._looking = True
+        try:
+            self._runs = await asyncio.to_thread(list_runs, self.runs_dir)
+        except OSError:
+            self._runs = []
+        finally:
+            self._looking = False
+        self._show_runs()
+
+    def _show_runs(self, first: bool = False) -> None:
+        now, glyphs = time.time(), marks(self.mmkd.ascii)
+        empty = (
+            "looking ..."
+            if first
+            else f"no runs in {plain(str(self.runs_dir))} yet\nEnter on a preset above starts one, n plans one of your own"
+        )
+        self.runs.show([run_row(run, glyphs, now) for run in self._runs], empty)
+        offered = self.check_action("delete", ())
+        if offered != self._delete_offered:  # a footer made anew each second would fill the memory
+            self._delete_offered = offered
+            self.refresh_bindings()
+
+    # -- what can be done
+
+    @property
+    def chosen_preset(self) -> Offered | None:
+        """At the cursor, while the presets have the focus."""
+        row = self.presets.current
+        return self._offered[int(row)] if row is not None and self.presets.body.has_focus else None
+
+    @property
+    def chosen_run(self) -> RunSummary | None:
+        """At the cursor, while the runs have the focus."""
+        row = self.runs.current if self.runs.body.has_focus else None
+        return next((run for run in self._runs if str(run.path) == row), None)
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """None where a key does nothing now, so that the footer does not offer it."""
+        if action == "edit":
+            return True if self.chosen_preset and self.chosen_preset.entry.preset else None
+        if action == "delete":
+            return True if self.chosen_run and not self.chosen_run.state.live else None
+        return True
+
+    def on_descendant_focus(self) -> None:
+        self.refresh_bindings()
+
+    @on(Table.Pointed)
+    def _pointed(self) -> None:
+        self.refresh_bindings()
+
+    @on(Table.Chosen)
+    def _chosen(self, event: Table.Chosen) -> None:
+        event.stop()
+        if event.table is self.presets:
+            self._start(self._offered[int(event.row)])
+        else:
+            self.mmkd.open_run(Path(event.row))
+
+    def _start(self, item: Offered) -> None:
+        if item.entry.preset is None:
+            self._complain("This preset cannot be read", item.entry.problem or "")
+            return
+        preset = item.entry.preset.anchored(item.entry.path.parent)
+        stop = hindrance(preset, self.data_root)
+        if stop:
+            self._complain("It cannot run here yet", stop)
+        elif not self._starting:
+            self._starting = True
+            self._spawn(preset)
+
+    @work(exit_on_error=False, group="start")
+    async def _spawn(self, preset: Preset) -> None:
+        try:
+            path = await asyncio.to_thread(spawn, preset, self.runs_dir, data_root=self._data_root or self.mmkd.data_root)
+        except (UserError, OSError) as error:
+            self._complain("Not started", str(error))
+            return
+        finally:
+            self._starting = False
+        self.mmkd.open_run(path)
+
+    def action_new(self) -> None:
+        """The wizard, with defaults."""
+        from mmkd_tui.wizard.screen import WizardScreen
+
+        self.app.push_screen(WizardScreen(Draft.new(), stock=self._stock))
+
+    def action_edit(self) -> None:
+        """The wizard, filled from the chosen preset."""
+        from mmkd_tui.wizard.screen import WizardScreen
+
+        item = self.chosen_preset
+        if item is None or item.entry.preset is None:
+            return
+        draft = Draft.of(item.entry.preset, item.entry.path.parent)
+        suggested = item.entry.path if item.own else None
+        self.app.push_screen(WizardScreen(draft, stock=self._stock, title=f"From {item.entry.name}", suggested=suggested))
+
+    def action_delete(self) -> None:
+        """Deletes the chosen run; asks first."""
+        run = self.chosen_run
+        if run is None or run.state.live:
+            return
+        answers = [("keep", "Keep it"), ("delete", "Delete it")]
+        body = f"{run.path}\nIts student, checkpoints and curves are gone then; its teachers stay in the store."
+
+        def answered(answer: str | None) -> None:
+            if answer == "delete":
+                self._delete(run)
+
+        self.app.push_screen(Ask("Delete this run?", body, answers, ascii=self.mmkd.ascii), answered)
+
+    @work(exit_on_error=False, group="delete")
+    async def _delete(self, run: RunSummary) -> None:
+        try:
+            await asyncio.to_thread(remove_run, run.path)
+        except (UserError, OSError) as error:
+            self._complain("Not deleted", str(error))
+        self._look()
+
+    def _complain(self, title: str, message: str) -> None:
+        self.notify(plain(message, 600), title=title, severity="error", markup=False)

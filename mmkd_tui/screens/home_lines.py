@@ -1,0 +1,140 @@
+"""Presets and runs as the home screen's rows: pure functions from what is known to text."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+from engine.errors import PresetError
+from engine.preset import Preset
+from engine.preset_yaml import PresetEntry, list_presets, load_preset
+from engine.run_client import RunState, RunSummary
+from mmkd_tui.estimates import estimate, rough_time, size_words
+from mmkd_tui.machine import Machine
+from mmkd_tui.screens.marks import Marks
+from mmkd_tui.starting import data_is_here
+from mmkd_tui.stock import Stock
+from mmkd_tui.widgets.table import Column, Row
+
+PRESET_COLUMNS = (Column("", 18), Column("", 20, grow=True), Column("", 14, right=True))
+RUN_COLUMNS = (
+    Column("", 16),
+    Column("", 16, grow=True),
+    Column("", 20, least=96),
+    Column("", 18),
+    Column("", 10, right=True),
+)
+PHASES = {"teacher": "teachers", "alone": "student alone", "distil": "distillation"}
+MOST_OWN = 50  # files of a folder that are tried
+
+
+@dataclass(frozen=True, slots=True)
+class Offered:
+    """A preset on the screen."""
+
+    entry: PresetEntry
+    own: bool  # the user's file, not a shipped one
+
+
+def offered(folder: Path) -> list[Offered]:
+    """The shipped presets, and those among the folder's YAML files that are presets."""
+    found = [Offered(entry, False) for entry in list_presets()]
+    shipped = {entry.entry.path.resolve() for entry in found}
+    try:
+        files = sorted([*folder.glob("*.yaml"), *folder.glob("*.yml")])[:MOST_OWN]
+    except OSError:
+        files = []
+    for path in files:
+        if path.resolve() in shipped:
+            continue
+        try:
+            preset = load_preset(path)
+        except PresetError:
+            continue  # some other YAML
+        found.append(Offered(PresetEntry(preset.name, path, preset.description, preset), True))
+    return found
+
+
+def preset_row(number: int, item: Offered, stock: Stock, machine: Machine, data_root: Path, marks: Marks) -> Row:
+    """A preset: name, what it makes, how long it takes here; and below, what it is and what it needs."""
+    entry, preset = item.entry, item.entry.preset
+    if preset is None:
+        return Row(str(number), (entry.name, f"{marks.wrong} cannot be read: {entry.problem}", ""), strong=True)
+    anchored = preset.anchored(entry.path.parent)
+    here = data_is_here(preset.dataset.name, data_root)
+    data = (
+        f"{marks.done} {preset.dataset.name} is here"
+        if here
+        else f"{marks.wrong} {preset.dataset.name} is missing: mmkd data fetch"
+    )
+    own = f"your {entry.path.name}" if item.own else ""
+    parts = [data, teachers_line(stock, anchored) if preset.teachers else "no teachers"]
+    parts.append(own)
+    about = rough_time(estimate(anchored, stock, machine).total)
+    below = f" {marks.between} ".join(part for part in parts if part)
+    counts = Counter(part.arch for part in preset.teachers)
+    taught = ", ".join(arch if count == 1 else f"{count} x {arch}" for arch, count in counts.items())
+    what = (
+        f"{preset.method.name}: {taught} {marks.arrow} {preset.student.arch}"
+        if taught
+        else f"{preset.method.name}: {preset.student.arch}"
+    )
+    lines = (entry.description, below) if entry.description else (below,)
+    return Row(str(number), (entry.name, what, about), below=lines, strong=True)
+
+
+def teachers_line(stock: Stock, preset: Preset) -> str:
+    """How many of a preset's teachers need no training."""
+    files = sum(part.checkpoint is not None for part in preset.teachers)
+    stored = sum(stock.teacher(preset, part) is not None for part in preset.teachers)
+    count = len(preset.teachers)
+    if files + stored == count:
+        return f"all {count} teachers at hand"
+    return f"{stored + files} of {count} teachers at hand"
+
+
+def machine_line(machine: Machine) -> str:
+    """`2 cores, 25 GB, no GPU seen`"""
+    memory = f", {size_words(machine.memory)}" if machine.memory else ""
+    names = sorted({gpu.name for gpu in machine.gpus})
+    gpus = f"{len(machine.gpus)} x {names[0]}" if len(names) == 1 else f"{len(machine.gpus)} GPUs" if names else "no GPU seen"
+    return f"{machine.cores} core{'s' * (machine.cores != 1)}{memory}, {gpus}"
+
+
+def run_row(run: RunSummary, marks: Marks, now: float) -> Row:
+    """A run: how it stands, what it is, how far or what came of it, when."""
+    return Row(
+        id=str(run.path),
+        cells=(
+            f"{marks.states[run.state]} {run.state.value}",
+            run.name,
+            f"{run.method} {marks.arrow} {run.student}",
+            progress(run),
+            "" if run.started is None else ago(now - run.started),
+        ),
+        strong=run.state.live,
+    )
+
+
+def progress(run: RunSummary) -> str:
+    """How far a live run is, or what a finished one brought."""
+    if run.state.live or run.state is RunState.CRASHED:
+        phase = PHASES.get(run.phase, run.phase)
+        return phase if run.share is None else f"{phase} {min(max(run.share, 0.0), 1.0):.0%}"
+    if run.student_accuracy is None:
+        return ""
+    gain = "" if run.student_alone_accuracy is None else f" ({100 * (run.student_accuracy - run.student_alone_accuracy):+.1f})"
+    return f"{100 * run.student_accuracy:.1f} %{gain}"
+
+
+def ago(seconds: float) -> str:
+    """How long since: `5 min ago`; the day where that is longer ago."""
+    if seconds < 60:
+        return "just now"
+    if seconds < 3600:
+        return f"{seconds // 60:.0f} min ago"
+    if seconds < 48 * 3600:
+        return f"{seconds // 3600:.0f} h ago"
+    return time.strftime("%Y-%m-%d", time.localtime(time.time() - seconds)) if seconds < 3e9 else ""

@@ -1,0 +1,118 @@
+"""How busy this machine is: its GPU where a run uses one, else processor and memory; read on a thread of its own."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import re
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+EVERY = 2.0  # seconds
+GIB = 1 << 30
+_MEMINFO = re.compile(r"^(MemTotal|MemAvailable):\s+(\d+) kB", re.MULTILINE)
+
+
+class Machine:
+    """Processor and memory, from /proc; elsewhere the load average."""
+
+    def __init__(self, proc: Path = Path("/proc")) -> None:
+        self._proc = proc
+        self._before: tuple[int, int] | None = None  # busy, all: in ticks since the machine started
+
+    def read(self) -> str:
+        """For example `CPU 63 %  RAM 9.1/15.6 GiB`; "" where nothing is known."""
+        return "  ".join(part for part in (self._processor(), self._memory()) if part)
+
+    def _processor(self) -> str:
+        try:
+            ticks = [int(word) for word in (self._proc / "stat").read_text().partition("\n")[0].split()[1:9]]
+            idle = ticks[3] + ticks[4]  # idle and waiting for a disk
+        except (OSError, ValueError, IndexError):
+            return self._load()
+        before, self._before = self._before, (sum(ticks) - idle, sum(ticks))
+        if before is None or self._before[1] <= before[1]:
+            return ""
+        return f"CPU {(self._before[0] - before[0]) / (self._before[1] - before[1]):.0%}".replace("%", " %")
+
+    def _load(self) -> str:
+        try:
+            return f"load {os.getloadavg()[0]:.1f}"
+        except (OSError, AttributeError):
+            return ""
+
+    def _memory(self) -> str:
+        try:
+            found = {name: int(size) * 1024 for name, size in _MEMINFO.findall((self._proc / "meminfo").read_text())}
+            return f"RAM {(found['MemTotal'] - found['MemAvailable']) / GIB:.1f}/{found['MemTotal'] / GIB:.1f} GiB"
+        except (OSError, KeyError, ValueError):
+            return ""
+
+
+class Gpu:
+    """One NVIDIA GPU, by nvidia-ml-py, which is optional. RuntimeError where there is none to be read."""
+
+    def __init__(self, index: int, library: Any = None) -> None:
+        try:
+            if library is None:
+                library = importlib.import_module("pynvml")
+            library.nvmlInit()
+            self._handle = library.nvmlDeviceGetHandleByIndex(index)
+        except Exception as error:  # the library, the driver or the device is missing: each has an error of its own
+            raise RuntimeError("no GPU can be read") from error
+        self._library = library
+        self._index = index
+
+    def read(self) -> str:
+        """For example `GPU 0  93 %  11.2/79.6 GiB  61 °C`; what the driver does not tell is left out."""
+        parts = [f"GPU {self._index}"]
+        for tell in (self._use, self._memory, self._temperature):
+            try:
+                parts.append(tell())
+            except Exception:
+                continue
+        return "  ".join(parts)
+
+    def _use(self) -> str:
+        return f"{self._library.nvmlDeviceGetUtilizationRates(self._handle).gpu} %"
+
+    def _memory(self) -> str:
+        memory = self._library.nvmlDeviceGetMemoryInfo(self._handle)
+        return f"{memory.used / GIB:.1f}/{memory.total / GIB:.1f} GiB"
+
+    def _temperature(self) -> str:
+        return f"{self._library.nvmlDeviceGetTemperature(self._handle, self._library.NVML_TEMPERATURE_GPU)} °C"
+
+
+def reader_for(device: str) -> Callable[[], str]:
+    """What to read for a run on this device: `cuda:1 (...)` has its GPU, where that is possible."""
+    machine = Machine()
+    if found := re.match(r"cuda(?::(\d{1,3}))?", device):
+        try:
+            gpu = Gpu(int(found[1] or 0))
+        except RuntimeError:
+            return machine.read
+        return lambda: "  ".join(part for part in (gpu.read(), machine.read()) if part)
+    return machine.read
+
+
+class SystemMonitor:
+    """Reads every two seconds until `stop`; a driver that hangs holds up nobody. `latest` is the newest line."""
+
+    def __init__(self, device: str, make: Callable[[str], Callable[[], str]] = reader_for) -> None:
+        self.latest = ""
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._run, args=(device, make), name="mmkd-system", daemon=True)
+        self._thread.start()
+
+    def _run(self, device: str, make: Callable[[str], Callable[[], str]]) -> None:
+        read = make(device)
+        read()
+        while not self._stopped.wait(0.5 if not self.latest else EVERY):
+            self.latest = read()
+
+    def stop(self) -> None:
+        """Lets the thread end."""
+        self._stopped.set()

@@ -1,0 +1,1 @@
+"""The wizard: from a data set to a preset that runs, step by step."""

@@ -1,0 +1,297 @@
+"""The wizard's pages for data set, student, method and hardware."""
+
+from __future__ import annotations
+
+from textual import on
+from textual.app import ComposeResult
+from textual.containers import VerticalScroll
+from textual.widget import Widget
+from textual.widgets import Static
+
+from engine.catalog import ARCHITECTURES, DATASETS, METHODS
+from engine.data_files import remedy
+from engine.preset import EvaluatePart, HardwarePart, MetaPart, TrainPart
+from engine.yaml_lines import KeyPath
+from mmkd_tui.draft import METHOD_PARTS
+from mmkd_tui.estimates import estimate, size_words, training_images
+from mmkd_tui.machine import Machine
+from mmkd_tui.starting import data_is_here
+from mmkd_tui.widgets.table import Column, FilterTable, Row, Table, shown_text
+from mmkd_tui.wizard.form import DraftChanged, Form
+from mmkd_tui.wizard.step import GoOn, Step
+
+
+class DatasetStep(Step):
+    """Which images."""
+
+    TITLE = "Data set"
+    HINT = "Which images? Enter chooses a data set, and once more goes on."
+    PARTS = ("dataset",)
+    COLUMNS = (
+        Column("data set", 14),
+        Column("images", 8, right=True),
+        Column("test", 7, right=True),
+        Column("classes", 7, right=True),
+        Column("pixels", 8),
+        Column("where", 10, grow=True),
+    )
+
+    def body(self) -> ComposeResult:
+        self.table = Table(self.COLUMNS, ascii=self.bench.ascii, id="datasets")
+        paths: list[KeyPath] = [("dataset", name) for name in ("validation_fraction", "train_images", "split_seed")]
+        self.said = Static("", classes="said", markup=False)
+        yield self.table
+        yield self.said
+        yield Form(self.bench.draft, paths, "How its images are split", ascii=self.bench.ascii)
+
+    @property
+    def first(self) -> Widget:
+        return self.table.body
+
+    def entered(self) -> None:
+        chosen = self.bench.draft.dataset
+        here = {name: data_is_here(name, self.bench.data_root) for name in DATASETS}
+        self.table.show(
+            [
+                Row(
+                    id=facts.name,
+                    cells=(
+                        facts.name,
+                        f"{facts.train_images:,}",
+                        f"{facts.test_images:,}",
+                        str(len(facts.classes)),
+                        f"{facts.size}x{facts.size}x{facts.channels}",
+                        ("on this machine" if facts.files else "built in") if here[facts.name] else "missing",
+                    ),
+                    mark=self.bench.marks.chosen if facts.name == chosen else self.bench.marks.free,
+                    below=(facts.title,),
+                    strong=facts.name == chosen,
+                )
+                for facts in DATASETS.values()
+            ]
+        )
+        missing = "" if here[chosen] else f"{chosen} is missing here. {remedy(self.bench.facts, self.bench.data_root)}"
+        self.said.update(shown_text(missing, self.bench.ascii))
+        self.said.display = bool(missing)
+
+    @on(Table.Chosen)
+    def _chosen(self, event: Table.Chosen) -> None:
+        event.stop()
+        if event.row == self.bench.draft.dataset:
+            self.post_message(GoOn())
+            return
+        self.bench.draft.put(("dataset", "name"), event.row)
+        self.entered()
+        self.post_message(DraftChanged())
+
+
+class StudentStep(Step):
+    """Which small network."""
+
+    TITLE = "Student"
+    HINT = "Which network is to learn? Type to filter; Enter chooses, once more goes on."
+    PARTS = ("student",)
+    COLUMNS = (
+        Column("architecture", 14, grow=True),
+        Column("family", 8),
+        Column("parameters", 12, right=True),
+        Column("than the teachers", 22, right=True),
+    )
+
+    def body(self) -> ComposeResult:
+        self.table = FilterTable(self.COLUMNS, hint="type to filter", ascii=self.bench.ascii, id="students")
+        self.said = Static("", classes="said", markup=False)
+        yield self.table
+        yield self.said
+
+    @property
+    def first(self) -> Widget:
+        return self.table.filter
+
+    def entered(self) -> None:
+        chosen, bench = self.bench.draft.student, self.bench
+        sizes = [bench.parameters(teacher["arch"]) for teacher in bench.draft.teachers if teacher["arch"] in ARCHITECTURES]
+        mean = sum(sizes) / len(sizes) if sizes else None
+        self.table.show(
+            [
+                Row(
+                    id=arch.name,
+                    cells=(
+                        arch.name,
+                        arch.family,
+                        f"{bench.parameters(arch.name):,}",
+                        smaller(bench.parameters(arch.name), mean),
+                    ),
+                    mark=bench.marks.chosen if arch.name == chosen else bench.marks.free,
+                    strong=arch.name == chosen,
+                )
+                for arch in ARCHITECTURES.values()
+            ]
+        )
+        if chosen in ARCHITECTURES:
+            than = f", {smaller(bench.parameters(chosen), mean)} than {_those(len(sizes))} (mean {mean:,.0f})" if mean else ""
+            on_data = f"for {bench.input_size} images and {len(bench.facts.classes)} classes"
+            self.said.update(f"{chosen}: {bench.parameters(chosen):,} parameters {on_data}{than}")
+            if not self.table.filter.value:
+                self.table.table.point(chosen)
+
+    @on(Table.Chosen)
+    def _chosen(self, event: Table.Chosen) -> None:
+        event.stop()
+        if event.row == self.bench.draft.student:
+            self.post_message(GoOn())
+            return
+        self.bench.draft.put(("student", "arch"), event.row)
+        self.entered()
+        self.post_message(DraftChanged())
+
+
+class MethodStep(Step):
+    """How the teachers are weighted, and the student's training."""
+
+    TITLE = "Method"
+    HINT = "How do the teachers count? Enter chooses a method; Tab goes to its settings."
+    PARTS = ("method", "train", "evaluate", "seed")
+
+    def body(self) -> ComposeResult:
+        self.table = Table(
+            (Column("", 6), Column("", 18), Column("", 20, grow=True, prose=True)), ascii=self.bench.ascii, id="methods"
+        )
+        self.settings = VerticalScroll(can_focus=False, id="settings")
+        self._built = ""
+        yield self.table
+        yield self.settings
+
+    @property
+    def first(self) -> Widget:
+        return self.table.body
+
+    def entered(self) -> None:
+        chosen = self.bench.draft.method
+        marks = self.bench.marks
+        self.table.show(
+            [
+                Row(
+                    id=facts.name,
+                    cells=(facts.name, _teachers(facts.least_teachers, facts.most_teachers), f"{facts.title}: {facts.summary}"),
+                    mark=marks.chosen if facts.name == chosen else marks.free,
+                    strong=facts.name == chosen,
+                )
+                for facts in METHODS.values()
+            ]
+        )
+        if self._built != chosen:
+            first = not self._built
+            self._built = chosen
+            self._build(chosen, first)
+
+    def _build(self, chosen: str, first: bool) -> None:
+        draft, ascii = self.bench.draft, self.bench.ascii
+        own: list[KeyPath] = [("method", name) for name in METHOD_PARTS[chosen].model_fields if name not in ("name", "meta")]
+        forms = [Form(draft, own, f"{METHODS[chosen].title}: its settings", ascii=ascii)] if own else []
+        if chosen == "mmkd":
+            meta: list[KeyPath] = [("method", "meta", name) for name in MetaPart.model_fields]
+            forms.append(Form(draft, meta, "meta: how the weights are learned", ascii=ascii))
+        for form in self.query("Form.-method"):
+            form.remove()
+        for form in forms:
+            form.add_class("-method")
+        if first:
+            train: list[KeyPath] = [("train", name) for name in TrainPart.model_fields]
+            evaluate: list[KeyPath] = [("evaluate", name) for name in EvaluatePart.model_fields]
+            forms.append(Form(draft, train, "train: the student's training", ascii=ascii))
+            forms.append(Form(draft, evaluate, "evaluate: what is measured", ascii=ascii))
+            forms.append(Form(draft, [("seed",)], "seed", ascii=ascii))
+            self.settings.mount(*forms)
+        elif forms:
+            self.settings.mount(*forms, before=0)
+
+    @on(Table.Chosen)
+    def _chosen(self, event: Table.Chosen) -> None:
+        event.stop()
+        if event.row == self.bench.draft.method:
+            self.screen.focus_next()
+            return
+        self.bench.draft.choose_method(event.row)
+        self.entered()
+        self.post_message(DraftChanged())
+
+
+class HardwareStep(Step):
+    """Where it runs."""
+
+    TITLE = "Hardware"
+    HINT = "Where shall it run?"
+    PARTS = ("hardware",)
+
+    def body(self) -> ComposeResult:
+        paths: list[KeyPath] = [("hardware", name) for name in HardwarePart.model_fields]
+        self.form = Form(self.bench.draft, paths, ascii=self.bench.ascii)
+        self.said = Static("", classes="said", markup=False)
+        yield self.form
+        yield Static("What there is", classes="heading", markup=False)
+        yield self.said
+
+    @property
+    def first(self) -> Widget:
+        return self.form.query("SettingRow .field").first()
+
+    def entered(self) -> None:
+        self.said.update("\n".join(shown_text(line, self.bench.ascii) for line in self._lines()))
+
+    def _lines(self) -> list[str]:
+        lines = machine_lines(self.bench.machine)
+        preset = self.bench.draft.preset()
+        if preset is None:
+            return [*lines, "", "What it needs is known once nothing is missing or wrong."]
+        guess = estimate(preset, self.bench.stock, self.bench.machine)
+        need, images = size_words(guess.memory), training_images(preset.dataset)
+        lines += ["", f"Roughly needed: {need} of {'GPU ' * (guess.kind == 'cuda')}memory, for {images:,} training images"]
+        return [*lines, _fits(guess.memory, guess.kind, preset.hardware.device, self.bench.machine)]
+
+
+def machine_lines(machine: Machine) -> list[str]:
+    """What a machine has, a line for the processor and one for each GPU."""
+    memory = f", {size_words(machine.memory)} memory" if machine.memory else ""
+    free = f" ({size_words(machine.free)} free)" if machine.free else ""
+    lines = [f"Processor: {machine.cores} core{'s' * (machine.cores != 1)}{memory}{free}"]
+    for gpu in machine.gpus:
+        lines.append(
+            f"GPU {gpu.index}: {gpu.name}, {size_words(gpu.total)} memory ({size_words(gpu.free)} free), as cuda:{gpu.index}"
+        )
+    return lines if machine.gpus else [*lines, "GPU: none seen (NVIDIA's are, where its driver and nvidia-ml-py are installed)"]
+
+
+def _fits(need: int, kind: str, device: str, machine: Machine) -> str:
+    if kind == "cuda":
+        number = int(device.partition(":")[2] or 0) if device.startswith("cuda") else 0
+        free = next((gpu.free for gpu in machine.gpus if gpu.index == number), None)
+        where = f"GPU {number}"
+    else:
+        free, where = machine.free, "this machine"
+    if free is None:
+        return f"Whether {where} has so much is not known."
+    if need <= free:
+        return f"It fits: {where} has {size_words(free)} free."
+    return f"It may not fit: {where} has {size_words(free)} free. Smaller batches need less."
+
+
+def smaller(parameters: int, mean: float | None) -> str:
+    """How a network's size compares with that of the teachers."""
+    if not mean or not parameters:
+        return ""
+    ratio = mean / parameters
+    if 0.95 <= ratio <= 1.05:
+        return "as large"
+    times = f"{ratio:.1f}" if ratio < 99.5 else f"{ratio:.0f}"
+    return f"{times} times smaller" if ratio > 1 else f"{1 / ratio:.1f} times LARGER"
+
+
+def _those(teachers: int) -> str:
+    return "the teacher" if teachers == 1 else f"the {teachers} teachers"
+
+
+def _teachers(least: int, most: int | None) -> str:
+    if most is None:
+        return f"{least} or more teachers" if least else "no teacher needed"
+    return f"{most} teacher{'s' * (most != 1)}"

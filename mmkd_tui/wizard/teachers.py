@@ -1,0 +1,238 @@
+"""The wizard's page for the teachers, and the dialog for one of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import ClassVar
+
+from textual import events, on
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Horizontal, Vertical, VerticalScroll
+from textual.screen import ModalScreen
+from textual.widget import Widget
+from textual.widgets import Button, Static
+
+from engine.catalog import ARCHITECTURES
+from engine.preset import Preset, TrainPart
+from engine.text import plain
+from engine.yaml_lines import KeyPath
+from mmkd_tui.draft import Draft, missing_checkpoint
+from mmkd_tui.stock import Network
+from mmkd_tui.widgets.table import Column, FilterTable, Row, Table
+from mmkd_tui.wizard.form import DraftChanged, Form, tell_problems
+from mmkd_tui.wizard.step import Step
+
+FILE = "file"
+SIDE_BY_SIDE = 116  # columns that both lists need
+
+
+class ChosenTeachers(Vertical):
+    """Those that are chosen. Enter changes one, Delete takes it out."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("delete,backspace,d", "take_out", "Take out")]
+    COLUMNS = (Column("", 10, grow=True), Column("", 26))
+
+    def __init__(self, ascii: bool) -> None:
+        super().__init__(id="chosen")
+        self.table = Table(self.COLUMNS, ascii=ascii)
+        self.border_title = "Chosen"
+        self.border_subtitle = "Enter: change  d: take out"
+
+    def compose(self) -> ComposeResult:
+        yield self.table
+
+    def action_take_out(self) -> None:
+        """Takes the teacher at the cursor out."""
+        if self.table.current is not None:
+            self.screen.query_one(TeachersStep).take_out(int(self.table.current))
+
+
+class TeachersStep(Step):
+    """Who teaches."""
+
+    TITLE = "Teachers"
+    HINT = "Who teaches? Type to filter, Enter adds; Tab goes to those you chose."
+    PARTS = ("teachers",)
+    COLUMNS = (
+        Column("architecture", 12),
+        Column("parameters", 10, right=True),
+        Column("accuracy", 8, right=True),
+        Column("input", 8),
+        Column("from", 12, grow=True),
+    )
+
+    def body(self) -> ComposeResult:
+        self.offers = FilterTable(self.COLUMNS, hint="type to filter", ascii=self.bench.ascii, id="offers")
+        self.chosen = ChosenTeachers(self.bench.ascii)
+        self._asking: Preset | None = None
+        with Horizontal(id="teachers-columns"):
+            yield self.offers
+            yield self.chosen
+
+    @property
+    def first(self) -> Widget:
+        return self.offers.filter
+
+    def on_resize(self, event: events.Resize) -> None:
+        self.set_class(event.size.width < SIDE_BY_SIDE, "-stacked")
+
+    def entered(self) -> None:
+        self._asking = self._question()
+        self.offers.show(self._offers())
+        self.chosen.table.show(
+            [self._row(number) for number in range(len(self.bench.draft.teachers))],
+            "none yet: add two or more",
+        )
+
+    def _offers(self) -> list[Row]:
+        bench = self.bench
+        facts, size = bench.facts, bench.input_size
+        rows = []
+        for network in bench.stock.on(facts.name):
+            cells = (network.arch, f"{bench.parameters(network.arch):,}", percent(network.accuracy), size, self._origin(network))
+            rows.append(Row(network.key, cells, mark=bench.marks.done if self._fits(network) else " "))
+        for arch in ARCHITECTURES.values():
+            rows.append(Row(arch.name, (arch.name, f"{bench.parameters(arch.name):,}", "", size, "to be trained")))
+        rows.append(Row(FILE, ("any", "", "", size, "a checkpoint file ...")))
+        return rows
+
+    def _fits(self, network: Network) -> bool:
+        """Whether a run of this draft would find it: the same images, chosen in the same way."""
+        preset = self._asking
+        return preset is not None and self.bench.stock.of(preset, network.arch, network.seed, network.recipe) is not None
+
+    def _question(self) -> Preset | None:
+        """The draft with no teachers and a method that needs none: what the store has is known before there are enough."""
+        draft = self.bench.draft.copy()
+        draft.choose_method("ce")
+        draft.data["teachers"] = ()
+        return draft.preset()
+
+    def _origin(self, network: Network) -> str:
+        where = "store" if self._fits(network) else "other split"
+        return f"{where}: s{network.seed}, {network.recipe.epochs} epochs"
+
+    def _row(self, number: int) -> Row:
+        teacher = self.bench.draft.teachers[number]
+        context, marks = self._asking, self.bench.marks
+        if teacher["checkpoint"] is not None:
+            there = Path(str(teacher["checkpoint"])).expanduser().is_file() if teacher["checkpoint"] else False
+            said = Path(str(teacher["checkpoint"])).name + ("" if there else " (missing)")
+            return Row(str(number), (str(teacher["arch"]), said), mark=marks.done if there else marks.wrong)
+        recipe = TrainPart(**teacher["train"]) if teacher["train"] else TrainPart()
+        found = self.bench.stock.of(context, teacher["arch"], teacher["seed"], recipe) if context else None
+        said = f"{percent(found.accuracy)}, in the store" if found else f"to be trained, {recipe.epochs} epochs"
+        return Row(str(number), (f"{teacher['arch']}-s{teacher['seed']}", said), mark=marks.done if found else marks.free)
+
+    @on(Table.Chosen)
+    def _pressed(self, event: Table.Chosen) -> None:
+        event.stop()
+        if event.table is self.chosen.table:
+            self._change(int(event.row), self.bench.draft.copy(), "Change a teacher")
+        elif event.row == FILE:
+            draft = self.bench.draft.copy()
+            self._change(draft.add_checkpoint("resnet20"), draft, "A teacher from a checkpoint file")
+        else:
+            self._add(event.row)
+
+    def _add(self, offer: str) -> None:
+        """A network of the store, once; one to be trained, as often as one likes, each time with another seed."""
+        draft, network = self.bench.draft, self.bench.stock.with_key(offer)
+        if network is None:
+            draft.add_teacher(offer)
+        elif any(draft.is_teacher(number, network.arch, network.seed, network.recipe) for number in range(len(draft.teachers))):
+            self.notify(f"{network.arch}-s{network.seed} is among the chosen ones already", markup=False)
+        else:
+            draft.add_teacher(network.arch, network.seed, network.recipe)
+        self._changed()
+
+    def _change(self, number: int, draft: Draft, title: str) -> None:
+        def done(changed: Draft | None) -> None:
+            if changed is not None:
+                self.bench.draft.data = self.bench.draft.data | {"teachers": changed.data["teachers"]}
+                self._changed()
+
+        self.app.push_screen(TeacherScreen(draft, number, title, ascii=self.bench.ascii), done)
+
+    def take_out(self, number: int) -> None:
+        """One fewer."""
+        self.bench.draft.remove_teacher(number)
+        self._changed()
+
+    def _changed(self) -> None:
+        self.entered()
+        self.post_message(DraftChanged())
+
+
+class TeacherScreen(ModalScreen[Draft | None]):
+    """One teacher's settings, on a copy of the draft; the copy is the answer, None where it was cancelled."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape", "dismiss(None)", "Cancel"),
+        Binding("ctrl+s,ctrl+n", "accept", "OK", priority=True),
+    ]
+
+    def __init__(self, draft: Draft, number: int, title: str, *, ascii: bool = False) -> None:
+        super().__init__(classes="-ascii" if ascii else "")
+        draft.spell_recipe(number)
+        self._draft, self._number, self._title, self._ascii = draft, number, title, ascii
+        self._new = draft.teachers[number]["checkpoint"] == ""
+
+    def compose(self) -> ComposeResult:
+        here: KeyPath = ("teachers", self._number)
+        trained = self._draft.value((*here, "checkpoint")) is None
+        with Vertical(classes="-recipe" if trained else ""):
+            yield Static(self._title, classes="title", markup=False)
+            with VerticalScroll(can_focus=False):
+                if trained:
+                    yield Form(self._draft, [(*here, "arch"), (*here, "seed")], ascii=self._ascii)
+                    recipe = [(*here, "train", name) for name in TrainPart.model_fields]
+                    yield Form(self._draft, recipe, "train: its recipe", ascii=self._ascii)
+                else:
+                    yield Form(self._draft, [(*here, "arch"), (*here, "checkpoint")], ascii=self._ascii)
+            yield Static("", classes="problem", id="other-problem", markup=False)
+            with Horizontal(classes="buttons"):
+                yield Button(" OK ", name="ok", compact=True)
+                yield Button(" Cancel ", name="cancel", compact=True)
+                yield Static("Ctrl+S: OK   Esc: cancel", classes="keys", markup=False)
+
+    def on_mount(self) -> None:
+        if not self._new:
+            self._tell()
+
+    @on(DraftChanged)
+    def _tell(self) -> bool:
+        """Shows what is wrong with this teacher; whether anything is."""
+        mine = [problem for problem in self._draft.problems() if problem.path[:2] == ("teachers", self._number)]
+        left = tell_problems(self, mine)
+        self.query_one("#other-problem", Static).update("\n".join(plain(problem.sentence) for problem in left[:2]))
+        return bool(mine)
+
+    def action_accept(self) -> None:
+        """Takes it over, unless something is wrong."""
+        draft, number = self._draft, self._number
+        path = draft.value(("teachers", number, "checkpoint"))
+        if path is not None:
+            full = str(Path(path).expanduser().absolute()) if path.strip() else ""
+            draft.data["teachers"] = tuple(
+                t | {"checkpoint": full} if i == number else t for i, t in enumerate(draft.data["teachers"])
+            )
+        wrong = self._tell()
+        if path is not None and not wrong and (missing := missing_checkpoint(draft, number)):
+            tell_problems(self, [missing])
+            wrong = True
+        if not wrong:
+            self.dismiss(draft)
+
+    @on(Button.Pressed)
+    def _button(self, event: Button.Pressed) -> None:
+        if event.button.name == "ok":
+            self.action_accept()
+        else:
+            self.dismiss(None)
+
+
+def percent(accuracy: float | None) -> str:
+    """`97.3 %`; nothing where it is not known."""
+    return "" if accuracy is None else f"{accuracy:.1%}".replace("%", " %")

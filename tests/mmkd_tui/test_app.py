@@ -1,0 +1,207 @@
+"""The app: the way in and out, what it remembers, the terminal that is too small, and that it never needs torch."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from support.presets import tiny
+from support.screens import dashboard, look, played, run, shown, text, until
+
+from engine.errors import UserError
+from engine.events import RunEnded, to_line
+from engine.run import Run
+from engine.run_client import RunState
+from mmkd_tui.app import MmkdApp, TooSmallScreen
+from mmkd_tui.curves import LIMIT
+from mmkd_tui.fake_client import story
+from mmkd_tui.screens.compare import CompareScreen
+from mmkd_tui.settings import Settings, load_settings, save_settings
+from mmkd_tui.widgets.chart import LineChart
+
+
+@pytest.fixture(scope="module")
+def real_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a real run on a few digits, in a folder of runs."""
+    folder = tmp_path_factory.mktemp("runs")
+    for name in ("2026-01-01T000000-tiny", "2026-01-02T000000-tiny"):
+        result = Run(tiny(), folder / name, store=folder / "store").execute()
+        assert result.state == "done", result.message
+    return folder / "2026-01-02T000000-tiny"
+
+
+@pytest.mark.parametrize("size", [(80, 24), (160, 48)])
+def test_a_real_run_is_shown_from_its_folder(real_run: Path, size: tuple[int, int]) -> None:
+    async def test() -> None:
+        app = MmkdApp(runs_dir=real_run.parent, open_run=real_run)
+        async with app.run_test(size=size) as pilot:
+            await until(pilot, lambda: not dashboard(app).follower.reading)
+            await look(pilot)
+            said = text(app)
+            for words in ("tiny", "finished", "student distilled by mmkd", "resnet14-s1", "student.safetensors"):
+                assert words in said
+            await pilot.press("w")
+            await pilot.pause()
+            assert "logit weights by class, epoch 3" in text(app)
+            await pilot.press("q")
+            await until(pilot, lambda: app._exit)
+        assert app.return_value is not None
+        assert f"mmkd attach {real_run}" in app.return_value
+
+    run(test())
+
+
+def test_another_run_is_drawn_beside_this_one(real_run: Path) -> None:
+    async def test() -> None:
+        app = MmkdApp(runs_dir=real_run.parent, open_run=real_run)
+        async with app.run_test(size=(160, 48)) as pilot:
+            await until(pilot, lambda: not dashboard(app).follower.reading)
+            await pilot.press("c")
+            await pilot.pause()
+            assert isinstance(app.screen, CompareScreen)
+            assert text(app).count("tiny  mmkd  finished") == 1  # not this one
+            await pilot.press("enter")
+            await until(pilot, lambda: text(app).count("other: 2026-01-01T000000-tiny") == 2)
+            assert text(app).count("○ other ") == 2
+            await pilot.press("c", "up", "up", "home", "enter")
+            await pilot.pause()
+            await look(pilot)
+            assert "2026-01-01T000000-tiny" not in text(app)
+
+    run(test())
+
+
+def test_without_another_run_comparing_says_so(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with shown(played(), runs_dir=tmp_path) as pilot:
+            await pilot.press("c")
+            await pilot.pause()
+            assert "no other run" in text(pilot.app)
+            await pilot.press("escape")
+            assert pilot.app.screen is dashboard(pilot.app)
+
+    run(test())
+
+
+def test_a_crashed_run_is_resumed_with_a_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "r").mkdir()
+    asked: list[Path] = []
+
+    def respawn(path: Path, *, data_root: Path | None = None) -> None:
+        asked.append(path)
+        raise UserError("[/red] there is no checkpoint")
+
+    monkeypatch.setattr("mmkd_tui.screens.dashboard.respawn", respawn)
+
+    async def test() -> None:
+        app = MmkdApp(runs_dir=tmp_path, open_run=tmp_path / "r")
+        async with app.run_test(size=(100, 30), notifications=True) as pilot:
+            await until(pilot, lambda: dashboard(app).follower.state is RunState.CRASHED)
+            await pilot.press("R")
+            await until(pilot, lambda: "[/red] there is no checkpoint" in text(app))
+        assert asked == [tmp_path / "r"]
+
+    run(test())
+
+
+@pytest.mark.parametrize("size", [(59, 30), (100, 15), (10, 3)])
+def test_a_terminal_that_is_too_small_says_so_in_one_line(size: tuple[int, int]) -> None:
+    async def test() -> None:
+        async with shown(played(), size) as pilot:
+            assert "This" in text(pilot.app)
+            assert size[0] < 40 or "too small: mmkd needs 60x16" in text(pilot.app)
+            assert "running" not in text(pilot.app)
+            await pilot.resize_terminal(100, 30)
+            await pilot.pause()
+            assert not isinstance(pilot.app.screen, TooSmallScreen)
+            assert "running" in text(pilot.app)
+
+    run(test())
+
+
+def test_it_can_be_left_even_where_it_is_too_small() -> None:
+    async def test() -> None:
+        async with shown(played(), (40, 10)) as pilot:
+            await pilot.press("q", "d")
+            await until(pilot, lambda: pilot.app._exit)
+
+    run(test())
+
+
+def test_a_theme_is_remembered_and_one_that_is_gone_is_no_error() -> None:
+    async def test() -> None:
+        async with shown(played()) as pilot:
+            pilot.app.theme = "ansi-light"
+            await pilot.pause()
+        assert load_settings().theme == "ansi-light"
+        async with shown(played()) as pilot:
+            assert pilot.app.theme == "ansi-light"
+        save_settings(Settings(theme="gone"))
+        async with shown(played()) as pilot:
+            assert pilot.app.theme == "textual-dark"
+
+    run(test())
+
+
+def test_a_theme_that_was_asked_for_and_is_not_there_is_a_mistake() -> None:
+    with pytest.raises(UserError, match="ansi-dark"):
+        MmkdApp(runs_dir=Path("runs"), theme="gone")
+
+
+@pytest.mark.parametrize("theme", ["textual-dark", "textual-light", "ansi-dark", "ansi-light"])
+def test_every_part_is_drawn_in_every_theme(theme: str) -> None:
+    async def test() -> None:
+        async with shown(played(), (160, 48), theme=theme) as pilot:
+            assert "running" in text(pilot.app)
+
+    run(test())
+
+
+def test_the_home_screen_is_where_one_begins_and_returns_to(tmp_path: Path) -> None:
+    async def test() -> None:
+        app = MmkdApp(runs_dir=tmp_path)
+        async with app.run_test(size=(100, 30)) as pilot:
+            home = app.screen
+            assert type(home).__name__ == "HomeScreen"
+            (tmp_path / "r").mkdir()
+            app.open_run(tmp_path / "r")
+            await until(pilot, lambda: app.screen is not home)
+            await pilot.press("escape")
+            await until(pilot, lambda: app.screen is home)
+        async with shown(played(), runs_dir=tmp_path) as pilot:
+            await pilot.press("escape")
+            await until(pilot, lambda: type(pilot.app.screen).__name__ == "HomeScreen")
+
+    run(test())
+
+
+def test_a_long_run_is_read_while_keys_are_answered(tmp_path: Path) -> None:
+    folder = tmp_path / "long"
+    folder.mkdir()
+    events = [event for event in story(epochs=4000) if not isinstance(event, RunEnded)]
+    assert len(events) > 25_000
+    (folder / "events.jsonl").write_text("".join(map(to_line, events)))
+
+    async def test() -> None:
+        app = MmkdApp(runs_dir=tmp_path, open_run=folder)
+        async with app.run_test(size=(100, 30)) as pilot:
+            await until(pilot, lambda: bool(app.screen.query_one("#loss", LineChart).series), seconds=10)
+            await pilot.press("y")
+            assert app.screen.query_one("#loss", LineChart).log_y
+            await until(pilot, lambda: not dashboard(app).follower.reading, seconds=60)
+            await look(pilot)
+            assert "epoch 4000/4000" in text(app)
+            assert all(len(series) <= LIMIT for chart in app.screen.query(LineChart) for series in chart.series.values())
+
+    run(test())
+
+
+def test_no_viewer_imports_torch() -> None:
+    code = (
+        "import sys, mmkd_tui.app, mmkd_tui.screens.dashboard, mmkd_tui.screens.home, mmkd_tui.fake_client;"
+        "print([m for m in ('torch', 'torchvision', 'sklearn', 'numpy') if m in sys.modules])"
+    )
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert said.stdout.strip() == "[]"

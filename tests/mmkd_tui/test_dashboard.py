@@ -1,0 +1,439 @@
+"""The dashboard: every key does what it says, every state is told, at every size, and no name is taken for markup."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+from support.screens import DISTILLING, END, SIZES, TEACHING, advance, dashboard, look, played, run, shown, text, until
+
+from engine.events import Event, Log, Metrics, RunEnded
+from engine.run_client import RunState
+from mmkd_tui.fake_client import FakeClient, story
+from mmkd_tui.keys import keys_of
+from mmkd_tui.panels.charts import Charts
+from mmkd_tui.panels.log import LogPane
+from mmkd_tui.panels.weights import WeightsByClass, WeightsNow
+from mmkd_tui.settings import load_settings
+
+HOSTILE = "[/red]x[bold]"
+ESCAPE = "\x1b[31m\x07"
+SHOWN = "[/red]x[bold]"
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_a_live_run_shows_state_progress_charts_and_weights(size: tuple[int, int]) -> None:
+    async def test() -> None:
+        async with shown(played(), size) as pilot:
+            said = text(pilot.app)
+            for words in ("fashion-mnist", "running", "2:30", "resnet8 by mmkd", "38%", "epoch 90/240", "1:30 left"):
+                assert words in said
+            for words in ("images/s", "lr 0.05", "validation", "loss", "accuracy", "resnet56", "vgg13", "wrn_40_2", "0.555"):
+                assert words in said
+            if size[0] >= 100:
+                assert "hard buffer" in said
+                assert "wrn_40_2 93.8%" in said or "w…2 93.8%" in said  # a line to beat
+                assert "is in the store" in said  # the log
+
+    run(test())
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_while_teachers_are_trained_they_are_listed_with_their_state(size: tuple[int, int]) -> None:
+    async def test() -> None:
+        client = played(TEACHING)
+        async with shown(client, size) as pilot:
+            said = text(pilot.app)
+            assert "teacher 1/3 resnet56" in said
+            assert "training" in said
+            assert said.count("waiting") == 2
+            assert "teachers' weights" not in said
+            await advance(pilot, client, 20.0)
+            assert "ready" in text(pilot.app)
+            assert "93.12 %" in text(pilot.app)
+
+    run(test())
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_a_finished_run_shows_the_result_and_what_to_do_next(size: tuple[int, int]) -> None:
+    async def test() -> None:
+        async with shown(played(END), size) as pilot:
+            await look(pilot)
+            said = text(pilot.app)
+            for words in ("finished", "student distilled by mmkd", "91.86 %", "89.74 %", "student.safetensors", "mmkd run"):
+                assert words in said
+
+    run(test())
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize(
+    ("state", "words"),
+    [
+        (RunState.CRASHED, ("crashed", "process is gone", "R starts it again", "last words")),
+        (RunState.FAILED, ("failed", "R starts it again", "last words")),
+        (RunState.NOT_RESPONDING, ("not responding", "no sign of life")),
+        (RunState.STOPPED, ("stopped", "R goes on")),
+    ],
+)
+def test_trouble_is_told_with_what_to_do(state: RunState, words: tuple[str, ...], size: tuple[int, int]) -> None:
+    async def test() -> None:
+        client = played()
+        client.console = ["last words"]
+        async with shown(client, size) as pilot:
+            client.forced = state
+            await until(pilot, lambda: dashboard(pilot.app).follower.state is state, seconds=5)
+            await look(pilot)
+            for word in words:
+                assert word in text(pilot.app)
+
+    run(test())
+
+
+def test_a_loss_that_is_no_number_is_an_alarm() -> None:
+    async def test() -> None:
+        events: list[Event] = list(story())
+        index = next(i for i, e in enumerate(events) if isinstance(e, Metrics) and e.phase == "distil" and e.epoch == 80)
+        bad = dataclasses.replace(events[index], loss=None)
+        why = "the loss of resnet8 is not a finite number"
+        client = played(END, [*events[:index], bad, RunEnded(t=bad.t, state="failed", message=why)])
+        async with shown(client) as pilot:
+            await look(pilot)
+            assert "NaN" in text(pilot.app)
+            assert why in text(pilot.app)
+            client.forced = RunState.RUNNING
+            await look(pilot)
+            assert "The loss is not a number at epoch 80" in text(pilot.app)
+
+    run(test())
+
+
+@pytest.mark.parametrize(("size", "ascii"), [((60, 16), False), ((80, 24), True), ((100, 30), False), ((160, 48), True)])
+@pytest.mark.parametrize("at", [0.0, TEACHING, DISTILLING, END])
+def test_names_are_never_markup_and_never_move_the_cursor(size: tuple[int, int], at: float, ascii: bool) -> None:
+    async def test() -> None:
+        name = HOSTILE + ESCAPE
+        events = list(story(name=name, teachers=(name, "b" * 300, "漢字"), classes=(name, *"bcdefghij")))
+        events.insert(2, Log(t=0.0, level="error", message=name))
+        client = FakeClient(events, speed=1.0, clock=played(0)._clock, path=Path(f"/tmp/{name}"))
+        client.skip_to(at)
+        client.console = [name]
+        async with shown(client, size, ascii=ascii) as pilot:
+            seen = ""
+            for keys in ((), ("w",), ("w", "l"), ("l", "c"), ("escape", "question_mark"), ("escape", "Y")):
+                await pilot.press(*keys)
+                await look(pilot)
+                seen += text(pilot.app)
+            client.forced = RunState.FAILED
+            await look(pilot)
+            seen += text(pilot.app)
+            assert "\x1b" not in seen
+            assert "\x07" not in seen
+            assert SHOWN in seen
+            if at in (DISTILLING, END) and size[0] >= 80:
+                assert seen.count(SHOWN) > 3
+
+    run(test())
+
+
+def test_in_ascii_all_is_ascii() -> None:
+    async def test() -> None:
+        for at in (TEACHING, DISTILLING, END):
+            async with shown(played(at), (160, 48), ascii=True) as pilot:
+                for key in ("f24", "w", "question_mark"):
+                    await pilot.press(key)
+                    await pilot.pause()
+                    rest = {character for character in text(pilot.app) if not character.isascii()}
+                    assert rest <= set("▁▂▃▄▅▆▇█▔▊▎▌▐ "), (at, key, rest)  # scroll bars are Textual's
+
+    run(test())
+
+
+# -- keys
+
+
+def test_pausing_is_said_until_it_is_acknowledged() -> None:
+    async def test() -> None:
+        client = played()
+        client.answers = False
+        async with shown(client) as pilot:
+            await pilot.press("p")
+            await look(pilot)
+            assert "pausing" in text(pilot.app)
+            client._obey(*client.requests[0])
+            await look(pilot)
+            assert "pausing" not in text(pilot.app)
+            assert "‖ paused" in text(pilot.app)
+            client.answers = True
+            await pilot.press("p")
+            await look(pilot)
+            assert "running" in text(pilot.app)
+        assert [command for _, command in client.requests] == ["pause", "resume"]
+
+    run(test())
+
+
+def test_a_checkpoint_is_asked_for() -> None:
+    async def test() -> None:
+        client = played()
+        async with shown(client) as pilot:
+            await pilot.press("k")
+            await look(pilot)
+            assert "checkpoints/demo" in text(pilot.app)
+        assert [command for _, command in client.requests] == ["checkpoint"]
+
+    run(test())
+
+
+def test_the_chart_key_goes_round_where_there_is_room_for_one() -> None:
+    async def test() -> None:
+        async with shown(played(), (80, 24)) as pilot:
+            charts = pilot.app.screen.query_one(Charts)
+            visible = []
+            for _ in range(4):
+                visible.append([chart.id for chart in charts.all if chart.display and chart.styles.display != "none"])
+                await pilot.press("t")
+            assert visible == [["loss"], ["accuracy"], ["norms"], ["loss"]]
+        async with shown(played(), (100, 30)) as pilot:
+            assert not pilot.app.screen.check_action("next_chart", ())
+
+    run(test())
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_the_weights_view_shows_the_weights_by_class(size: tuple[int, int]) -> None:
+    async def test() -> None:
+        async with shown(played(), size) as pilot:
+            await pilot.press("w")
+            await pilot.pause()
+            for words in ("logit weights by class, epoch 90", "Ankle boot", "Trouser", "resnet56", "◀"):
+                assert words in text(pilot.app)
+            if size[0] < 100:
+                await pilot.press("t")
+                await pilot.pause()
+            assert "feature weights by class" in text(pilot.app)
+            await pilot.press("w")
+            await pilot.pause()
+            assert "by class" not in text(pilot.app)
+
+    run(test())
+
+
+def test_the_log_is_hidden_and_shown_and_that_is_remembered() -> None:
+    async def test() -> None:
+        async with shown(played()) as pilot:
+            log = pilot.app.screen.query_one(LogPane)
+            assert log.styles.display == "block"
+            await pilot.press("l")
+            assert log.styles.display == "none"
+            assert not load_settings().log
+            await pilot.press("l")
+            assert log.styles.display == "block"
+        async with shown(played(), (80, 24)) as pilot:
+            assert "is in the store" not in text(pilot.app)
+            await pilot.press("l")
+            await pilot.pause()
+            assert "is in the store" in text(pilot.app)
+            assert load_settings().log
+
+    run(test())
+
+
+def test_log_y_and_smoothing_are_toggled_and_remembered() -> None:
+    async def test() -> None:
+        async with shown(played(), (160, 48)) as pilot:
+            charts = pilot.app.screen.query_one(Charts)
+            await pilot.press("y", "m")
+            await pilot.pause()
+            assert charts.loss.log_y
+            assert [chart.smoothing for chart in charts.all] == [0.9] * 3
+            assert "log y" in text(pilot.app)
+        async with shown(played()) as pilot:
+            charts = pilot.app.screen.query_one(Charts)
+            assert charts.loss.log_y
+            assert charts.accuracy.smoothing == 0.9
+            await pilot.press("y", "m")
+            assert not charts.loss.log_y
+            assert charts.accuracy.smoothing == 0.0
+
+    run(test())
+
+
+def test_earlier_trainings_can_be_looked_at() -> None:
+    async def test() -> None:
+        async with shown(played()) as pilot:
+            assert "loss of resnet8 by mmkd" in text(pilot.app)
+            await pilot.press("[")
+            await pilot.pause()
+            assert "loss of resnet8 alone" in text(pilot.app)
+            await pilot.press("[", "[", "[", "[", "[")
+            await pilot.pause()
+            assert "loss of resnet56" in text(pilot.app)
+            await pilot.press("]", "]", "]", "]")
+            await pilot.pause()
+            assert "loss of resnet8 by mmkd" in text(pilot.app)
+            assert not pilot.app.screen.check_action("later", ())
+
+    run(test())
+
+
+@pytest.mark.parametrize(("key", "part"), [("Y", "mmkd attach"), ("F", "runs/demo")])
+def test_copying(key: str, part: str) -> None:
+    async def test() -> None:
+        async with shown(played()) as pilot:
+            await pilot.press(key)
+            assert part in pilot.app.clipboard
+            await until(pilot, lambda: "Copied" in text(pilot.app))
+
+    run(test())
+
+
+def test_an_error_is_copied_with_the_console() -> None:
+    async def test() -> None:
+        client = played()
+        client.forced = RunState.CRASHED
+        client.console = ["Traceback", "\x1b[31mOutOfMemoryError"]
+        async with shown(client) as pilot:
+            await pilot.press("E")
+            assert pilot.app.clipboard.splitlines()[1:] == ["Traceback", "\\x1b[31mOutOfMemoryError"]
+
+    run(test())
+
+
+def test_what_does_not_apply_is_neither_in_the_footer_nor_in_the_palette() -> None:
+    async def test() -> None:
+        client = played()
+        async with shown(client, (160, 48)) as pilot:
+            screen = pilot.app.screen
+
+            def offered() -> set[str]:
+                return {command.title for command in pilot.app.get_system_commands(screen)}
+
+            assert {"Pause", "Stop", "Checkpoint", "Weights", "Theme", "Leave"} <= offered()
+            assert not {"Go on", "Resume", "Copy error", "Chart"} & offered()
+            assert "Pause" in text(pilot.app).splitlines()[-1]
+            client.forced = RunState.CRASHED
+            await look(pilot)
+            assert not {"Pause", "Stop", "Checkpoint", "Go on"} & offered()
+            assert "Copy error" in offered()
+            assert "Pause" not in text(pilot.app).splitlines()[-1]
+
+    run(test())
+
+
+def test_the_palette_does_what_a_key_does() -> None:
+    async def test() -> None:
+        client = played()
+        async with shown(client) as pilot:
+            await pilot.press("ctrl+p")
+            await pilot.press(*"pause")
+            await pilot.pause(0.5)
+            await pilot.press("enter")
+            await until(pilot, lambda: bool(client.requests))
+        assert client.requests[0][1] == "pause"
+
+    run(test())
+
+
+def test_help_shows_the_keys_of_the_dashboard() -> None:
+    async def test() -> None:
+        async with shown(played(), (160, 48)) as pilot:
+            await pilot.press("question_mark")
+            await pilot.pause()
+            for key in keys_of("dashboard"):
+                assert key.description in text(pilot.app)
+            await pilot.press("escape")
+            assert pilot.app.screen is dashboard(pilot.app)
+
+    run(test())
+
+
+def test_every_key_can_be_pressed_at_any_time() -> None:
+    async def test() -> None:
+        names = [name for key in keys_of("dashboard") for name in key.keys.split(",") if key.action not in ("home", "compare")]
+        for at, size in ((0.0, (60, 16)), (TEACHING, (80, 24)), (END, (100, 30))):
+            async with shown(played(at), size) as pilot:
+                for name in names:
+                    await pilot.press(name)
+                    if pilot.app.screen is not dashboard(pilot.app):
+                        await pilot.press("escape")
+                await look(pilot)
+                assert pilot.app.is_running
+
+    run(test())
+
+
+# -- following
+
+
+def test_numbers_move_as_the_run_goes_on() -> None:
+    async def test() -> None:
+        client = played()
+        async with shown(client) as pilot:
+            before = text(pilot.app)
+            await advance(pilot, client, 30.0)
+            after = text(pilot.app)
+            assert "epoch 140/240" in after
+            assert "3:00" in after
+            assert before != after
+
+    run(test())
+
+
+def test_a_pause_does_not_count_as_time_left() -> None:
+    async def test() -> None:
+        client = played()
+        async with shown(client) as pilot:
+            left = dashboard(pilot.app).follower.view.phase.seconds_left(client._clock())  # type: ignore[union-attr]
+            await pilot.press("p")
+            await advance(pilot, client, 3600.0)
+            await pilot.press("p")
+            await advance(pilot, client, 1.0)
+            phase = dashboard(pilot.app).follower.view.phase
+            assert phase is not None
+            assert left is not None
+            assert abs((phase.seconds_left(client._clock()) or 0.0) - left) < 5.0
+
+    run(test())
+
+
+def test_weights_of_a_method_without_weights_are_not_waited_for() -> None:
+    async def test() -> None:
+        bare = {"logit_weights": (), "feature_weights": (), "logit_spread": (), "feature_spread": ()}
+        events = [dataclasses.replace(e, **bare) if isinstance(e, Metrics) else e for e in story()]
+        async with shown(played(DISTILLING, events)) as pilot:
+            assert pilot.app.screen.query_one(WeightsNow).styles.display == "block"
+        events = [e for e in events if type(e).__name__ != "EpochEnded"]
+        async with shown(played(DISTILLING, events)) as pilot:
+            assert pilot.app.screen.query_one(WeightsNow).styles.display == "none"
+            assert "ready" in text(pilot.app)
+            assert not pilot.app.screen.check_action("weights", ())
+            assert pilot.app.screen.query_one(WeightsByClass).styles.display == "none"
+
+    run(test())
+
+
+def test_a_run_without_a_single_event_shows_that_it_is_loading() -> None:
+    async def test() -> None:
+        client = played(0.0, [])
+        client.forced = RunState.STARTING
+        async with shown(client) as pilot:
+            await look(pilot)
+            assert "starting" in text(pilot.app)
+            assert "loading the data" in text(pilot.app)
+
+    run(test())
+
+
+def test_resizing_at_any_time_keeps_drawing() -> None:
+    async def test() -> None:
+        client = played()
+        async with shown(client) as pilot:
+            for size in ((300, 100), (60, 16), (80, 24), (20, 5), (1, 1), (160, 48), (100, 30)):
+                await pilot.resize_terminal(*size)
+                await advance(pilot, client, 0.3)
+            assert "running" in text(pilot.app)
+
+    run(test())

@@ -1,0 +1,306 @@
+"""The home screen, by keyboard: presets and what they need, runs and what came of them, starting, opening, deleting."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from support.hosts import Watched, no_process_left
+from support.presets import tiny
+from support.screens import SIZES, run, text, until
+from textual.pilot import Pilot
+from textual.widgets import OptionList
+
+from engine.preset_yaml import dump_preset
+from engine.run_client import DirectoryClient, RunState, RunSummary, spawn
+from mmkd_tui.app import MmkdApp
+from mmkd_tui.machine import Gpu, Machine
+from mmkd_tui.screens import home
+from mmkd_tui.screens.ask import Ask
+from mmkd_tui.screens.dashboard import DashboardScreen
+from mmkd_tui.screens.home import HomeScreen
+from mmkd_tui.screens.home_lines import ago, machine_line, offered, progress, run_row
+from mmkd_tui.screens.marks import ASCII, UNICODE
+from mmkd_tui.wizard.screen import WizardScreen
+
+HOSTILE = "[/red]x[bold]\x1b[31m"
+SHOWN = "[/red]x[bold]\\x1b[31m"
+
+
+def summary(state: RunState, name: str = "tiny", path: Path = Path("/runs/a"), **other: object) -> RunSummary:
+    facts: dict[str, object] = {"share": 0.43, "phase": "distil", "student_accuracy": None, "student_alone_accuracy": None}
+    return RunSummary(path, name, "mmkd", "resnet8", time.time() - 90, state, **(facts | {"size": 1} | other))  # type: ignore[arg-type]
+
+
+@contextlib.asynccontextmanager
+async def at_home(folder: Path, size: tuple[int, int] = (100, 30), **options: object) -> AsyncIterator[Pilot[str]]:
+    """The app, in a folder of its own."""
+    os.chdir(folder)
+    app = MmkdApp(runs_dir=folder / "runs", **options)  # type: ignore[arg-type]
+    async with app.run_test(size=size) as pilot:
+        await until(pilot, lambda: isinstance(app.screen, HomeScreen) and "looking" not in text(app))
+        yield pilot
+
+
+@pytest.fixture(autouse=True)
+def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def some_runs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[RunSummary]:
+    runs = [summary(state, path=tmp_path / state.name) for state in RunState]
+    runs.append(summary(RunState.FINISHED, HOSTILE, tmp_path / HOSTILE, student_accuracy=0.975, student_alone_accuracy=0.95))
+    monkeypatch.setattr(home, "list_runs", lambda folder: runs)
+    return runs
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("ascii", [False, True])
+def test_an_empty_folder_says_what_to_do(size: tuple[int, int], ascii: bool, tmp_path: Path) -> None:
+    async def look() -> None:
+        async with at_home(tmp_path, size, ascii=ascii) as pilot:
+            said = text(pilot.app)
+            for word in ("quickstart", "0 of 3 teachers at hand", "about", "no runs in", "fashion-mnist", "New"):
+                assert word in said
+            if ascii:
+                assert said.isascii()
+
+    run(look())
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("ascii", [False, True])
+def test_runs_say_how_they_stand(size: tuple[int, int], ascii: bool, some_runs: list[RunSummary], tmp_path: Path) -> None:
+    async def look() -> None:
+        async with at_home(tmp_path, size, ascii=ascii) as pilot:
+            said = text(pilot.app)
+            for state in RunState:
+                assert f"{(ASCII if ascii else UNICODE).states[state]} {state.value}" in said
+            for word in (SHOWN, "97.5 % (+2.5)", "distillation 43%", "1 min ago"):
+                assert word in said
+            assert "\x1b" not in said
+
+    run(look())
+
+
+def test_three_keys_to_a_running_quickstart(tmp_path: Path) -> None:
+    """One, in fact: Enter."""
+
+    async def look() -> None:
+        async with at_home(tmp_path) as pilot:
+            await pilot.press("enter")
+            await until(pilot, lambda: isinstance(pilot.app.screen, DashboardScreen))
+            (folder,) = (tmp_path / "runs").iterdir()
+            client = DirectoryClient(folder)
+            try:
+                assert folder.name.endswith("quickstart")
+                await until(pilot, lambda: client.state() is RunState.RUNNING, 90)
+            finally:
+                client.request("stop")
+            await until(pilot, lambda: not client.state().live, 60)
+
+    run(look())
+
+
+def test_enter_on_a_run_opens_it(some_runs: list[RunSummary], tmp_path: Path) -> None:
+    async def look() -> None:
+        async with at_home(tmp_path) as pilot:
+            await pilot.press("tab", "down", "enter")
+            await until(pilot, lambda: isinstance(pilot.app.screen, DashboardScreen))
+            await until(pilot, lambda: some_runs[1].path.name in text(pilot.app))
+            await pilot.press("escape")
+            await until(pilot, lambda: isinstance(pilot.app.screen, HomeScreen))
+
+    run(look())
+
+
+def test_the_list_follows_the_runs_and_keeps_its_cursor(some_runs: list[RunSummary], tmp_path: Path) -> None:
+    async def look() -> None:
+        async with at_home(tmp_path) as pilot:
+            await pilot.press("tab", "down", "down")
+            screen = pilot.app.screen
+            assert isinstance(screen, HomeScreen)
+            chosen = some_runs[2].path
+            assert screen.runs.current == str(chosen)
+            some_runs.insert(0, summary(RunState.STARTING, "newer", tmp_path / "newer"))
+            await until(pilot, lambda: "newer" in text(pilot.app))
+            assert screen.runs.current == str(chosen)
+            some_runs[3:] = []
+            await until(pilot, lambda: SHOWN not in text(pilot.app))
+            assert screen.runs.current is not None
+
+    run(look())
+
+
+def test_a_finished_run_is_deleted_after_a_question(tmp_path: Path) -> None:
+    folder = tmp_path / "runs" / "old"
+    folder.mkdir(parents=True)
+    (folder / "events.jsonl").write_text("")
+    (folder / "result.json").write_text('{"state": "done", "student_accuracy": 0.5}')
+
+    async def look() -> None:
+        async with at_home(tmp_path) as pilot:
+            await until(pilot, lambda: "finished" in text(pilot.app))
+            await pilot.press("d")  # the presets have the focus
+            assert isinstance(pilot.app.screen, HomeScreen)
+            await pilot.press("tab", "d")
+            assert isinstance(pilot.app.screen, Ask)
+            await pilot.press("enter")  # the careful answer comes first
+            await pilot.pause()
+            assert folder.exists()
+            await pilot.press("delete", "escape")
+            await pilot.pause()
+            assert folder.exists()
+            await pilot.press("d", "right", "enter")
+            await until(pilot, lambda: "no runs in" in text(pilot.app))
+            assert not folder.exists()
+
+    run(look())
+
+
+def test_a_live_run_is_not_deleted(some_runs: list[RunSummary], tmp_path: Path) -> None:
+    async def look() -> None:
+        async with at_home(tmp_path) as pilot:
+            await pilot.press("tab", "d")
+            assert isinstance(pilot.app.screen, HomeScreen)
+
+    run(look())
+
+
+def test_new_edit_and_back(tmp_path: Path) -> None:
+    async def look() -> None:
+        async with at_home(tmp_path) as pilot:
+            for key, name in (("n", "my-run"), ("e", "quickstart")):
+                await pilot.press(key)
+                await until(pilot, lambda: isinstance(pilot.app.screen, WizardScreen))
+                assert pilot.app.screen.draft.data["name"] == name  # type: ignore[attr-defined]
+                await until(pilot, lambda: "Which images" in text(pilot.app))
+                await pilot.press("escape")
+                await until(pilot, lambda: isinstance(pilot.app.screen, HomeScreen))
+
+    run(look())
+
+
+def test_own_presets_are_offered(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text(dump_preset(tiny(f"description={HOSTILE!r}")))
+    (tmp_path / "other.yaml").write_text("version: 3\n")
+    (tmp_path / "folder.yaml").mkdir()
+    names = [(item.entry.name, item.own) for item in offered(tmp_path)]
+    assert names == [("quickstart", False), ("fashion-mnist", False), ("tiny", True)]
+
+    async def look() -> None:
+        async with at_home(tmp_path, (80, 24)) as pilot:
+            assert SHOWN.replace("\\", "\\") in text(pilot.app)
+            assert "your mine.yaml" in text(pilot.app)
+
+    run(look())
+
+
+@pytest.mark.parametrize("what", ["data", "checkpoint"])
+def test_what_cannot_run_says_why(what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mmkd_tui.starting.find_files", lambda facts, root: None)
+    (tmp_path / "mine.yaml").write_text(dump_preset(tiny("teachers.0={arch: resnet8, checkpoint: 'x[/].pth'}")))
+
+    async def look() -> None:
+        async with at_home(tmp_path) as pilot:
+            await pilot.press("down", *(["down"] if what == "checkpoint" else []), "enter")
+            await pilot.pause()
+            assert isinstance(pilot.app.screen, HomeScreen)
+            assert not (tmp_path / "runs").exists()
+            (note,) = pilot.app._notifications
+            assert ("mmkd data fetch" if what == "data" else "x[/].pth") in note.message
+
+    run(look())
+
+
+def test_a_run_that_cannot_be_started_says_why(tmp_path: Path) -> None:
+    (tmp_path / "runs").write_text("a file")
+
+    async def look() -> None:
+        async with at_home(tmp_path) as pilot:
+            await pilot.press("enter")
+            await until(pilot, lambda: len(pilot.app._notifications) > 0)
+            assert isinstance(pilot.app.screen, HomeScreen)
+
+    run(look())
+
+
+def test_a_click_is_enter(some_runs: list[RunSummary], tmp_path: Path) -> None:
+    async def look() -> None:
+        async with at_home(tmp_path) as pilot:
+            await pilot.click("#runs OptionList", offset=(5, 0))
+            await until(pilot, lambda: isinstance(pilot.app.screen, DashboardScreen))
+
+    run(look())
+
+
+def test_resizing_keeps_everything(some_runs: list[RunSummary], tmp_path: Path) -> None:
+    async def look() -> None:
+        async with at_home(tmp_path) as pilot:
+            await pilot.press("tab", "down")
+            for size in ((60, 16), (300, 100), (80, 24), (99, 30)):
+                await pilot.resize_terminal(*size)
+                await pilot.pause()
+                assert "quickstart" in text(pilot.app)
+            body = pilot.app.screen.query_one("#runs OptionList", OptionList)
+            assert (body.highlighted, body.has_focus) == (1, True)
+
+    run(look())
+
+
+def test_lines() -> None:
+    assert progress(summary(RunState.RUNNING, share=7.0)) == "distillation 100%"
+    assert progress(summary(RunState.STARTING, share=None, phase="")) == ""
+    assert progress(summary(RunState.STOPPED)) == ""
+    assert progress(summary(RunState.FINISHED, student_accuracy=0.9)) == "90.0 %"
+    assert [ago(seconds) for seconds in (-5, 90, 7200)] == ["just now", "1 min ago", "2 h ago"]
+    assert len(ago(9e6)) == 10
+    assert ago(1e18) == ""
+    assert run_row(summary(RunState.PAUSED), ASCII, time.time()).cells[0] == "= paused"
+    gpu = Gpu(0, "H100", 80, 80)
+    assert machine_line(Machine(1, None, None)) == "1 core, no GPU seen"
+    assert machine_line(Machine(2, 10**9, None, (gpu, gpu))) == "2 cores, 1.0 GB, 2 x H100"
+    assert all(len(set(vars_) - {" "}) > 0 for vars_ in ASCII.states.values())
+    assert all(glyph.isascii() for glyph in ASCII.states.values())
+
+
+def test_no_viewer_imports_torch() -> None:
+    """Not the home screen, nor the wizard, nor what they need."""
+    code = (
+        "import sys, asyncio, pathlib\n"
+        "from mmkd_tui.app import MmkdApp\n"
+        "async def look():\n"
+        "    app = MmkdApp(runs_dir=pathlib.Path('none'))\n"
+        "    async with app.run_test(size=(100, 30)) as pilot:\n"
+        "        await pilot.press('n')\n"
+        "        for _ in range(6):\n"
+        "            await pilot.pause(0.1)\n"
+        "            await pilot.press('ctrl+n')\n"
+        "        await pilot.pause(0.1)\n"
+        "asyncio.run(look())\n"
+        "assert 'mmkd_tui.wizard.review' in sys.modules\n"
+        "print([name for name in ('torch', 'sklearn', 'numpy', 'safetensors') if name in sys.modules])\n"
+    )
+    env = {**os.environ, "PYTHONPATH": str(Path(home.__file__).parents[2])}
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, env=env)
+    assert (result.stdout.strip(), result.stderr) == ("[]", "")
+
+
+def test_the_list_tells_a_real_run(tmp_path: Path) -> None:
+    folder = spawn(tiny("train.epochs=1000"), tmp_path / "runs")
+
+    async def look() -> None:
+        async with at_home(tmp_path) as pilot:
+            await until(pilot, lambda: "running" in text(pilot.app), 90)
+            Watched(folder).kill()
+            await until(pilot, lambda: "crashed" in text(pilot.app), 10)
+
+    with no_process_left(tmp_path / "runs"):
+        run(look())

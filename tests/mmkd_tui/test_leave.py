@@ -1,0 +1,105 @@
+"""Leaving: a live run asks and goes on by default, stopping waits for the run, a run that is over keeps nobody."""
+
+from __future__ import annotations
+
+import pytest
+from support.screens import dashboard, look, played, run, shown, text, until
+
+from engine.run_client import RunState
+from mmkd_tui.screens.leave import LeaveScreen, StopScreen
+
+
+@pytest.mark.parametrize("key", ["q", "ctrl+q", "ctrl+c"])
+@pytest.mark.parametrize("size", [(80, 24), (60, 16)])
+def test_leaving_a_live_run_asks(key: str, size: tuple[int, int]) -> None:
+    async def test() -> None:
+        async with shown(played(), size) as pilot:
+            await pilot.press(key)
+            assert isinstance(pilot.app.screen, LeaveScreen)
+            for words in ("Detach", "Stop and save", "Cancel"):
+                assert words in text(pilot.app)
+            assert pilot.app.is_running
+
+    run(test())
+
+
+@pytest.mark.parametrize("answer", ["enter", "d", "q", "ctrl+c", "ctrl+q"])
+def test_detaching_is_the_default_and_asks_nothing_of_the_run(answer: str) -> None:
+    async def test() -> None:
+        client = played()
+        async with shown(client) as pilot:
+            await pilot.press("q", answer)
+            await until(pilot, lambda: pilot.app._exit)
+        assert client.requests == []
+
+    run(test())
+
+
+@pytest.mark.parametrize("answer", ["escape", "c"])
+def test_cancelling_stays(answer: str) -> None:
+    async def test() -> None:
+        client = played()
+        async with shown(client) as pilot:
+            await pilot.press("q", answer)
+            assert pilot.app.screen is dashboard(pilot.app)
+            assert not pilot.app._exit
+        assert client.requests == []
+
+    run(test())
+
+
+def test_the_answers_are_reached_by_arrows_too() -> None:
+    async def test() -> None:
+        client = played()
+        async with shown(client) as pilot:
+            await pilot.press("q", "right", "right", "enter")
+            assert pilot.app.screen is dashboard(pilot.app)
+        assert client.requests == []
+
+    run(test())
+
+
+def test_stop_and_save_leaves_when_the_run_has_stopped() -> None:
+    async def test() -> None:
+        client = played()
+        client.answers = False
+        async with shown(client) as pilot:
+            await pilot.press("q", "s")
+            assert [command for _, command in client.requests] == ["stop"]
+            await look(pilot)
+            assert "stopping" in text(pilot.app)
+            assert not pilot.app._exit
+            client._obey(*client.requests[0])
+            await look(pilot)
+            await until(pilot, lambda: pilot.app._exit)
+
+    run(test())
+
+
+@pytest.mark.parametrize("state", [RunState.FINISHED, RunState.CRASHED, RunState.FAILED, RunState.STOPPED])
+def test_a_run_that_is_over_is_left_at_once(state: RunState) -> None:
+    async def test() -> None:
+        client = played()
+        client.forced = state
+        async with shown(client) as pilot:
+            await pilot.press("q")
+            await until(pilot, lambda: pilot.app._exit)
+
+    run(test())
+
+
+def test_stopping_asks_and_no_is_the_default() -> None:
+    async def test() -> None:
+        client = played()
+        async with shown(client) as pilot:
+            await pilot.press("s")
+            assert isinstance(pilot.app.screen, StopScreen)
+            await pilot.press("enter")
+            assert client.requests == []
+            await pilot.press("s", "y")
+            assert [command for _, command in client.requests] == ["stop"]
+            await look(pilot)
+            assert dashboard(pilot.app).follower.state is RunState.STOPPED
+            assert "was stopped" in text(pilot.app)
+
+    run(test())

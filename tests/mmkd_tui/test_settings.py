@@ -1,0 +1,38 @@
+"""What is remembered between two starts: kept whole, and garbage is no reason to fail."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from mmkd_tui.settings import Settings, load_settings, save_settings, settings_path
+
+
+def test_what_is_saved_is_loaded() -> None:
+    settings = Settings(theme="textual-light", runs_dir="/somewhere", log_y=True)
+    assert save_settings(settings)
+    assert load_settings() == settings
+
+
+def test_without_a_file_there_are_defaults() -> None:
+    assert load_settings() == Settings()
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "null", "[" * 100_000, '{"theme": 3, "log": "no"}', "\udcff"])
+def test_garbage_gives_defaults(content: str) -> None:
+    settings_path().parent.mkdir(parents=True)
+    settings_path().write_bytes(content.encode(errors="surrogateescape"))
+    assert load_settings() == Settings()
+
+
+def test_unknown_entries_are_passed_over() -> None:
+    settings_path().parent.mkdir(parents=True)
+    settings_path().write_text('{"theme": "ansi-dark", "from_the_future": 1}')
+    assert load_settings() == Settings(theme="ansi-dark")
+
+
+def test_a_place_that_cannot_be_written_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("MMKD_CONFIG", str(tmp_path / "file"))
+    assert not save_settings(Settings())

@@ -1,0 +1,86 @@
+"""How busy the machine is: from /proc, from a GPU's library, and nothing at all where neither tells."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from mmkd_tui.system import GIB, Gpu, Machine, SystemMonitor, reader_for
+
+
+def proc(folder: Path, busy: int, idle: int) -> Path:
+    (folder / "stat").write_text(f"cpu  {busy} 0 0 {idle} 0 0 0 0 0 0\ncpu0 1 2 3\n")
+    (folder / "meminfo").write_text("MemTotal:       16777216 kB\nMemFree: 1 kB\nMemAvailable:    4194304 kB\n")
+    return folder
+
+
+def test_processor_use_is_that_since_the_last_look(tmp_path: Path) -> None:
+    machine = Machine(proc(tmp_path, busy=100, idle=100))
+    assert machine.read() == "RAM 12.0/16.0 GiB"
+    proc(tmp_path, busy=175, idle=125)
+    assert machine.read() == "CPU 75 %  RAM 12.0/16.0 GiB"
+
+
+@pytest.mark.parametrize("content", ["", "cpu a b c d e", "cpu 1"])
+def test_a_machine_that_tells_nothing_is_no_error(tmp_path: Path, content: str) -> None:
+    (tmp_path / "stat").write_text(content)
+    assert "RAM" not in Machine(tmp_path).read()
+
+
+class Library:
+    """Stands for nvidia-ml-py."""
+
+    NVML_TEMPERATURE_GPU = 0
+
+    def nvmlInit(self) -> None:  # noqa: N802
+        pass
+
+    def nvmlDeviceGetHandleByIndex(self, index: int) -> int:  # noqa: N802
+        return index
+
+    def nvmlDeviceGetUtilizationRates(self, handle: int) -> SimpleNamespace:  # noqa: N802
+        return SimpleNamespace(gpu=93)
+
+    def nvmlDeviceGetMemoryInfo(self, handle: int) -> SimpleNamespace:  # noqa: N802
+        return SimpleNamespace(used=11 * GIB, total=80 * GIB)
+
+    def nvmlDeviceGetTemperature(self, handle: int, sensor: int) -> int:  # noqa: N802
+        return 61
+
+
+class Mute(Library):
+    def nvmlDeviceGetUtilizationRates(self, handle: int) -> SimpleNamespace:  # noqa: N802
+        raise OSError("not supported")
+
+
+class Missing(Library):
+    def nvmlInit(self) -> None:  # noqa: N802
+        raise OSError("driver not loaded")
+
+
+def test_a_gpu_tells_its_use_memory_and_temperature() -> None:
+    assert Gpu(1, Library()).read() == "GPU 1  93 %  11.0/80.0 GiB  61 °C"
+
+
+def test_what_a_gpu_does_not_tell_is_left_out() -> None:
+    assert Gpu(0, Mute()).read() == "GPU 0  11.0/80.0 GiB  61 °C"
+
+
+def test_without_a_driver_there_is_no_gpu() -> None:
+    with pytest.raises(RuntimeError):
+        Gpu(0, Missing())
+
+
+def test_a_run_on_a_processor_has_no_gpu_line() -> None:
+    assert "GPU" not in reader_for("cpu (2 threads)")()
+
+
+def test_a_monitor_that_hangs_holds_up_nobody() -> None:
+    began = time.monotonic()
+    monitor = SystemMonitor("cpu", lambda device: lambda: time.sleep(60) or "")
+    monitor.stop()
+    assert monitor.latest == ""
+    assert time.monotonic() - began < 1.0

@@ -1,0 +1,517 @@
+"""The wizard, by keyboard alone: every step, mistakes beside their fields, back keeps all, what is saved runs."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+
+import pytest
+from support.hosts import no_process_left
+from support.presets import tiny
+from support.screens import SIZES, run, text, until
+from support.stock import quickstart, stored
+from textual.pilot import Pilot
+
+from engine import paths
+from engine.preset_yaml import dump_preset, load_preset
+from engine.run_client import DirectoryClient, RunState
+from mmkd_tui.app import MmkdApp
+from mmkd_tui.draft import Draft
+from mmkd_tui.screens.ask import Ask, AskText
+from mmkd_tui.screens.dashboard import DashboardScreen
+from mmkd_tui.screens.home import HomeScreen
+from mmkd_tui.wizard.form import SettingRow
+from mmkd_tui.wizard.screen import WizardScreen, target_of, wrong_target
+from mmkd_tui.wizard.teachers import TeacherScreen
+
+HOSTILE = "[/red]x[bold]\x1b[31m"
+SHOWN = "[/red]x[bold]\\x1b[31m"
+TITLES = ("Data set", "Teachers", "Student", "Method", "Hardware", "Review")
+
+
+@pytest.fixture(autouse=True)
+def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+@contextlib.asynccontextmanager
+async def wizard(draft: Draft | None = None, size: tuple[int, int] = (100, 30), **options: object) -> AsyncIterator[Pilot[str]]:
+    """The app with the wizard above the home screen."""
+    app = MmkdApp(runs_dir=Path.cwd() / "runs", **options)  # type: ignore[arg-type]
+    async with app.run_test(size=size) as pilot:
+        await until(pilot, lambda: isinstance(app.screen, HomeScreen))
+        app.push_screen(WizardScreen(draft or Draft.new()))
+        await at_step(pilot, 0)
+        yield pilot
+
+
+def screen(pilot: Pilot[str]) -> WizardScreen:
+    """The wizard, whatever lies on top of it."""
+    return next(one for one in pilot.app.screen_stack if isinstance(one, WizardScreen))
+
+
+async def at_step(pilot: Pilot[str], number: int) -> None:
+    """Waits until a step is shown."""
+    await until(
+        pilot, lambda: isinstance(pilot.app.screen, WizardScreen) and f"[{number + 1} {TITLES[number]}]" in text(pilot.app)
+    )
+    await until(pilot, lambda: (pilot.app.focused is not None and screen(pilot).steps[number].has_focus_within) or number == 5)
+    await pilot.pause()
+
+
+async def go(pilot: Pilot[str], number: int) -> None:
+    """From step to step."""
+    while screen(pilot)._at != number:
+        await pilot.press("ctrl+n" if screen(pilot)._at < number else "ctrl+o")
+        await pilot.pause()
+    await at_step(pilot, number)
+
+
+async def to_field(pilot: Pilot[str], path: tuple[str | int, ...], by_tab: bool = False) -> None:
+    """To the field of a setting."""
+    if not by_tab:
+        next(row for row in pilot.app.screen.query(SettingRow) if row.path == path).editor.focus()
+        await pilot.pause()
+        return
+    for _ in range(60):
+        focused = pilot.app.focused
+        if focused is not None:
+            row = next((node for node in focused.ancestors if isinstance(node, SettingRow)), None)
+            if row is not None and row.path == path:
+                return
+        await pilot.press("tab")
+    raise AssertionError(f"no field {path}")
+
+
+async def retype(pilot: Pilot[str], path: tuple[str | int, ...], value: str, by_tab: bool = False) -> None:
+    """Another value in an input."""
+    await to_field(pilot, path, by_tab)
+    await pilot.press("end", "ctrl+u", *(_key(character) for character in value))
+    await pilot.pause()
+
+
+def _key(character: str) -> str:
+    names = {
+        ".": "full_stop",
+        ",": "comma",
+        "-": "minus",
+        "/": "slash",
+        " ": "space",
+        "_": "underscore",
+        "[": "left_square_bracket",
+    }
+    return names.get(character, character)
+
+
+def problem_of(pilot: Pilot[str], path: tuple[str | int, ...]) -> str:
+    """What stands beside a field on the screen in hand."""
+    return next(row._problem for row in pilot.app.screen.query(SettingRow) if row.path == path)
+
+
+def test_the_whole_wizard_by_keyboard_alone(tmp_path: Path) -> None:
+    """From the home screen to a saved file, which reads back equal, and then to a run of it."""
+    target = tmp_path / "by-hand.yaml"
+
+    async def look() -> None:
+        app = MmkdApp(runs_dir=tmp_path / "runs")
+        async with app.run_test(size=(80, 24)) as pilot:
+            await until(pilot, lambda: isinstance(app.screen, HomeScreen))
+            await pilot.press("n")
+            await at_step(pilot, 0)
+            await pilot.press("enter")  # digits is chosen: on
+            await at_step(pilot, 1)
+            await pilot.press(*"resnet8", "enter")
+            await pilot.press("ctrl+u", *"resnet14", "enter")
+            for number in (0, 1):
+                await pilot.press("tab", *(["down"] * number), "enter")
+                await until(pilot, lambda: isinstance(app.screen, TeacherScreen))
+                await retype(pilot, ("teachers", number, "train", "epochs"), "1", by_tab=True)
+                await pilot.press("ctrl+s")
+                await at_step(pilot, 1)
+                await pilot.press("shift+tab")
+            await pilot.press("ctrl+n")
+            await at_step(pilot, 2)
+            await pilot.press("down", "enter", "enter")  # resnet14, and on
+            await at_step(pilot, 3)
+            await pilot.press("enter")
+            await retype(pilot, ("method", "beta"), "1", by_tab=True)
+            await retype(pilot, ("method", "meta", "buffer_size"), "64", by_tab=True)
+            await retype(pilot, ("train", "epochs"), "500", by_tab=True)
+            await to_field(pilot, ("train", "augment"), by_tab=True)
+            await pilot.press("right")
+            await go(pilot, 4)
+            await retype(pilot, ("hardware", "device"), "cpu", by_tab=True)
+            await go(pilot, 5)
+            await retype(pilot, ("name",), "by-hand", by_tab=True)
+            assert "ready to run" in text(app)
+            await pilot.press("ctrl+s")
+            await until(pilot, lambda: isinstance(app.screen, AskText))
+            await pilot.press("enter")
+            await until(pilot, target.exists)
+            draft = screen(pilot).draft
+            preset = load_preset(target)
+            assert preset == draft.preset()
+            assert [(t.arch, t.seed, t.recipe.epochs) for t in preset.teachers] == [("resnet8", 0, 1), ("resnet14", 0, 1)]
+            assert (preset.student.arch, preset.train.epochs, preset.train.augment) == ("resnet14", 500, False)
+            assert (preset.method.beta, preset.method.meta.buffer_size) == (1, 64)  # type: ignore[union-attr]
+            assert preset.hardware.device == "cpu"
+            assert not draft.changed
+
+            await at_step(pilot, 5)
+            await pilot.press("ctrl+r")
+            await until(pilot, lambda: isinstance(app.screen, DashboardScreen))
+            (folder,) = (tmp_path / "runs").iterdir()
+            assert load_preset(folder / "preset.yaml") == preset
+            client = DirectoryClient(folder)
+            await until(pilot, lambda: client.state() is RunState.RUNNING, 90)
+            client.request("stop")
+            await until(pilot, lambda: not client.state().live, 60)
+            await pilot.press("escape")
+            await until(pilot, lambda: isinstance(app.screen, HomeScreen))
+            assert "by-hand" in text(app)
+
+    with no_process_left(tmp_path / "runs"):
+        run(look())
+
+
+@pytest.mark.parametrize("ascii", [False, True])
+@pytest.mark.parametrize("size", SIZES)
+def test_every_step_at_every_size(size: tuple[int, int], ascii: bool) -> None:
+    words = (
+        ("fashion-mnist", "60,000", "validation_fraction", "held out"),
+        ("architecture", "parameters", "accuracy", "8x8x1", "to be trained", "resnet20-s1", "Chosen"),
+        ("resnet8", "77,754", "times smaller", "than the 2 teachers"),
+        ("mmkd", "gamma", "temperature", "1.0", "cross entropy"),
+        ("device", "precision", "Processor", "Roughly needed", "threads"),
+        ("name: my-run", "Distillation", "Memory", "rough guess", "Start", "Save as preset"),
+    )
+    draft = Draft.new()
+    draft.add_teacher("resnet20")
+    draft.add_teacher("resnet20")
+
+    async def look() -> None:
+        async with wizard(draft, size, ascii=ascii) as pilot:
+            for number, expected in enumerate(words):
+                await go(pilot, number)
+                said = text(pilot.app)
+                for word in expected:
+                    assert word in said, (number, word)
+                assert not ascii or said.isascii(), number
+
+    run(look())
+
+
+FIELDS: Sequence[tuple[int, tuple[str | int, ...], str, str]] = (
+    (0, ("dataset", "validation_fraction"), "0.9", "out of range; it must be above 0 and at most 0.5"),
+    (0, ("dataset", "train_images"), "5000", "1080 training images that are left"),
+    (3, ("method", "temperature"), "0", "it must be above 0"),
+    (3, ("method", "meta", "buffer_size"), "3", "holds no whole batch"),
+    (3, ("train", "epochs"), "2.5", "is not a whole number"),
+    (3, ("train", "milestones"), "5, 3", "must rise"),
+    (3, ("train", "milestones"), "5, x", "'x' is not a whole number"),
+    (3, ("train", "momentum"), "0", "nesterov needs a momentum above 0"),
+    (3, ("evaluate", "every"), "", "is not a whole number"),
+    (3, ("seed",), "-1", "at least 0"),
+    (4, ("hardware", "device"), "gpu", "use auto, cpu, cuda or cuda:N"),
+    (4, ("hardware", "threads"), "0", "at least 1"),
+    (5, ("name",), "My run", "use 1 to 64 of a-z"),
+)
+
+
+@pytest.mark.parametrize(("step", "path", "typed", "said"), FIELDS, ids=[f"{'.'.join(map(str, f[1]))}={f[2]}" for f in FIELDS])
+def test_a_mistake_is_shown_beside_its_field(step: int, path: tuple[str | int, ...], typed: str, said: str) -> None:
+    draft = Draft.of(tiny())
+
+    async def look() -> None:
+        async with wizard(draft, (100, 48)) as pilot:
+            await go(pilot, step)
+            before = draft.text(path)
+            await retype(pilot, path, typed)
+            assert said in problem_of(pilot, path)
+            assert f"✖ {problem_of(pilot, path)[:20]}" in text(pilot.app)
+            assert "1 thing missing or wrong" in text(pilot.app)
+            assert f"{TITLES[step]}]✖" in text(pilot.app)
+            await retype(pilot, path, before)
+            assert problem_of(pilot, path) == ""
+            assert "ready to run" in text(pilot.app)
+
+    run(look())
+
+
+def test_back_keeps_everything() -> None:
+    async def look() -> None:
+        async with wizard() as pilot:
+            draft = screen(pilot).draft
+            await retype(pilot, ("dataset", "split_seed"), "x7")
+            await go(pilot, 1)
+            await pilot.press(*"vgg8", "enter", "enter")
+            await go(pilot, 3)
+            await retype(pilot, ("method", "alpha"), "1e")
+            await go(pilot, 5)
+            await go(pilot, 0)
+            assert draft.text(("dataset", "split_seed")) == "x7"
+            assert problem_of(pilot, ("dataset", "split_seed"))
+            await go(pilot, 1)
+            assert [t["arch"] for t in draft.teachers] == ["vgg8", "vgg8"]
+            assert "vgg8-s1" in text(pilot.app)
+            assert screen(pilot).steps[1].offers.filter.value == "vgg8"  # type: ignore[attr-defined]
+            await go(pilot, 3)
+            assert "1e" in text(pilot.app)
+
+    run(look())
+
+
+def test_methods_are_chosen_and_keep_their_settings() -> None:
+    async def look() -> None:
+        async with wizard(Draft.of(tiny()), (100, 48)) as pilot:
+            draft = screen(pilot).draft
+            await go(pilot, 3)
+            await retype(pilot, ("method", "beta"), "7")
+            screen(pilot).steps[3].first.focus()
+            await pilot.press("down", "down", "enter")
+            await pilot.pause()
+            assert draft.method == "kd"
+            said = text(pilot.app)
+            assert "KD: its settings" in said
+            assert "buffer_size" not in said
+            assert "method kd takes 1 teacher and has 2" not in said  # that is said where teachers are chosen
+            await go(pilot, 1)
+            assert "method kd takes 1 teacher and has 2" in text(pilot.app)
+            await go(pilot, 3)
+            await pilot.press("up", "up", "enter")
+            await pilot.pause()
+            assert draft.text(("method", "beta")) == "7"
+            assert "buffer_size" in text(pilot.app)
+            await pilot.press("down", "down", "down", "enter")
+            await pilot.pause()
+            assert draft.preset() is not None
+            assert "temperature" not in text(pilot.app)
+
+    run(look())
+
+
+def test_teachers_from_the_store_the_catalogue_and_a_file(tmp_path: Path) -> None:
+    stored(paths.teacher_store(), quickstart())
+    file = tmp_path / "w.pth"
+    file.write_bytes(b"weights")
+
+    async def look() -> None:
+        draft = Draft.new()
+        draft.put(("dataset", "validation_fraction"), "0.2")
+        async with wizard(draft) as pilot:
+            await go(pilot, 1)
+            said = text(pilot.app)
+            assert "97.5 %" in said
+            assert "store: s0, 25 epochs" in said
+            await pilot.press(*"store", "enter", "enter")  # the second time, it is there already
+            assert len(draft.teachers) == 1
+            assert "97.5 %, in the store" in text(pilot.app)
+            await pilot.press("ctrl+u", *"vgg8", "enter", "ctrl+u")
+            assert draft.teachers[1]["arch"] == "vgg8"
+            assert draft.teachers[1]["train"]["epochs"] == 25  # as the one before
+            await pilot.press(*"file", "enter")
+            await until(pilot, lambda: isinstance(pilot.app.screen, TeacherScreen))
+            await pilot.press("ctrl+s")
+            await pilot.pause()
+            where = ("teachers", 2, "checkpoint")
+            assert problem_of(pilot, where)
+            await retype(pilot, where, "none.pth")
+            await pilot.press("ctrl+s")
+            await pilot.pause()
+            assert "there is no file" in problem_of(pilot, where)
+            await retype(pilot, where, "w.pth")
+            await pilot.press("shift+tab", "left", "ctrl+s")
+            await at_step(pilot, 1)
+            assert draft.teachers[2] == {"arch": "resnet14", "seed": 0, "train": None, "checkpoint": str(file)}
+            assert "w.pth" in text(pilot.app)
+            await pilot.press("tab", "down", "d")
+            await pilot.pause()
+            assert [t["arch"] for t in draft.teachers] == [draft.teachers[0]["arch"], "resnet14"]
+            assert draft.problems() == []
+            await pilot.press("enter")
+            await until(pilot, lambda: isinstance(pilot.app.screen, TeacherScreen))
+            await pilot.press("escape")
+            await at_step(pilot, 1)
+
+    run(look())
+
+
+def test_another_split_is_said_to_be_one() -> None:
+    stored(paths.teacher_store(), quickstart())
+
+    async def look() -> None:
+        async with wizard() as pilot:
+            await go(pilot, 1)
+            assert "other split: s0" in text(pilot.app)
+            await pilot.press("enter")
+            assert "to be trained, 25 epochs" in text(pilot.app)
+
+    run(look())
+
+
+def test_the_filter_filters_as_it_is_typed() -> None:
+    async def look() -> None:
+        async with wizard() as pilot:
+            await go(pilot, 2)
+            await pilot.press(*"wrn")
+            await pilot.pause()
+            said = text(pilot.app)
+            assert "wrn_40_2" in said
+            assert "vgg13" not in said
+            await pilot.press(*"_99")
+            await pilot.pause()
+            assert "nothing fits the filter" in text(pilot.app)
+            await pilot.press("enter", "ctrl+u", "pagedown", "pageup", "down", "enter")
+            await pilot.pause()
+            assert screen(pilot).draft.student == "vgg11"
+            assert "[3 Student]" in text(pilot.app)
+
+    run(look())
+
+
+def test_another_data_set_counts_anew() -> None:
+    async def look() -> None:
+        async with wizard(Draft.of(tiny())) as pilot:
+            await pilot.press("down", "enter")
+            await pilot.pause()
+            assert screen(pilot).draft.dataset == "fashion-mnist"
+            await pilot.press("enter")
+            await at_step(pilot, 1)
+            assert "28x28x1" in text(pilot.app)
+
+    run(look())
+
+
+@pytest.mark.parametrize("key", ["escape", "ctrl+q", "ctrl+c"])
+def test_a_changed_draft_is_not_thrown_away_unasked(key: str) -> None:
+    async def look() -> None:
+        async with wizard() as pilot:
+            await pilot.press("down", "enter")
+            await pilot.press(key)
+            await until(pilot, lambda: isinstance(pilot.app.screen, Ask))
+            await pilot.press("enter")
+            await at_step(pilot, 0)
+            await pilot.press(key)
+            await until(pilot, lambda: isinstance(pilot.app.screen, Ask))
+            await pilot.press("right", "enter")
+            await until(pilot, lambda: isinstance(pilot.app.screen, HomeScreen))
+
+    run(look())
+
+
+def test_an_unchanged_draft_is_left_at_once() -> None:
+    async def look() -> None:
+        async with wizard(Draft.of(tiny())) as pilot:
+            await go(pilot, 5)
+            await pilot.press("escape")
+            await until(pilot, lambda: isinstance(pilot.app.screen, HomeScreen))
+
+    run(look())
+
+
+def test_a_file_is_not_replaced_unasked(tmp_path: Path) -> None:
+    target = tmp_path / "tiny.yaml"
+    target.write_text("before")
+
+    async def look() -> None:
+        async with wizard(Draft.of(tiny())) as pilot:
+            await pilot.press("ctrl+s")
+            await until(pilot, lambda: isinstance(pilot.app.screen, AskText))
+            await pilot.press("enter")
+            await until(pilot, lambda: isinstance(pilot.app.screen, Ask))
+            await pilot.press("enter")  # keep it: asked again for a name
+            await until(pilot, lambda: isinstance(pilot.app.screen, AskText))
+            assert target.read_text() == "before"
+            await pilot.press("enter")
+            await until(pilot, lambda: isinstance(pilot.app.screen, Ask))
+            await pilot.press("right", "enter")
+            await until(pilot, lambda: target.read_text() != "before")
+            assert load_preset(target) == tiny()
+
+    run(look())
+
+
+def test_a_place_that_cannot_be_written_is_said(tmp_path: Path) -> None:
+    async def look() -> None:
+        async with wizard(Draft.of(tiny())) as pilot:
+            await pilot.press("ctrl+s")
+            await until(pilot, lambda: isinstance(pilot.app.screen, AskText))
+            await pilot.press("ctrl+u", *"a.txt", "enter")
+            await pilot.pause()
+            assert "ends in .yaml" in text(pilot.app)
+            await pilot.press("ctrl+u", "slash", *"proc", "slash", *"x", "enter")
+            await until(pilot, lambda: any("cannot be written" in note.message for note in pilot.app._notifications))
+
+    run(look())
+
+
+def test_start_and_save_go_to_the_mistake_instead() -> None:
+    async def look() -> None:
+        async with wizard() as pilot:
+            for key in ("ctrl+r", "ctrl+s", "f5"):
+                await go(pilot, 3)
+                await pilot.press(key)
+                await at_step(pilot, 1)
+                assert "at least 2 teachers" in text(pilot.app)
+
+    run(look())
+
+
+def test_buttons_and_tabs_work_with_the_mouse() -> None:
+    async def look() -> None:
+        async with wizard(Draft.of(tiny())) as pilot:
+            await pilot.click("#next")
+            await at_step(pilot, 1)
+            await pilot.click("#back")
+            await at_step(pilot, 0)
+            await pilot.click("StepTab:last-of-type")
+            await at_step(pilot, 5)
+            await pilot.click("#save")
+            await until(pilot, lambda: isinstance(pilot.app.screen, AskText))
+
+    run(look())
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_hostile_texts_are_shown_as_they_are(size: tuple[int, int], tmp_path: Path) -> None:
+    folder = tmp_path / "[/red]x[bold]"
+    folder.mkdir(parents=True)
+    file = folder / f"{HOSTILE.replace('/', '')}.pth"
+    file.write_bytes(b"x")
+    preset = load_preset(_written(folder / "p.yaml", dump_preset(tiny(f"description={HOSTILE!r}"))))
+    draft = Draft.of(preset, folder)
+    draft.add_checkpoint("resnet8", str(file))
+    hostile = draft.preset()
+
+    async def look() -> None:
+        async with wizard(draft, size) as pilot:
+            for number in range(6):
+                await go(pilot, number)
+                assert "\x1b" not in text(pilot.app)
+            await go(pilot, 1)
+            assert "[red]x[bold]\\x1b[31m.pth" in text(pilot.app)
+            await pilot.press("tab", "end", "enter")
+            await until(pilot, lambda: isinstance(pilot.app.screen, TeacherScreen))
+            assert "\x1b" not in text(pilot.app)
+            await pilot.press("escape")
+            await go(pilot, 5)
+            assert SHOWN in text(pilot.app)
+            assert screen(pilot).draft.preset() == hostile  # showing it has not changed it
+            await pilot.press("ctrl+s", "ctrl+u", "escape")
+
+    run(look())
+
+
+def _written(path: Path, content: str) -> Path:
+    path.write_text(content)
+    return path
+
+
+def test_targets(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.yaml")
+    assert target_of(" x ") == tmp_path / "x.yaml"
+    for name in ("", str(tmp_path), "x.txt", "pipe.yaml", "a\0b", "~nobody-here/x.yaml"):
+        assert wrong_target(name), name
+    assert wrong_target("new/x.yml") == ""
