@@ -28,9 +28,10 @@ def picture(result: Mapping[str, Any], path: Path, ascii: bool) -> RenderableTyp
     except (KeyError, TypeError, ValueError, AttributeError):
         return Text(plain(f"{path}/result.json cannot be read as a result"))
     folder = shlex.quote(str(path))
-    parts.append(Text.assemble(("The student  ", "bold"), plain(f"{folder}/student.safetensors")))
-    parts.append(Text.assemble(("All figures  ", "bold"), plain(f"{folder}/result.json")))
-    parts.append(Text.assemble(("Once more    ", "bold"), plain(f"mmkd run {folder}/preset.yaml")))
+    # The folder stands alone: a long path would break the names of the files in it where the terminal is narrow.
+    parts.append(Text.assemble(("Its folder  ", "bold"), plain(folder)))
+    parts.append(Text.assemble(("In it       ", "bold"), "the student, student.safetensors; all figures, result.json"))
+    parts.append(Text.assemble(("Once more   ", "bold"), plain(f"mmkd run {folder}/preset.yaml")))
     return Group(*parts)
 
 
