@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
 import sys
 import threading
@@ -148,7 +149,12 @@ class Run:
             raise UserError(f"{self.dir.path} holds another run; name another folder")
         now = datetime.now(UTC).isoformat(timespec="seconds")
         meta = {"version": version(), "versions": versions(), "seed": self.preset.seed, "device": str(device), "argv": sys.argv}
-        meta |= {"host": platform.node(), "threads": torch.get_num_threads(), "data_root": str(self.data_root.absolute())}
+        meta |= {
+            "host": platform.node(),
+            "pid": os.getpid(),
+            "threads": torch.get_num_threads(),
+            "data_root": str(self.data_root.absolute()),
+        }
         if self._resume:
             before = read_object(self.dir.meta) or {}
             times = before.get("resumed")
