@@ -17,6 +17,9 @@ from engine.run_client import DirectoryClient, spawn
 from engine.run_state import RunState
 
 
+pytestmark = pytest.mark.slow  # a minute and a half, nearly all of it waiting
+
+
 @pytest.fixture
 def open_terminal(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callable[..., Terminal]]:
     monkeypatch.chdir(tmp_path)
