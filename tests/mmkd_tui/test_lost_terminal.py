@@ -16,7 +16,6 @@ from support.terminal import Terminal, last_step, wait_until
 from engine.run_client import DirectoryClient, spawn
 from engine.run_state import RunState
 
-
 pytestmark = pytest.mark.slow  # a minute and a half, nearly all of it waiting
 
 
