@@ -137,8 +137,10 @@ class Run:
         if self.preset.hardware.threads is not None:
             torch.set_num_threads(self.preset.hardware.threads)
         images = load_images(self.preset.dataset, self.data_root, device)
-        for recipe in (self.preset.train, *(t.recipe for t in self.preset.teachers if t.checkpoint is None)):
-            steps_per_epoch(images, recipe)
+        steps_per_epoch(images, self.preset.train)
+        for number, part in enumerate(self.preset.teachers):
+            if part.checkpoint is None:
+                steps_per_epoch(images, part.recipe, f"teachers.{number}.train")
         return device, images
 
     def _open(self, device: torch.device) -> None:

@@ -43,12 +43,12 @@ class Best:
     weights: dict[str, Tensor]
 
 
-def steps_per_epoch(images: Images, recipe: TrainPart) -> int:
-    """Whole batches in an epoch. UserError where there is none."""
+def steps_per_epoch(images: Images, recipe: TrainPart, where: str = "train") -> int:
+    """Whole batches in an epoch. UserError where there is none; `where` is the recipe's place in the preset."""
     steps = len(images.train) // recipe.batch_size
     if steps == 0:
         have = f"the {len(images.train)} training images of {images.facts.name}"
-        raise UserError(f"train.batch_size is {recipe.batch_size}, more than {have}; make it smaller")
+        raise UserError(f"{where}.batch_size is {recipe.batch_size}, more than {have}; make it smaller")
     return steps
 
 

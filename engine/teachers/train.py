@@ -25,7 +25,7 @@ from engine.preset import CePart, DatasetPart, EvaluatePart, Preset, TeacherPart
 from engine.teachers.foreign import load_weights
 from engine.teachers.store import TeacherStore, content_key
 from engine.teachers.weights import pack, unpack
-from engine.trainer import Phase, Trainer
+from engine.trainer import Phase, Trainer, steps_per_epoch
 from engine.version import version
 
 
@@ -161,11 +161,8 @@ def train_teachers(
         torch.set_num_threads(preset.hardware.threads)
     images = load_images(preset.dataset, data_root, device)
     for number, part in enumerate(preset.teachers):
-        if part.checkpoint is None and part.recipe.batch_size > len(images.train):
-            raise UserError(
-                f"teachers.{number}.train.batch_size is {part.recipe.batch_size}, more than the {len(images.train)} "
-                f"training images of {images.facts.name}; make it smaller"
-            )
+        if part.checkpoint is None:
+            steps_per_epoch(images, part.recipe, f"teachers.{number}.train")
     bf16 = preset.hardware.precision == "bf16"
     classroom = Classroom(preset.dataset, images, preset.evaluate, store, device, bf16, emit, poll)
     for index in sorted(range(len(preset.teachers)), key=lambda k: preset.teachers[k].checkpoint is None):
