@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import signal
 import threading
 from collections import deque
 from typing import Literal, get_args
 
 Command = Literal["pause", "resume", "checkpoint", "stop"]
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)  # wishes of the system's, carried out as "stop"
 COMMANDS: tuple[Command, ...] = get_args(Command)
 
 

@@ -1,168 +1,39 @@
-"""The process that owns a run: its main thread minds signals, heartbeat and control file; training has its own.
+"""The process that owns a run: `python -m engine.host RUN_DIR` serves a folder's preset, or goes on with its run (`--resume`).
 
-`mmkd run` serves in the foreground; `python -m engine.host RUN_DIR` serves the preset that lies in a run's folder, and with
-`--resume` goes on with a run that was stopped or crashed.
+What is heavy is imported when signals are minded already: PyTorch takes seconds to load, and a run that is stopped meanwhile has
+been stopped, not crashed.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import queue
 import signal
 import sys
-import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from types import FrameType
 
-from engine.control import COMMANDS
+import engine.openmp  # noqa: F401  before torch
+from engine.control import STOP_SIGNALS
 from engine.errors import UserError
-from engine.events import Acknowledged, Averages, Event, PhaseStarted, RunStarted
-from engine.preset_yaml import load_preset
 from engine.result import Result
-from engine.run import Run
 from engine.run_dir import Lock, RunDir, take_over
-from engine.untrusted import open_regular
-
-TICK = 0.25  # seconds between two looks at the queue of events
-BEAT = 1.0  # seconds between two heartbeats
-STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
-
-View = Callable[[Sequence[Event]], None]
 
 
-@dataclass(frozen=True, slots=True)
-class Served:
-    """How a run ended, and the signal that stopped it, if one did."""
-
-    result: Result
-    signal: int | None
-
-
-def serve(run: Run, view: View | None = None) -> Served:
-    """Runs `run` on the thread `mmkd-train` and keeps it in touch with the world until it ends; main thread only.
-
-    `view` is given what has happened, four times a second. A first SIGINT or SIGTERM asks the run to stop after its step; a
-    second SIGINT raises KeyboardInterrupt. SIGHUP is ignored: a lost terminal is no reason to lose a run.
-    """
-    loop = _Loop(run, view)
-    before = {number: signal.signal(number, loop.on_signal) for number in STOP_SIGNALS}
-    before[signal.SIGHUP] = signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    try:
-        return Served(loop.run_to_end(), loop.stopped_by)
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-class _Loop:
-    def __init__(self, run: Run, view: View | None) -> None:
-        self.run, self.view = run, view
-        self.events: queue.SimpleQueue[Event] = queue.SimpleQueue()
-        self.control = _ControlFile(run)
-        self.stopped_by: int | None = None
-        self.beat = 0.0
-        self.position: dict[str, object] = {}
-
-    def on_signal(self, number: int, frame: FrameType | None) -> None:
-        if self.stopped_by is not None and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        self.stopped_by = number
-        # The lock that Control takes may be held by this very thread: ask from the loop, not from here.
-
-    def run_to_end(self) -> Result:
-        self.run.subscribe(self.events.put)
-        self.run.start()
-        asked = False
-        while (result := self.run.join(0)) is None:
-            if self.stopped_by is not None and not asked:
-                asked = True
-                self.run.control.stop()
-            self._look()
-        self._look(wait=False)
-        return result
-
-    def _look(self, wait: bool = True) -> None:
-        """Waits up to a tick for an event, then hands on all that have come."""
-        batch: list[Event] = []
-        if wait:
-            self.run.join(TICK)
-        while not self.events.empty():
-            batch.append(self.events.get())
-        for event in batch:
-            self._note(event)
-        if self.view is not None:
-            self.view(batch)
-        if self.position:
-            self.control.read()
-            self._heartbeat()
-
-    def _note(self, event: Event) -> None:
-        if isinstance(event, RunStarted):
-            self.position = {"phase": "start", "step": 0, "paused": False}
-        elif isinstance(event, PhaseStarted):
-            steps = event.epochs * event.steps_per_epoch
-            self.position |= {"phase": event.phase, "index": event.index, "step": event.step, "steps": steps}
-        elif isinstance(event, Averages):
-            self.position["step"] = event.step
-        elif isinstance(event, Acknowledged) and event.command in ("pause", "resume"):
-            self.position["paused"] = event.command == "pause"
-            self.beat = 0.0  # a viewer is waiting for it
-
-    def _heartbeat(self) -> None:
-        now = time.monotonic()
-        if now - self.beat < BEAT:
-            return
-        self.beat = now
-        target = self.run.dir.heartbeat
-        aside = target.with_name(f".{target.name}.partial")
-        try:
-            with os.fdopen(open_regular(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), "w") as file:
-                file.write(json.dumps({"t": time.time(), "pid": os.getpid(), **self.position}))
-            aside.replace(target)
-        except OSError:
-            pass  # a full disk must not end a run that could go on without a heartbeat
-
-
-class _ControlFile:
-    """Follows `control.jsonl`: one wish a line, whole lines only. Anybody may have written it."""
-
-    BLOCK = 1 << 16  # bytes; no wish is longer
-
-    def __init__(self, run: Run) -> None:
-        self.run = run
-        self.offset = 0
-
-    def read(self) -> None:
-        """Passes new wishes on; lines that are none are skipped."""
-        try:
-            with os.fdopen(open_regular(self.run.dir.control), "rb") as file:
-                file.seek(self.offset)
-                block = file.read(self.BLOCK)
-        except OSError:
-            return
-        end = block.rfind(b"\n") + 1
-        self.offset += end or (len(block) if len(block) == self.BLOCK else 0)
-        for line in block[:end].splitlines():
-            try:
-                wish = json.loads(line)
-                if wish["command"] in COMMANDS:
-                    self.run.control.request(wish["command"], str(wish["id"])[:64])
-            except (ValueError, KeyError, TypeError, RecursionError):
-                continue
+class _StoppedEarly(BaseException):
+    """A signal, before there was a run that could take it. No Exception: a library that is being loaded might catch that."""
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Serves the run in a folder; exit codes as those of `mmkd run`. What goes wrong is in the folder's `result.json`."""
+    """Exit codes as those of `mmkd run`. What goes wrong is in the folder's `result.json`."""
     parser = argparse.ArgumentParser("python -m engine.host", description="Train what preset.yaml in RUN_DIR says.")
     parser.add_argument("folder", metavar="RUN_DIR", type=Path)
     parser.add_argument("--resume", action="store_true", help="go on with a run that was stopped or crashed")
     parser.add_argument("--data-root", type=Path, help="where data sets lie")
+    parser.add_argument("--force", action="store_true", help="share the GPU with another run")
     parser.add_argument("--lock", type=int, metavar="FD", help="an inherited descriptor that holds the folder's lock")
     chosen = parser.parse_args(arguments)
     run_dir = RunDir(chosen.folder)
@@ -171,8 +42,34 @@ def main(arguments: Sequence[str]) -> int:
     except (UserError, OSError) as error:
         print(error, file=sys.stderr)  # noqa: T201
         return 2
+    stopped_by: list[int] = []
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        stopped_by.append(number)
+        raise _StoppedEarly
+
+    before = {number: signal.signal(number, stop) for number in STOP_SIGNALS}
+    before[signal.SIGHUP] = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
-        run = Run(load_preset(run_dir.preset), run_dir.path, data_root=chosen.data_root, resume=chosen.resume, lock=lock)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)  # whoever starts this process may have held them back until now
+        return _serve(chosen, run_dir, lock)
+    except _StoppedEarly:
+        if not run_dir.result.exists():  # or so late that all is done
+            _conclude(run_dir, lock, Result(str(run_dir.path), state="stopped", message="stopped before it began"))
+        return 128 + stopped_by[0]
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _serve(chosen: argparse.Namespace, run_dir: RunDir, lock: Lock) -> int:
+    from engine.preset_yaml import load_preset
+    from engine.run import Run
+    from engine.serving import Served, exit_code, serve
+
+    try:
+        preset, options = load_preset(run_dir.preset), {"resume": chosen.resume, "share_gpu": chosen.force}
+        run = Run(preset, run_dir.path, data_root=chosen.data_root, lock=lock, **options)
         served = serve(run)
     except Exception as error:
         if not isinstance(error, UserError):
@@ -180,21 +77,18 @@ def main(arguments: Sequence[str]) -> int:
         message = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
         served = Served(Result(str(run_dir.path), message=message, mistake=isinstance(error, UserError)), None)
         if chosen.resume or not run_dir.events.exists():
-            with suppress(OSError):
-                run_dir.write_json(run_dir.result, asdict(served.result))
+            _conclude(run_dir, lock, served.result)
         lock.release()
     if served.result.state == "failed":
         print(served.result.message, file=sys.stderr)  # noqa: T201
     return exit_code(served)
 
 
-def exit_code(served: Served) -> int:
-    """0 done, 1 failed, 2 the user's mistake, 128 + the signal that stopped it (130 where a person did)."""
-    if served.result.state == "stopped":
-        return 128 + (served.signal or signal.SIGINT)
-    if served.result.state == "failed":
-        return 2 if served.result.mistake else 1
-    return 0
+def _conclude(run_dir: RunDir, lock: Lock, result: Result) -> None:
+    """How it ended, where no run was there to say so."""
+    with suppress(OSError):
+        run_dir.write_json(run_dir.result, asdict(result))
+    lock.release()
 
 
 if __name__ == "__main__":

@@ -32,6 +32,11 @@ def teacher_store() -> Path:
     return _from_environment("MMKD_TEACHERS") or Path(platformdirs.user_data_dir("mmkd")) / "teachers"
 
 
+def teacher_cache() -> Path:
+    """Where teachers' outputs are kept: MMKD_TEACHER_CACHE, else in our cache."""
+    return _from_environment("MMKD_TEACHER_CACHE") or cache_dir() / "teacher-outputs"
+
+
 @contextmanager
 def written_aside(target: Path) -> Iterator[BinaryIO]:
     """A file to write, put in `target`'s place when it is whole and on the disk; on any error the old one stays."""

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import time
 import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from engine.control import Command
 from engine.errors import UserError
@@ -19,10 +20,11 @@ from engine.run_dir import RunDir
 from engine.run_list import RunSummary, find_run, list_runs, remove_run
 from engine.run_state import PATIENCE, RunState, StateReader
 from engine.spawning import respawn, spawn
-from engine.untrusted import open_regular, read_object, read_tail
+from engine.untrusted import as_number, as_text, open_regular, read_object, read_tail
 
 __all__ = [
     "DirectoryClient",
+    "Process",
     "RunClient",
     "RunState",
     "RunSummary",
@@ -34,6 +36,18 @@ __all__ = [
 ]
 
 _TAIL = 1 << 18  # bytes of the console that are looked at
+
+
+class Process(NamedTuple):
+    """Of a run. The machine's name is untrusted."""
+
+    pid: int
+    machine: str
+
+    @property
+    def here(self) -> bool:
+        """Whether it is one of this machine's."""
+        return self.machine == platform.node()
 
 
 class RunClient(Protocol):
@@ -63,6 +77,10 @@ class RunClient(Protocol):
 
     def console_tail(self, lines: int = 200) -> Sequence[str]:
         """The end of `console.log`; what it says is untrusted."""
+        ...
+
+    def process(self) -> Process | None:
+        """The process that owns the run, as `meta.json` has it; None where that does not say."""
         ...
 
 
@@ -115,3 +133,9 @@ class DirectoryClient:
         if found and not found[-1]:
             del found[-1]
         return found[-lines:] if lines > 0 else []
+
+    def process(self) -> Process | None:
+        """The process that owns the run, as `meta.json` has it; None where that does not say."""
+        meta = read_object(self._dir.meta) or {}
+        pid = as_number(meta.get("pid"))
+        return Process(int(pid), as_text(meta.get("host"))) if pid is not None and pid > 1 else None

@@ -3,26 +3,35 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import threading
+from contextlib import suppress
 from pathlib import Path
 
-from engine.errors import UserError
+from engine.control import STOP_SIGNALS
+from engine.errors import PresetError, UserError
+from engine.gpu_lock import refuse_if_busy
 from engine.paths import write_whole
 from engine.preset import Preset
-from engine.preset_yaml import dump_preset
+from engine.preset_yaml import dump_preset, load_preset
 from engine.run_dir import Lock, RunDir, take_over
 from engine.untrusted import as_text, open_to_append, read_object
 
 
-def spawn(preset: Preset, runs: Path, *, data_root: Path | None = None) -> Path:
-    """Makes a run's folder with its preset and starts `python -m engine.host` on it, detached; returns the folder."""
+def spawn(preset: Preset, runs: Path, *, data_root: Path | None = None, force: bool = False) -> Path:
+    """Makes a run's folder with its preset and starts `python -m engine.host` on it, detached; returns the folder.
+
+    GpuBusyError where another run has its GPU and `force` does not say that this is all right.
+    """
+    if not force:
+        refuse_if_busy(preset.hardware.device)
     run_dir = RunDir.create(runs.expanduser().absolute(), preset.name)
     lock = Lock(run_dir)
     try:
         write_whole(run_dir.preset, dump_preset(preset))
-        _start(run_dir, lock, data_root, [])
+        _start(run_dir, lock, data_root, ["--force"] * force)
     except OSError as error:
         raise UserError(f"{run_dir.path}: the run cannot be started: {error.strerror or error}") from error
     finally:
@@ -30,17 +39,21 @@ def spawn(preset: Preset, runs: Path, *, data_root: Path | None = None) -> Path:
     return run_dir.path
 
 
-def respawn(path: Path, *, data_root: Path | None = None) -> None:
+def respawn(path: Path, *, data_root: Path | None = None, force: bool = False) -> None:
     """Starts a host that resumes a stopped, failed or crashed run from its newest checkpoint. UserError where it is live or
-    finished. Data sets are looked for where the run looked for them, unless another root is given.
+    finished, and where another run has its GPU, unless `force` is given. Data sets are looked for where the run looked for them,
+    unless another root is given.
     """
     run_dir = RunDir(path.expanduser().absolute())
+    if not force:
+        with suppress(PresetError):  # the host tells of a preset that cannot be read
+            refuse_if_busy(load_preset(run_dir.preset).hardware.device)
     try:
         lock = take_over(run_dir)
         if data_root is None and (known := as_text((read_object(run_dir.meta) or {}).get("data_root"))):
             data_root = Path(known)
         try:
-            _start(run_dir, lock, data_root, ["--resume"])
+            _start(run_dir, lock, data_root, ["--resume", *["--force"] * force])
         finally:
             lock.release()
     except OSError as error:
@@ -58,14 +71,19 @@ def _start(run_dir: RunDir, lock: Lock, data_root: Path | None, options: list[st
     if Path(home).name not in ("site-packages", "dist-packages"):  # run from its source
         environment["PYTHONPATH"] = os.pathsep.join(filter(None, (home, os.environ.get("PYTHONPATH"))))
     with open_to_append(run_dir.console) as console:
-        process = subprocess.Popen(
-            [*command, str(run_dir.path)],
-            stdin=subprocess.DEVNULL,
-            stdout=console,
-            stderr=console,
-            start_new_session=True,
-            pass_fds=(lock.handle,),
-            env=environment,
-        )
+        # The child inherits this, too: a signal waits until it can tell what it was stopped by.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+        try:
+            process = subprocess.Popen(
+                [*command, str(run_dir.path)],
+                stdin=subprocess.DEVNULL,
+                stdout=console,
+                stderr=console,
+                start_new_session=True,
+                pass_fds=(lock.handle,),
+                env=environment,
+            )
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
     # It outlives us; if it does not, its end is taken note of.
     threading.Thread(target=process.wait, name="mmkd-reaper", daemon=True).start()

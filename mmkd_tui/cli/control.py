@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from engine.errors import UserError
-from engine.text import plain
 from mmkd_tui.cli import exit_codes
-from mmkd_tui.cli.options import DataRoot, RunsDir
+from mmkd_tui.cli.options import DataRoot, Force, RunsDir
+from mmkd_tui.cli.talk import say
 
 if TYPE_CHECKING:
     from engine.control import Command
@@ -48,7 +48,9 @@ def checkpoint_command(run: RunName = None, runs_dir: RunsDir = Path("runs"), wa
     return _ask(_live(runs_dir, run), "checkpoint", wait)
 
 
-def resume_command(run: RunName = None, runs_dir: RunsDir = Path("runs"), data_root: DataRoot = None, wait: Wait = True) -> int:
+def resume_command(
+    run: RunName = None, runs_dir: RunsDir = Path("runs"), data_root: DataRoot = None, force: Force = False, wait: Wait = True
+) -> int:
     """Have a paused run go on, or go on with one that was stopped or crashed: from its newest checkpoint, in the background."""
     from engine.run_client import DirectoryClient, RunState, respawn
 
@@ -59,12 +61,12 @@ def resume_command(run: RunName = None, runs_dir: RunsDir = Path("runs"), data_r
         raise UserError(f"{path.name} is finished; there is nothing to resume")
     if not state.resumable:
         if state is RunState.RUNNING:
-            _say(f"{path.name} is not paused")
+            say(f"{path.name} is not paused")
             return exit_codes.DONE
         return _ask(client, "resume", wait)
-    respawn(path, data_root=data_root)
+    respawn(path, data_root=data_root, force=force)
     how = "from its newest checkpoint" if any((path / "checkpoints").glob("[a-z]*-step-*")) else "from where its phase began"
-    _say(f"{path.name} was {state}; it goes on in the background, {how}; mmkd attach {path.name} shows it")
+    say(f"{path.name} was {state}; it goes on in the background, {how}; mmkd attach {path.name} shows it")
     return exit_codes.DONE
 
 
@@ -105,17 +107,17 @@ def _ask(client: DirectoryClient, command: Command, wait: bool) -> int:
     name = client.path.name
     id = client.request(command)
     if not wait:
-        _say(f"{name} is asked to {command}")
+        say(f"{name} is asked to {command}")
         return exit_codes.DONE
     answer = _answer(client, id, command)
     if answer is not None:
-        _say(f"{name}: {answer}")
+        say(f"{name}: {answer}")
         return exit_codes.DONE
     state = client.state()
     if not state.live:
-        _say(f"{name} is {state}")
+        say(f"{name} is {state}")
         return exit_codes.DONE if command == "stop" and state != "crashed" else exit_codes.FAILED
-    _say(f"{name} is {state} and has not answered within {WAIT:.0f} s; it will {command} when it comes to it")
+    say(f"{name} is {state} and has not answered within {WAIT:.0f} s; it will {command} when it comes to it")
     return exit_codes.FAILED
 
 
@@ -142,7 +144,3 @@ def _answer(client: DirectoryClient, id: str, command: Command) -> str | None:
 
 def _saved(path: str) -> str:
     return f"saved {path}" if path else "the checkpoint could not be saved; its log says why"
-
-
-def _say(line: str) -> None:
-    typer.echo(plain(line), err=True)

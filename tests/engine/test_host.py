@@ -7,6 +7,8 @@ import os
 import signal
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -39,6 +41,8 @@ def test_a_detached_host_outlives_the_process_that_started_it(runs: Path) -> Non
     """The parent ends at once; its child has its own session, and nobody ever sees the run as dead."""
     code = f"""
 import sys
+import threading
+import time
 sys.path.insert(0, {str(ROOT / "tests")!r})
 from pathlib import Path
 from support.presets import tiny
@@ -123,6 +127,26 @@ def test_sigterm_saves_a_checkpoint_and_exits_143(runs: Path) -> None:
     assert run_dir.student.exists()
 
 
+@pytest.mark.parametrize("delay", [0.0, 0.3, 1.0])  # at once, while Python starts, while PyTorch is loaded
+def test_a_run_that_is_ended_before_it_began_was_stopped_and_can_go_on(delay: float, runs: Path) -> None:
+    watched = Watched(spawn(tiny("train.epochs=1", "evaluate.student_alone=false"), runs))
+    found: list[int] = []
+    wait_until(lambda: found.extend(int(pid) for pid in children() if str(watched.path) in command_of(pid)) or found, "it")
+    time.sleep(delay)
+    os.kill(found[0], signal.SIGTERM)
+    watched.wait_for_state(RunState.STOPPED)
+    respawn(watched.path)
+    watched.wait_for_state(RunState.FINISHED)
+
+
+def children() -> list[str]:
+    return Path("/proc/self/task", str(threading.get_native_id()), "children").read_text().split()
+
+
+def command_of(pid: str) -> str:
+    return Path("/proc", pid, "cmdline").read_bytes().replace(b"\0", b" ").decode()
+
+
 def test_what_keeps_a_run_from_beginning_is_told_in_its_folder(runs: Path, tmp_path: Path) -> None:
     from engine.host import main
 
@@ -138,7 +162,7 @@ def test_what_keeps_a_run_from_beginning_is_told_in_its_folder(runs: Path, tmp_p
     assert result is not None
     assert "160 training images" in result["message"]
     assert result["mistake"]
-    assert any("160 training images" in line for line in watched.client.console_tail())
+    wait_until(lambda: any("160 training images" in line for line in watched.client.console_tail()), "the console")
     assert not watched.seen(lambda event: isinstance(event, RunStarted))
 
 

@@ -1,0 +1,110 @@
+"""One run at a time on a GPU, unless somebody wants it otherwise: a lock for each GPU, held as long as the run's process works.
+
+A GPU belongs to a machine and not to a folder of runs, so its lock lies in the user's cache, under the machine's name (a home may
+be shared by several): two runs find each other from whatever folders they are started. The system frees the lock when the process
+ends, however it ends. Who shares a GPU by wish takes a further lock of it, so that the next one is told, too.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import platform
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
+
+from engine import paths
+from engine.errors import UserError
+from engine.text import plain
+from engine.untrusted import open_regular
+
+MOST = 16  # runs that share a GPU by wish
+
+
+class GpuBusyError(UserError):
+    """Another run is at work on the GPU."""
+
+    def __init__(self, gpu: str, holder: str) -> None:
+        self.gpu, self.holder = gpu, plain(holder, 300) or "another run"
+        super().__init__(
+            f"GPU {gpu} is in use by {self.holder}; wait for its end, name another --device, or share the GPU with --force"
+        )
+
+
+def gpu_of(device: str, environment: Mapping[str, str] = os.environ) -> str | None:
+    """The GPU behind a device's name, as the driver names it; None where there is none behind it.
+
+    `cuda:1` is the second of those in CUDA_VISIBLE_DEVICES. `auto` is the first GPU, in case there is one.
+    """
+    found = re.fullmatch(r"(?:cuda(?::(\d{1,3}))?|auto)", device)
+    if found is None:
+        return None
+    index = int(found[1] or 0)
+    visible = environment.get("CUDA_VISIBLE_DEVICES")
+    if visible is None:
+        return str(index)
+    names = [name.strip() for name in visible.split(",")]
+    return re.sub(r"[^A-Za-z0-9-]", "", names[index])[:64] or None if index < len(names) else None
+
+
+class GpuLock:
+    """Held until `release`, or until the process ends."""
+
+    def __init__(self, handle: int) -> None:
+        self._handle = handle
+
+    @classmethod
+    def take(cls, gpu: str, run: Path, *, share: bool = False) -> GpuLock:
+        """For a run's folder. GpuBusyError where another run has the GPU and `share` does not say that this is all right."""
+        if not share:
+            _refuse(gpu)
+        for path in _paths(gpu):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            handle = open_regular(path, os.O_RDWR | os.O_CREAT)
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                holder = _content(handle)
+                os.close(handle)
+                if not share:
+                    raise GpuBusyError(gpu, holder) from None
+                continue
+            os.ftruncate(handle, 0)
+            os.pwrite(handle, os.fsencode(run.absolute()), 0)
+            return cls(handle)
+        raise UserError(f"{MOST} runs share GPU {gpu} already; wait for the end of one")
+
+    def release(self) -> None:
+        """A second time does nothing."""
+        if self._handle >= 0:
+            os.close(self._handle)
+            self._handle = -1
+
+
+def refuse_if_busy(device: str) -> None:
+    """GpuBusyError where a run has the GPU of this device now: for those who want to know before they make anything."""
+    if (gpu := gpu_of(device)) is not None:
+        _refuse(gpu)
+
+
+def _refuse(gpu: str) -> None:
+    for path in _paths(gpu):
+        with suppress(FileNotFoundError):
+            handle = open_regular(path)
+            try:
+                fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise GpuBusyError(gpu, _content(handle)) from None
+            finally:
+                os.close(handle)
+
+
+def _paths(gpu: str) -> Iterator[Path]:
+    folder = paths.cache_dir() / "locks" / (re.sub(r"[^A-Za-z0-9.-]", "", platform.node()) or "here")
+    return (folder / (f"gpu{gpu}.lock" if number == 1 else f"gpu{gpu}-{number}.lock") for number in range(1, MOST + 1))
+
+
+def _content(handle: int) -> str:
+    return os.pread(handle, 4096, 0).decode(errors="replace")

@@ -1,0 +1,17 @@
+"""A group of commands, which alone shows its help."""
+
+from __future__ import annotations
+
+import typer
+
+
+def command_group(help: str) -> typer.Typer:
+    """`help`: what the group is for, in one line."""
+    app = typer.Typer(help=help, rich_markup_mode=None)
+
+    @app.callback(invoke_without_command=True)
+    def show_help(context: typer.Context) -> None:
+        if context.invoked_subcommand is None:
+            typer.echo(context.get_help())
+
+    return app

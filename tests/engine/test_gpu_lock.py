@@ -1,0 +1,104 @@
+"""One run at a time on a GPU, unless wished otherwise: held by real processes, freed however they end."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from support.hosts import no_process_left
+from support.presets import tiny
+
+from engine import paths
+from engine.gpu_lock import GpuBusyError, GpuLock, gpu_of, refuse_if_busy
+from engine.run import Run
+from engine.run_client import spawn
+
+ROOT = Path(__file__).parents[2]
+HOLD = """
+import sys
+from pathlib import Path
+from engine.gpu_lock import GpuLock, gpu_of
+held = GpuLock.take(gpu_of("cuda:0"), Path(sys.argv[1]), share="share" in sys.argv)
+print("held", flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def holder(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+    """Another process, whose run has the first GPU."""
+    with process(tmp_path / "other") as held:
+        assert held.stdout is not None
+        assert held.stdout.readline() == "held\n"
+        yield held
+        held.kill()
+
+
+def process(run: Path, *options: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", HOLD, str(run), *options]
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, cwd=ROOT, stdin=pipe, stdout=pipe, stderr=pipe, text=True)
+
+
+def test_a_second_process_is_told_whose_the_gpu_is(holder: subprocess.Popen[str], tmp_path: Path) -> None:
+    with process(tmp_path / "mine") as second:
+        out, err = second.communicate("")
+    assert out == ""
+    told = err.splitlines()[-1]
+    assert f"GPU 0 is in use by {tmp_path / 'other'}" in told
+    assert "--force" in told
+    refuse_if_busy("cuda:1")
+    refuse_if_busy("cpu")
+    for device in ("cuda", "cuda:0", "auto"):
+        with pytest.raises(GpuBusyError):
+            refuse_if_busy(device)
+
+
+def test_a_killed_process_holds_nothing(holder: subprocess.Popen[str], tmp_path: Path) -> None:
+    holder.kill()
+    holder.wait()
+    GpuLock.take("0", tmp_path / "mine").release()
+
+
+def test_who_shares_by_wish_is_seen_by_the_next_when_the_first_has_ended(holder: subprocess.Popen[str], tmp_path: Path) -> None:
+    shared = GpuLock.take("0", tmp_path / "shared", share=True)
+    holder.kill()
+    holder.wait()
+    with pytest.raises(GpuBusyError, match="shared"):
+        GpuLock.take("0", tmp_path / "mine")
+    shared.release()
+    GpuLock.take("0", tmp_path / "mine").release()
+
+
+def test_a_run_that_would_not_be_alone_is_not_begun(holder: subprocess.Popen[str], tmp_path: Path) -> None:
+    runs = tmp_path / "runs"
+    with no_process_left(runs):
+        with pytest.raises(GpuBusyError):
+            spawn(tiny("hardware.device=cuda:0"), runs)
+        assert not runs.exists()
+
+
+def test_a_run_on_a_processor_takes_no_lock(tmp_path: Path) -> None:
+    preset = tiny("hardware.device=cpu", "train.epochs=1", "evaluate.student_alone=false")
+    assert Run(preset, tmp_path / "run").execute().state == "done"
+    assert not (paths.cache_dir() / "locks").exists()
+
+
+@pytest.mark.parametrize(
+    ("device", "visible", "gpu"),
+    [
+        ("cpu", None, None),
+        ("auto", None, "0"),
+        ("cuda", None, "0"),
+        ("cuda:3", None, "3"),
+        ("cuda:1", "2,5", "5"),
+        ("cuda", "GPU-8f/..", "GPU-8f"),
+        ("cuda:2", "0,1", None),
+        ("auto", "", None),
+    ],
+)
+def test_a_gpu_is_known_by_the_drivers_name(device: str, visible: str | None, gpu: str | None) -> None:
+    assert gpu_of(device, {} if visible is None else {"CUDA_VISIBLE_DEVICES": visible}) == gpu
