@@ -48,6 +48,7 @@ class MethodFacts:
     summary: str
     least_teachers: int
     most_teachers: int | None  # None: any number
+    features: bool = True  # whether it looks at the teachers' feature maps, beside their logits
 
 
 DATASETS = {
@@ -116,9 +117,9 @@ METHODS = {
     fact.name: fact
     for fact in (
         MethodFacts("mmkd", "MMKD", "a meta-weight network learns each teacher's weight for each sample", 2, None),
-        MethodFacts("aver", "Average", "every teacher's logits count the same", 2, None),
-        MethodFacts("kd", "KD", "one teacher's softened logits", 1, 1),
-        MethodFacts("ce", "No teacher", "cross entropy on the labels alone", 0, None),
+        MethodFacts("aver", "Average", "every teacher's logits count the same", 2, None, features=False),
+        MethodFacts("kd", "KD", "one teacher's softened logits", 1, 1, features=False),
+        MethodFacts("ce", "No teacher", "cross entropy on the labels alone", 0, None, features=False),
     )
 }
 

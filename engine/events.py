@@ -126,6 +126,19 @@ class StudentAloneReady(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CacheProgress(Event):
+    """The teacher cache is being computed. The first such event is its beginning; in the last, `done` is `total`."""
+
+    kind: ClassVar[str] = "cache_progress"
+    label: str  # whose outputs are computed now
+    view: int  # from 0
+    views: int
+    done: int  # passes of an image through a teacher
+    total: int
+    images_per_second: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CheckpointSaved(Event):
     """A checkpoint is whole and on the disk."""
 

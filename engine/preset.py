@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, model_validator
 from pydantic_core import PydanticCustomError
 
 from engine import catalog
@@ -175,6 +175,20 @@ class CePart(Part):
 
 
 Method = Annotated[MmkdPart | AverPart | KdPart | CePart, Field(discriminator="name")]
+METHOD: TypeAdapter[Method] = TypeAdapter(Method)
+
+
+class TeacherCachePart(Part):
+    """The teachers' outputs, computed once for fixed augmented views of each image, so that training runs no teacher."""
+
+    views: int = setting(
+        ..., "fixed augmented views of each training image; each epoch shows the next one", "views", ge=1, le=1000
+    )
+    storage: Literal["auto", "memory", "disk"] = setting(
+        "auto",
+        "disk: in files that runs share, mapped into memory; memory: in memory alone, made anew by each run; "
+        "auto: in files, read onto the GPU where they fit there; in memory where the disk has no room",
+    )
 
 
 class EvaluatePart(Part):
@@ -195,7 +209,12 @@ class HardwarePart(Part):
         "auto", "auto (CUDA where there is one), cpu, cuda or cuda:N", pattern=r"^(auto|cpu|cuda(:[0-9]{1,3})?)$"
     )
     precision: Literal["auto", "fp32", "bf16"] = setting(
-        "auto", "arithmetic of the networks' passes; losses, weights and updates are always fp32; auto is fp32"
+        "auto",
+        "arithmetic of convolutions; auto: bf16 where the device is fast at it; all else, and every measurement, is fp32",
+    )
+    compile: Literal["auto", "on", "off"] = setting(
+        "auto",
+        "compile the steps beside the training, which never waits for it; auto: where it is long enough to pay that back",
     )
     threads: int | None = setting(None, "CPU threads for tensor work; null: what PyTorch chooses", "threads", ge=1, le=1024)
 
@@ -211,6 +230,9 @@ class Preset(Part):
     student: StudentPart = setting(..., "the student")
     method: Method = setting(MmkdPart(name="mmkd"), "how the teachers' knowledge is weighted, and its settings")
     train: TrainPart = setting(TrainPart(), "the student's training recipe")
+    teacher_cache: TeacherCachePart | None = setting(
+        None, "compute the teachers' outputs once for fixed views of the images; null: ask the teachers at every step"
+    )
     evaluate: EvaluatePart = setting(EvaluatePart(), "what is measured")
     hardware: HardwarePart = setting(HardwarePart(), "where it runs")
 

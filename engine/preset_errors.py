@@ -37,6 +37,8 @@ EXAMPLES = {
     "train": "{epochs: 240}",
     "train.milestones": "[150, 180, 210]",
     "train.milestones.*": "150",
+    "teacher_cache": "{views: 4}",
+    "teacher_cache.views": "4",
     "evaluate": "{every: 1}",
     "hardware": "{device: cpu}",
     "hardware.threads": "2",

@@ -49,6 +49,15 @@ def uniform(indices: Tensor, draws: int, seed: int, purpose: str, *position: int
     return _shift(x, 40).to(torch.float32) / 2**24
 
 
+def uniform_at(indices: Tensor, turns: Tensor, draws: int, seed: int, purpose: str) -> Tensor:
+    """As `uniform`, but each sample has a position of its own: [B] indices and [B] turns (numbers >= 0) -> [B, draws]."""
+    draw = torch.arange(draws, device=indices.device, dtype=torch.int64)
+    x = _mix(indices.to(torch.int64) * _GOLDEN + key(seed, purpose))
+    x = _mix(x + (turns.to(torch.int64) + 1) * _GOLDEN)
+    x = _mix(x[:, None] + (draw + 1) * _GOLDEN)
+    return _shift(x, 40).to(torch.float32) / 2**24
+
+
 def _mix(x: Tensor) -> Tensor:
     x = (x ^ _shift(x, 30)) * _MIX_1
     x = (x ^ _shift(x, 27)) * _MIX_2

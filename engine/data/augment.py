@@ -8,7 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from engine.randomness import uniform
+from engine.randomness import uniform, uniform_at
+
+VIEWS_SEED = 0  # not the run's: views are shared between runs
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,13 +22,37 @@ class Augmentation:
 
     def __call__(self, pixels: Tensor, indices: Tensor, seed: int, epoch: int) -> Tensor:
         """[B, channels, H, W] of the images `indices` [B] -> the same shape; a function of (seed, epoch, index)."""
-        draws = uniform(indices, 3, seed, "augmentation", epoch)
+        return self._changed(pixels, uniform(indices, 3, seed, "augmentation", epoch))
+
+    def view(self, pixels: Tensor, indices: Tensor, views: Tensor) -> Tensor:
+        """The fixed views `views` [B] of the images `indices` [B], whatever the run's seed: [B, channels, H, W] -> the same."""
+        return self._changed(pixels, uniform_at(indices, views, 3, VIEWS_SEED, "view"))
+
+    def _changed(self, pixels: Tensor, draws: Tensor) -> Tensor:
+        """By three numbers in [0, 1) for each image, [B, 3]."""
         if self.padding:
             shifts = (draws[:, :2] * (2 * self.padding + 1)).long()
             pixels = crop(F.pad(pixels, [self.padding] * 4), shifts, pixels.shape[2], pixels.shape[3])
         if self.flip:
             pixels = torch.where((draws[:, 2] < 0.5)[:, None, None, None], pixels.flip(3), pixels)
         return pixels
+
+
+@dataclass(frozen=True, slots=True)
+class FixedViews:
+    """`count` fixed views of each image, shown by turns: what was computed of them once serves every epoch and every seed."""
+
+    augmentation: Augmentation | None  # None: the image as it is
+    count: int
+
+    def numbers(self, indices: Tensor, seed: int, epoch: int) -> Tensor:
+        """Which view of each image an epoch shows, [B] int64. Over `count` epochs in a row an image shows each view once."""
+        first = (uniform(indices, 1, seed, "first view")[:, 0] * self.count).long()
+        return (first + epoch) % self.count
+
+    def __call__(self, pixels: Tensor, indices: Tensor, views: Tensor) -> Tensor:
+        """[B, channels, H, W] of the images `indices` [B] -> their views `views` [B]."""
+        return pixels if self.augmentation is None else self.augmentation.view(pixels, indices, views)
 
 
 def crop(padded: Tensor, corners: Tensor, height: int, width: int) -> Tensor:

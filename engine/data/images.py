@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from engine.catalog import DatasetFacts
-from engine.data.augment import Augmentation
+from engine.data.augment import Augmentation, FixedViews
 from engine.randomness import permutation
 
 
@@ -19,6 +19,8 @@ class Batch(NamedTuple):
 
     images: Tensor  # [B, channels, H, W], float32, normalised
     labels: Tensor  # [B], int64
+    indices: Tensor | None = None  # [B], int64, on the CPU: which images of the split these are
+    views: Tensor | None = None  # [B], int64, on the CPU: which fixed view of each; None where views are not fixed
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,17 +44,27 @@ class Split:
         for start in range(0, len(self), size):
             yield self.ready(self.pixels[start : start + size], self.labels[start : start + size])
 
-    def shuffled(self, size: int, seed: int, epoch: int, augmentation: Augmentation | None, start: int = 0) -> Iterator[Batch]:
+    def shuffled(
+        self, size: int, seed: int, epoch: int, augmentation: Augmentation | FixedViews | None, start: int = 0
+    ) -> Iterator[Batch]:
         """The epoch's batches from number `start` on. Images that do not fill a last batch are left out.
 
         The order is a function of (seed, epoch); what augmentation does to an image, of (seed, epoch, image).
         """
-        order = permutation(len(self), seed, "order", epoch)[: len(self) // size * size].view(-1, size).to(self.labels.device)
-        for chosen in order[start:]:
+        order = permutation(len(self), seed, "order", epoch)[: len(self) // size * size]
+        fixed = augmentation if isinstance(augmentation, FixedViews) else None
+        views = fixed.numbers(order, seed, epoch) if fixed else torch.zeros_like(order)
+        order, views = order.view(-1, size), views.view(-1, size)
+        here, views_here = order.to(self.labels.device), views.to(self.labels.device)
+        for number in range(start, len(order)):
+            chosen = here[number]
             pixels = self.pixels[chosen]
-            if augmentation is not None:
+            if fixed is not None:
+                pixels = fixed(pixels, chosen, views_here[number])
+            elif isinstance(augmentation, Augmentation):
                 pixels = augmentation(pixels, chosen, seed, epoch)
-            yield self.ready(pixels, self.labels[chosen])
+            batch = self.ready(pixels, self.labels[chosen])
+            yield batch._replace(indices=order[number], views=views[number] if fixed else None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +76,12 @@ class Images:
     validation: Split
     test: Split
     augmentation: Augmentation
+    views: int | None = None  # how many fixed views of each training image are shown; None: a new one every epoch
+
+    def augmenting(self, wanted: bool) -> Augmentation | FixedViews | None:
+        """What is done to training images, if anything is wanted."""
+        own = self.augmentation if wanted else None
+        return own if self.views is None else FixedViews(own, self.views)
 
     @property
     def classes(self) -> int:

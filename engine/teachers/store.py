@@ -43,8 +43,11 @@ class Stored:
             return 0
 
 
-def content_key(dataset: DatasetPart, arch: str, seed: int, recipe: TrainPart, evaluate: EvaluatePart, bf16: bool) -> str:
-    """16 hexadecimal digits that stand for all that decides a network's weights (beside the machine's rounding)."""
+def content_key(dataset: DatasetPart, arch: str, seed: int, recipe: TrainPart, evaluate: EvaluatePart, precision: str) -> str:
+    """16 hexadecimal digits that stand for all that decides a network's weights, beside the machine's rounding.
+
+    `precision` is what the preset asks for: what `auto` means is the machine's, and a viewer need not know.
+    """
     # Recipes that say the same in other words have one key.
     cuts = [epoch for epoch in recipe.decay_epochs if epoch < recipe.epochs]
     same = {"milestones": cuts, "lr_decay": recipe.lr_decay if cuts else None}
@@ -55,7 +58,7 @@ def content_key(dataset: DatasetPart, arch: str, seed: int, recipe: TrainPart, e
         "seed": seed,
         "recipe": recipe.model_dump(mode="json") | same,
         "chosen": [evaluate.select_on, evaluate.every],
-        "bf16": bf16,
+        "precision": precision,
     }
     return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:16]
 

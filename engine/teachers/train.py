@@ -12,16 +12,17 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
+from engine.compiled.stepper import stepper_of
 from engine.data import Images, load_images
-from engine.device import resolve_device
+from engine.device import resolve_device, uses_bf16
 from engine.errors import UserError
 from engine.events import Event, Log
 from engine.measure import logits_of, measured
-from engine.methods import make_method
+from engine.methods import Plan
 from engine.models import Classifier, build_model
 from engine.models.build import count_parameters
 from engine.models.panel import TeacherPanel
-from engine.preset import CePart, DatasetPart, EvaluatePart, Preset, TeacherPart, TrainPart
+from engine.preset import CePart, DatasetPart, EvaluatePart, HardwarePart, Preset, TeacherPart, TrainPart
 from engine.teachers.foreign import load_weights
 from engine.teachers.store import TeacherStore, content_key
 from engine.teachers.weights import pack, unpack
@@ -53,7 +54,8 @@ class Classroom:
     evaluate: EvaluatePart
     store: TeacherStore
     device: torch.device
-    bf16: bool
+    hardware: HardwarePart
+    bf16: bool  # what its precision means here
     emit: Callable[[Event], None]
     poll: Callable[[Trainer], None]
     begin: Callable[[Trainer], None] = _anew  # called before a training's first step
@@ -69,25 +71,28 @@ class Classroom:
             raise UserError(f"{part.checkpoint}: its logits on {self.dataset.name} are not all finite; it can be no teacher")
         return teacher
 
+    def as_planned(self, part: TeacherPart) -> tuple[Classifier, bool]:
+        """A teacher from its checkpoint or from the store, and True; where it must be trained first, as it begins, and False."""
+        model = self._new(part.arch, part.seed)
+        if part.checkpoint is not None:
+            load_weights(model, Path(part.checkpoint), part.arch)
+            return model, True
+        key = content_key(self.dataset, part.arch, part.seed, part.recipe, self.evaluate, self.hardware.precision)
+        kept = self._kept(part.arch, key)
+        return (model, False) if kept is None else (kept, True)
+
     def trained(self, arch: str, seed: int, recipe: TrainPart, phase: Phase) -> Trained:
         """A network trained by a recipe, from the store if it is there; else it is trained and kept."""
-        key = content_key(self.dataset, arch, seed, recipe, self.evaluate, self.bf16)
+        key = content_key(self.dataset, arch, seed, recipe, self.evaluate, self.hardware.precision)
         kept = self._kept(arch, key)
         if kept is not None:
             return self._measured(kept.to(self.device), "store", key)
 
-        model = self._new(arch, seed)
         started = time.monotonic()
-        method = make_method(
-            CePart(name="ce"),
-            model,
-            [],
-            classes=self.images.classes,
-            batch_size=recipe.batch_size,
-            seed=seed,
-            device=self.device,
-            bf16=self.bf16,
-        )
+        part = CePart(name="ce")
+        plan = Plan(part, arch, self.images.facts.channels, self.images.classes, recipe.batch_size, bf16=self.bf16)
+        method = plan.build(seed, self.device)
+        model = method.learner.student
         trainer = Trainer(
             method,
             self.images,
@@ -98,6 +103,7 @@ class Classroom:
             phase=phase,
             emit=self.emit,
             poll=self.poll,
+            stepper=stepper_of(plan, self.hardware.compile, self._log),
         )
         self.begin(trainer)
         best = trainer.run()
@@ -124,8 +130,11 @@ class Classroom:
         except OSError as error:
             # The network is at hand: a full disk must not cost it.
             why = error.strerror or str(error)
-            self.emit(Log(level="warning", message=f"{phase.label} could not be kept in {self.store.root}: {why}"))
+            self._log("warning", f"{phase.label} could not be kept in {self.store.root}: {why}")
         return found
+
+    def _log(self, level: str, message: str) -> None:
+        self.emit(Log(level=level, message=message))
 
     def _kept(self, arch: str, key: str) -> Classifier | None:
         """The network in the store, if it is there; one that does not fit is set aside."""
@@ -144,7 +153,7 @@ class Classroom:
         return build_model(arch, self.images.facts.channels, self.images.classes, seed)
 
     def _measured(self, model: Classifier, source: str, key: str | None) -> Trained:
-        logits = logits_of(model, self.images.test, self.evaluate.batch_size, self.bf16)
+        logits = logits_of(model, self.images.test, self.evaluate.batch_size)
         return Trained(model, source, logits, measured(logits, self.images.test.labels).accuracy, key)
 
 
@@ -163,8 +172,8 @@ def train_teachers(
     for number, part in enumerate(preset.teachers):
         if part.checkpoint is None:
             steps_per_epoch(images, part.recipe, f"teachers.{number}.train")
-    bf16 = preset.hardware.precision == "bf16"
-    classroom = Classroom(preset.dataset, images, preset.evaluate, store, device, bf16, emit, poll)
+    bf16 = uses_bf16(preset.hardware, device)
+    classroom = Classroom(preset.dataset, images, preset.evaluate, store, device, preset.hardware, bf16, emit, poll)
     for index in sorted(range(len(preset.teachers)), key=lambda k: preset.teachers[k].checkpoint is None):
         label = preset.teacher_labels[index]
         yield label, classroom.teacher(preset.teachers[index], Phase("teacher", index, label))

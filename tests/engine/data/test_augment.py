@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from engine.data.augment import Augmentation, crop
+from engine.data.augment import Augmentation, FixedViews, crop
 from engine.randomness import uniform
 
 
@@ -101,3 +101,36 @@ def test_every_shift_is_as_likely() -> None:
     # 200 expected at each of 25 places, standard deviation 14.
     assert int(counts.min()) > 130
     assert int(counts.max()) < 270
+
+
+def test_over_as_many_epochs_as_there_are_views_an_image_shows_each_once() -> None:
+    fixed = FixedViews(Augmentation(2, True), 5)
+    indices = torch.arange(1000)
+    for first in (0, 3, 17):
+        numbers = torch.stack([fixed.numbers(indices, 7, epoch) for epoch in range(first, first + 5)])
+        assert torch.equal(numbers.sort(0).values, torch.arange(5)[:, None].expand(5, 1000))
+    counts = fixed.numbers(indices, 7, 0).bincount(minlength=5)
+    assert int(counts.min()) > 140  # 200 expected, standard deviation 13
+    assert not torch.equal(fixed.numbers(indices, 7, 0), fixed.numbers(indices, 8, 0))
+
+
+def test_a_view_is_of_image_and_number_alone() -> None:
+    fixed = FixedViews(Augmentation(2, True), 5)
+    pixels = noise(1).expand(40, -1, -1, -1)
+    indices, views = torch.arange(40), torch.arange(40) % 5
+    result = fixed(pixels, indices, views)
+    shuffled = torch.randperm(40, generator=torch.Generator().manual_seed(1))
+    assert torch.equal(fixed(pixels[shuffled], indices[shuffled], views[shuffled]), result[shuffled])
+    assert not torch.equal(fixed(pixels, indices, (views + 1) % 5), result)
+    assert not torch.equal(fixed(pixels, indices + 40, views), result)
+    assert torch.equal(FixedViews(None, 5)(pixels, indices, views), pixels)
+
+
+def test_views_have_every_shift_as_often() -> None:
+    pixels = torch.zeros(5000, 1, 5, 5, dtype=torch.uint8)
+    pixels[:, 0, 2, 2] = 1
+    for view in (0, 1, 999):
+        result = Augmentation(2, False).view(pixels, torch.arange(5000), torch.full((5000,), view))
+        counts = result[:, 0].sum(0, dtype=torch.int64)
+        assert int(counts.min()) > 130
+        assert int(counts.max()) < 270

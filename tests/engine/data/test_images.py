@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from engine.data import Split
-from engine.data.augment import Augmentation
+from engine.data.augment import Augmentation, FixedViews
 
 
 def numbered(count: int = 23) -> Split:
@@ -90,3 +90,16 @@ def test_in_order() -> None:
     assert [len(batch.labels) for batch in batches] == [10, 10, 3]
     assert torch.cat([batch.labels for batch in batches]).tolist() == list(range(23))
     assert torch.equal(torch.cat([batch.images for batch in batches]), (split.pixels.float() - 100) / 50)
+
+
+def test_a_batch_says_which_images_it_has_and_which_fixed_view_of_each() -> None:
+    split = numbered()
+    for batch in split.shuffled(5, 0, 0, Augmentation(1, True)):
+        assert torch.equal(batch.indices, batch.labels)
+        assert batch.views is None
+    fixed = FixedViews(Augmentation(1, True), 3)
+    for batch in split.shuffled(5, 4, 2, fixed):
+        assert torch.equal(batch.indices, batch.labels)
+        assert torch.equal(batch.views, fixed.numbers(batch.indices, 4, 2))
+        pixels = fixed(split.pixels[batch.indices], batch.indices, batch.views)
+        assert torch.equal(batch.images, split.ready(pixels, batch.labels).images)

@@ -13,7 +13,7 @@ BASE: dict[str, dict[str, Any]] = {
     "dataset": {"name": "digits"},
     "recipe": {"epochs": 240},
     "evaluate": {},
-    "rest": {"arch": "vgg8", "seed": 0, "bf16": False},
+    "rest": {"arch": "vgg8", "seed": 0, "precision": "auto"},
 }
 # For each field, a value that is not its default.
 OTHERS: dict[str, dict[str, Any]] = {
@@ -30,7 +30,7 @@ OTHERS: dict[str, dict[str, Any]] = {
         "augment": False,
     },
     "evaluate": {"select_on": "test", "every": 2},
-    "rest": {"arch": "vgg13", "seed": 1, "bf16": True},
+    "rest": {"arch": "vgg13", "seed": 1, "precision": "bf16"},
 }
 EVERY = [(part, name) for part, fields in OTHERS.items() for name in fields]
 
@@ -44,7 +44,7 @@ def key(**changes: dict[str, Any]) -> str:
         rest["seed"],
         TrainPart(**asked["recipe"]),
         EvaluatePart(**asked["evaluate"]),
-        rest["bf16"],
+        rest["precision"],
     )
 
 

@@ -1,0 +1,123 @@
+"""`mmkd cache`: what teachers said of the training images, kept for later runs; how much room it takes, and making room."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from engine.errors import UserError
+from engine.text import plain
+from mmkd_tui.cli import exit_codes
+from mmkd_tui.cli.options import AsJson
+from mmkd_tui.cli.table import megabytes, print_table
+
+if TYPE_CHECKING:
+    from engine.teachers.cache_files import CacheEntry, CacheStore
+
+app = typer.Typer(help="The teacher cache: list and remove it.", rich_markup_mode=None)
+
+COLUMNS = ("key", "teacher", "architecture", "data set", "images", "views", "kept", "size", "in use", "made")
+NUMBERS = ("images", "views", "size")
+
+
+@app.callback(invoke_without_command=True)
+def _group(context: typer.Context) -> None:
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
+@app.command("list")
+def list_command(as_json: AsJson = False) -> None:
+    """List the teachers whose outputs are kept, the newest last."""
+    store = _store()
+    entries = store.entries()
+    if as_json:
+        typer.echo(json.dumps([_as_json(entry) for entry in entries], indent=2))
+    elif entries:
+        print_table(COLUMNS, (_cells(entry) for entry in entries), NUMBERS)
+        _say(f"{megabytes(sum(entry.size for entry in entries))} in {store.root}")
+    else:
+        _say(f"nothing in {store.root} yet; a run whose preset has teacher_cache keeps its teachers' outputs there")
+
+
+@app.command("rm")
+def rm_command(
+    keys: Annotated[list[str] | None, typer.Argument(metavar="KEY...", help="Keys, or how they begin.")] = None,
+    everything: Annotated[bool, typer.Option("--all", help="All of it that no run uses.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+) -> int:
+    """Remove kept outputs. Later runs compute them again; what a run uses is never removed."""
+    store = _store()
+    if everything == bool(keys):
+        raise UserError("name keys to remove, or give --all; mmkd cache list shows them")
+    chosen = store.entries() if everything else list({one.key: one for one in (store.named(key) for key in keys or ())}.values())
+    used = [entry for entry in chosen if entry.in_use]
+    if used and not everything:
+        raise UserError(f"{used[0].key} is in use by a run; wait until it ends, or stop it")
+    for entry in used:
+        _say(f"kept {entry.key}: a run uses it")
+    chosen = [entry for entry in chosen if not entry.in_use]
+    if not chosen:
+        _say("nothing to remove")
+        return exit_codes.DONE
+    if not yes and not _agreed(chosen):
+        _say("nothing removed")
+        return exit_codes.FAILED
+    for entry in chosen:
+        try:
+            store.remove(entry)
+        except OSError as error:
+            raise UserError(f"{entry.path} cannot be removed: {error.strerror or error}") from error
+        _say(f"removed {entry.key} ({megabytes(entry.size)})")
+    return exit_codes.DONE
+
+
+def _store() -> CacheStore:
+    from engine import paths
+    from engine.teachers.cache_files import CacheStore
+
+    return CacheStore(paths.teacher_cache())
+
+
+def _agreed(entries: list[CacheEntry]) -> bool:
+    """Asks, in a terminal. UserError where there is nobody to ask."""
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        raise UserError("there is no terminal to ask in; give --yes to remove outputs without being asked")
+    for entry in entries:
+        _say("  ".join(cell for cell in _cells(entry) if cell))
+    typer.echo(f"Remove {'this' if len(entries) == 1 else f'these {len(entries)}'}? [y/N] ", err=True, nl=False)
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+
+def _as_json(entry: CacheEntry) -> dict[str, Any]:
+    own = {"key": entry.key, "path": str(entry.path), "bytes": entry.size, "views": entry.views, "in_use": entry.in_use}
+    return entry.facts | own
+
+
+def _cells(entry: CacheEntry) -> tuple[str, ...]:
+    """A row of the list. Facts come from a file: each may be missing or of any type."""
+
+    def text(name: str) -> str:
+        value = entry.facts.get(name)
+        return plain(value, 32) if isinstance(value, str) else ""
+
+    images = entry.facts.get("images")
+    return (
+        entry.key[:8],
+        text("teacher"),
+        text("arch"),
+        text("dataset"),
+        f"{images:,}" if isinstance(images, int) and abs(images) < 2**63 else "",
+        str(max(entry.views.values())),
+        "logits, features" if entry.views["features"] else "logits" if entry.views["logits"] else "half built",
+        megabytes(entry.size),
+        "yes" if entry.in_use else "",
+        text("created")[:16].replace("T", " "),
+    )
+
+
+def _say(line: str) -> None:
+    typer.echo(plain(line), err=True)
