@@ -1,4 +1,4 @@
-"""Which device a run uses."""
+"""Which device a run uses, and in which precision."""
 
 from __future__ import annotations
 
@@ -20,3 +20,15 @@ def resolve_device(hardware: HardwarePart) -> torch.device:
             have = f"{count} CUDA device{'s' if count > 1 else ''}" if count else "no CUDA device that PyTorch can use"
             raise UserError(f"hardware.device is {name}, but this machine has {have}; use --device auto or --device cpu")
     return device
+
+
+def uses_bf16(hardware: HardwarePart, device: torch.device) -> bool:
+    """Whether convolutions run in bfloat16: as the preset says; under `auto`, where the device has instructions for it."""
+    return bf16_is_fast(device) if hardware.precision == "auto" else hardware.precision == "bf16"
+
+
+def bf16_is_fast(device: torch.device) -> bool:
+    """Whether `device` multiplies bfloat16 matrices in hardware."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()

@@ -22,10 +22,11 @@ class Measurement:
 
 
 @torch.no_grad()
-def logits_of(
-    model: Classifier, split: Split, batch_size: int, bf16: bool = False, poll: Callable[[], None] | None = None
-) -> Tensor:
-    """[N, C] float32, in the split's order. The model's mode is put back; `poll` is called before each pass and may raise."""
+def logits_of(model: Classifier, split: Split, batch_size: int, poll: Callable[[], None] | None = None) -> Tensor:
+    """[N, C], in the split's order, in float32 whatever the training's precision.
+
+    The model's mode is put back; `poll` is called before each pass and may raise.
+    """
     training = model.training
     model.eval()
     rows = []
@@ -33,8 +34,7 @@ def logits_of(
         for batch in split.in_order(batch_size):
             if poll is not None:
                 poll()
-            with torch.autocast(batch.images.device.type, torch.bfloat16, enabled=bf16):
-                rows.append(model(batch.images).logits.float())
+            rows.append(model(batch.images).logits.float())
     finally:
         model.train(training)
     return torch.cat(rows)

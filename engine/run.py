@@ -9,6 +9,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable
+from contextlib import ExitStack, closing
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,9 +20,10 @@ import torch
 
 from engine import paths
 from engine.checkpoints_of_run import EVERY, RunCheckpoints
+from engine.compiled.stepper import stepper_of
 from engine.control import Control
 from engine.data import Images, load_images
-from engine.device import resolve_device
+from engine.device import resolve_device, uses_bf16
 from engine.errors import StoppedError, TrainingError, UserError
 from engine.events import (
     Acknowledged,
@@ -33,14 +35,15 @@ from engine.events import (
     StudentAloneReady,
     TeacherReady,
 )
+from engine.gpu_lock import GpuLock, gpu_of
 from engine.measure import ensemble, logits_of, measured
-from engine.methods import make_method
-from engine.models import build_model
+from engine.methods import Plan
 from engine.models.panel import TeacherPanel
 from engine.preset import Preset
 from engine.preset_yaml import dump_preset
 from engine.result import Result, TeacherResult
 from engine.run_dir import EventWriter, Lock, RunDir, take_over
+from engine.teachers.cache import CachedTeachers, TeacherCache
 from engine.teachers.store import TeacherStore
 from engine.teachers.train import Classroom, Trained
 from engine.trainer import Phase, Trainer, steps_per_epoch
@@ -61,22 +64,27 @@ class Run:
         control: Control | None = None,
         data_root: Path | None = None,
         store: Path | None = None,
+        cache: Path | None = None,
         resume: bool = False,
         lock: Lock | None = None,
         checkpoint_every: float = EVERY,
+        share_gpu: bool = False,
     ) -> None:
         """`resume` goes on with the stopped, failed or crashed run in the folder. Who gives a `lock` gives the folder to the
-        run: a failure to begin is then written there, too.
+        run: a failure to begin is then written there, too. `share_gpu`: another run may be at work on the same GPU.
         """
         self.preset = preset
         self.dir = RunDir(run_dir)
         self.control = control or Control()
         self.data_root = data_root or paths.data_root()
         self.store = TeacherStore(store or paths.teacher_store())
+        self.cache = cache or paths.teacher_cache()
         self.result: Result | None = None
         self._listeners: list[Listener] = []
         self._thread: threading.Thread | None = None
         self._last_epoch: EpochEnded | None = None
+        self._share_gpu = share_gpu
+        self._gpu_lock: GpuLock | None = None
         self._resume, self._lock, self._folder_given = resume, lock, lock is not None
         self._checkpoints = RunCheckpoints(self.dir.checkpoints, self._emit, checkpoint_every)
 
@@ -108,7 +116,8 @@ class Run:
             return self.result
         self._result = replace(result, versions=versions())
         try:
-            self._work(device, images)
+            with ExitStack() as held:
+                self._work(device, images, held)
             ending: dict[str, Any] = {"state": "done"}
         except StoppedError:
             ending = {"state": "stopped", "message": "stopped on request"}
@@ -134,6 +143,8 @@ class Run:
     def _prepare(self) -> tuple[torch.device, Images]:
         """All that can be found wrong before anything is written."""
         device = resolve_device(self.preset.hardware)
+        if (gpu := gpu_of(str(device))) is not None:
+            self._gpu_lock = GpuLock.take(gpu, self.dir.path, share=self._share_gpu)
         if self.preset.hardware.threads is not None:
             torch.set_num_threads(self.preset.hardware.threads)
         images = load_images(self.preset.dataset, self.data_root, device)
@@ -141,7 +152,30 @@ class Run:
         for number, part in enumerate(self.preset.teachers):
             if part.checkpoint is None:
                 steps_per_epoch(images, part.recipe, f"teachers.{number}.train")
+        if self._caches:
+            cache, classroom = TeacherCache(self.preset, images, self.cache), self._classroom(device, images)
+            cache.place([cache.subject(number, *classroom.as_planned(part)) for number, part in enumerate(self.preset.teachers)])
         return device, images
+
+    @property
+    def _caches(self) -> bool:
+        return self.preset.teacher_cache is not None and self.preset.method.name != "ce"
+
+    def _classroom(self, device: torch.device, images: Images) -> Classroom:
+        preset = self.preset
+        bf16 = uses_bf16(preset.hardware, device)
+        return Classroom(
+            preset.dataset,
+            images,
+            preset.evaluate,
+            self.store,
+            device,
+            preset.hardware,
+            bf16,
+            self._emit,
+            self._poll,
+            self._begin,
+        )
 
     def _open(self, device: torch.device) -> None:
         """Takes the folder, and writes what is written once."""
@@ -168,7 +202,7 @@ class Run:
         self.dir.write_json(self.dir.meta, meta)
         self._listeners.insert(0, EventWriter(self.dir))
 
-    def _work(self, device: torch.device, images: Images) -> None:
+    def _work(self, device: torch.device, images: Images, held: ExitStack) -> None:
         preset = self.preset
         self._emit(
             RunStarted(
@@ -184,10 +218,8 @@ class Run:
                 resumed=self._resume,
             )
         )
-        bf16 = preset.hardware.precision == "bf16"
-        classroom = Classroom(
-            preset.dataset, images, preset.evaluate, self.store, device, bf16, self._emit, self._poll, self._begin
-        )
+        classroom = self._classroom(device, images)
+        bf16 = classroom.bf16
         teachers = self._teachers(classroom)
         if preset.evaluate.student_alone and preset.method.name != "ce":
             phase = Phase("alone", 0, f"{preset.student.arch} alone")
@@ -198,17 +230,21 @@ class Run:
 
         used = teachers if preset.method.name != "ce" else []
         panel = TeacherPanel([teacher.model for teacher in used], bf16)
-        student = build_model(preset.student.arch, images.facts.channels, images.classes, preset.seed)
-        method = make_method(
+        cached = None
+        if self._caches:
+            cached = held.enter_context(closing(CachedTeachers(TeacherCache(preset, images, self.cache), panel, self._emit)))
+            images = replace(images, views=cached.cache.views)
+        plan = Plan(
             preset.method,
-            student,
-            panel.channels,
-            classes=images.classes,
-            batch_size=preset.train.batch_size,
-            seed=preset.seed,
-            device=device,
-            bf16=bf16,
+            preset.student.arch,
+            images.facts.channels,
+            images.classes,
+            preset.train.batch_size,
+            tuple(panel.channels),
+            bf16,
         )
+        method = plan.build(preset.seed, device)
+        student = method.learner.student
 
         def listen(event: Event) -> None:
             if isinstance(event, EpochEnded):
@@ -221,18 +257,21 @@ class Run:
         trainer = Trainer(
             method,
             images,
-            panel,
+            cached or panel,
             preset.train,
             preset.evaluate,
             seed=preset.seed,
             phase=_distilling(preset),
             emit=listen,
             poll=self._poll,
+            stepper=stepper_of(plan, preset.hardware.compile, self._log),
         )
         self._begin(trainer)
+        if cached is not None:
+            cached.fill(lambda: self._poll(trainer))
         best = trainer.run()
         student.load_state_dict(best.weights)
-        found = measured(logits_of(student, images.test, preset.evaluate.batch_size, bf16), images.test.labels)
+        found = measured(logits_of(student, images.test, preset.evaluate.batch_size), images.test.labels)
         self._result = replace(
             self._result,
             student_accuracy=found.accuracy,
@@ -332,9 +371,10 @@ class Run:
         self._release()
 
     def _release(self) -> None:
-        if self._lock is not None:
-            self._lock.release()
-            self._lock = None
+        for lock in (self._lock, self._gpu_lock):
+            if lock is not None:
+                lock.release()
+        self._lock = self._gpu_lock = None
 
 
 def _distilling(preset: Preset) -> Phase:

@@ -17,10 +17,10 @@ from engine.events import EpochEnded, Event, Metrics, PhaseStarted
 from engine.measure import Measurement, logits_of, measured
 from engine.meta.sgd import momenta_of
 from engine.meter import Meter
-from engine.methods import Method
+from engine.methods import Method, Teachers
 from engine.models.build import count_parameters
-from engine.models.panel import TeacherPanel
 from engine.preset import EvaluatePart, TrainPart
+from engine.stepping import Stepper
 
 METRICS_EVERY = 0.1  # seconds: at most 10 metric events a second
 
@@ -63,7 +63,7 @@ class Trainer:
         self,
         method: Method,
         images: Images,
-        panel: TeacherPanel,
+        panel: Teachers,
         recipe: TrainPart,
         evaluate: EvaluatePart,
         *,
@@ -71,6 +71,7 @@ class Trainer:
         phase: Phase,
         emit: Callable[[Event], None],
         poll: Callable[[Trainer], None],
+        stepper: Callable[[Method, torch.optim.SGD], Stepper] = Stepper,
     ) -> None:
         self.method, self.images, self.panel, self.recipe, self.evaluate = method, images, panel, recipe, evaluate
         self.seed, self.phase, self.emit, self.poll = seed, phase, emit, poll
@@ -83,7 +84,8 @@ class Trainer:
             weight_decay=recipe.weight_decay,
             nesterov=recipe.nesterov,
         )
-        self.meter = Meter(images.classes, len(panel.teachers), images.train.labels.device)
+        self.stepper = stepper(method, self.optimizer)
+        self.meter = Meter(images.classes, len(panel.channels), images.train.labels.device)
         self.steps_per_epoch = steps_per_epoch(images, recipe)
         self.epoch = self.step_in_epoch = 0
         self.best: Best | None = None
@@ -110,9 +112,12 @@ class Trainer:
                 step=self.step,
             )
         )
-        while self.epoch < self.recipe.epochs:
-            self._train_epoch()
-            self._end_epoch()
+        try:
+            while self.epoch < self.recipe.epochs:
+                self._train_epoch()
+                self._end_epoch()
+        finally:
+            self.stepper.close()
         assert self.best is not None
         return self.best
 
@@ -120,17 +125,13 @@ class Trainer:
         self.method.learner.train()
         lr = self.recipe.lr_at(self.epoch)
         self.optimizer.param_groups[0]["lr"] = lr
-        augmentation = self.images.augmentation if self.recipe.augment else None
+        augmentation = self.images.augmenting(self.recipe.augment)
         batches = self.images.train.shuffled(self.recipe.batch_size, self.seed, self.epoch, augmentation, self.step_in_epoch)
         self.poll(self)
         for batch in batches:
             began = time.monotonic()
-            teachers = self.panel(batch.images)
-            step = self.method.step(batch, teachers)
-            self.optimizer.zero_grad()
-            step.loss.backward()  # type: ignore[no-untyped-call]
-            self.optimizer.step()
-            meta = self.method.after_step(batch, teachers, step, self.step, self.optimizer)
+            teachers = self.panel.of(batch)
+            step, meta = self.stepper(batch, teachers, self.step)
             self.meter.add(step, batch.labels, meta)
             self.step_in_epoch += 1
             self._window_images += len(batch.labels)
@@ -151,6 +152,7 @@ class Trainer:
     def _emit_metrics(self, fields: dict[str, Any], lr: float) -> None:
         steps = self.recipe.epochs * self.steps_per_epoch
         rate = self._window_images / max(self._window_seconds, 1e-9)
+        self.stepper.consider((steps - self.step) * self.recipe.batch_size / max(rate, 1e-9))
         if not math.isfinite(fields["loss"]):
             fields["loss"] = None
         self.emit(Metrics(**self._position(), steps=steps, lr=lr, images_per_second=rate, **fields))
@@ -168,7 +170,7 @@ class Trainer:
         measurement = None
         if last or (self.epoch + 1) % self.evaluate.every == 0:
             split = self.images.choosing(self.evaluate.select_on)
-            logits = logits_of(self.student, split, self.evaluate.batch_size, self.method.learner.bf16, lambda: self.poll(self))
+            logits = logits_of(self.student, split, self.evaluate.batch_size, lambda: self.poll(self))
             measurement = measured(logits, split.labels)
             best = self.best.measurement if self.best else None
             # Small validation splits tie often: the smaller loss decides.

@@ -19,7 +19,7 @@ Tensors = list[Tensor]
 class Sgd:
     """The settings of the student's optimiser at one moment."""
 
-    lr: float
+    lr: float | Tensor  # a tensor where a compiled step is to serve every learning rate
     momentum: float
     weight_decay: float
     nesterov: bool
@@ -35,15 +35,16 @@ class Sgd:
         d = torch._foreach_add(list(gradients), parameters, alpha=self.weight_decay)
         after = torch._foreach_add(d, momenta, alpha=self.momentum)
         moved = torch._foreach_add(d, after, alpha=self.momentum) if self.nesterov else after
-        return list(torch._foreach_add(parameters, moved, alpha=-self.lr)), list(after)
+        return list(torch._foreach_sub(parameters, torch._foreach_mul(moved, self.lr))), list(after)
 
     def adjoint(self, p: Tensors, q: Tensors) -> tuple[Tensors, Tensors]:
         """From the cotangents p of theta' and q of m': those of the gradient g (u) and of the momentum m.
 
         The cotangent of theta follows as p + wd * u + H u, H being the Hessian of the step's loss (method.md).
         """
-        u_m = list(torch._foreach_add(q, p, alpha=-self.lr * (self.momentum if self.nesterov else 1.0)))
-        u = list(torch._foreach_add(u_m, p, alpha=-self.lr)) if self.nesterov else u_m
+        scaled = torch._foreach_mul(p, self.lr)
+        u_m = list(torch._foreach_sub(q, scaled, alpha=self.momentum if self.nesterov else 1.0))
+        u = list(torch._foreach_sub(u_m, scaled)) if self.nesterov else u_m
         return u, list(torch._foreach_mul(u_m, self.momentum))
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
 
-import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from engine.data import Batch
+from engine.meta.sgd import Sgd, Tensors
 from engine.models import Output
 from engine.models.regressor import Learner, LearnerOutput
 
@@ -37,21 +38,63 @@ class MetaStep:
     feature_gradient: Tensor
 
 
-class Method(ABC):
-    """How a student is trained. The loop calls `step`, updates `learner` by SGD, and calls `after_step`."""
+class Teachers(Protocol):
+    """Where the teachers' outputs come from: the teachers themselves, or what is kept of them."""
+
+    @property
+    def channels(self) -> list[int]:
+        """Of each teacher's feature map."""
+
+    def of(self, batch: Batch) -> list[Output]:
+        """What each teacher says of a batch, in float32."""
+
+
+@dataclass(frozen=True, slots=True)
+class MetaGradient:
+    """The hyper-gradient, one tensor a weight tensor, and what the meta step tells of itself."""
+
+    gradient: Tensors
+    told: MetaStep
+
+
+class Hard(NamedTuple):
+    """What a meta step learns from."""
+
+    batch: Batch
+    teachers: list[Output]
+
+
+class Method(nn.Module, ABC):
+    """How a student is trained. The loop calls `step`, updates `learner` by SGD, calls `after_step`, and where that returns
+    a hard batch, `meta_gradient` and `learn`.
+
+    `step` and `meta_gradient` are functions of the module's tensors and their arguments alone: they change nothing but the
+    learner's buffers (`step`), so that they can be compiled.
+    """
 
     def __init__(self, learner: Learner) -> None:
+        super().__init__()
         self.learner = learner
+
+    def forward(self, part: str, *args: Any) -> Any:
+        """Calls the method's function of that name; the way in for torch.func.functional_call."""
+        return getattr(self, part)(*args)
 
     @abstractmethod
     def step(self, batch: Batch, teachers: Sequence[Output]) -> Step:
         """The loss on a batch, given the teachers' outputs (none, for a method that uses no teacher)."""
 
-    def after_step(
-        self, batch: Batch, teachers: Sequence[Output], step: Step, number: int, optimizer: torch.optim.Optimizer
-    ) -> MetaStep | None:
-        """Called after each update; `number` counts training steps from 0. May learn, but never changes the learner."""
+    def after_step(self, batch: Batch, teachers: Sequence[Output], step: Step, number: int) -> Hard | None:
+        """Called after each update; `number` counts training steps from 0. A hard batch, where a meta step is due."""
         return None
+
+    def meta_gradient(self, batch: Batch, teachers: Sequence[Output], momenta: Tensors, sgd: Sgd) -> MetaGradient:
+        """What a meta step on a hard batch learns, given the learner's optimiser."""
+        raise NotImplementedError
+
+    def learn(self, found: MetaGradient) -> None:
+        """Updates the weights by their hyper-gradient; never changes the learner."""
+        raise NotImplementedError
 
     def state(self) -> dict[str, Tensor]:
         """All that decides the method's future, beside the learner and its optimiser, by name; tensors are not copied."""
@@ -67,4 +110,4 @@ def sizes_of(teachers: Sequence[Output]) -> list[tuple[int, int]]:
     return [(t.features.shape[2], t.features.shape[3]) for t in teachers]
 
 
-__all__ = ["Learner", "LearnerOutput", "MetaStep", "Method", "Step", "sizes_of"]
+__all__ = ["Hard", "Learner", "LearnerOutput", "MetaGradient", "MetaStep", "Method", "Step", "Teachers", "sizes_of"]

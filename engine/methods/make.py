@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 
@@ -11,10 +12,36 @@ from engine.methods.aver import Average
 from engine.methods.base import Method
 from engine.methods.ce import CrossEntropy
 from engine.methods.mmkd import Mmkd
-from engine.models import Classifier
+from engine.models import Classifier, build_model
 from engine.models.regressor import Learner
 from engine.preset import CePart, MmkdPart
 from engine.preset import Method as MethodPart
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """All that decides which computation a training is: the method, the student and the shapes."""
+
+    part: MethodPart
+    arch: str  # the student's
+    channels: int  # of the images
+    classes: int
+    batch_size: int
+    teacher_channels: tuple[int, ...] = ()  # of each teacher's feature map
+    bf16: bool = False
+
+    def build(self, seed: int, device: torch.device) -> Method:
+        """The method, with a new student; initial weights are a function of `seed`."""
+        return make_method(
+            self.part,
+            build_model(self.arch, self.channels, self.classes, seed),
+            self.teacher_channels,
+            classes=self.classes,
+            batch_size=self.batch_size,
+            seed=seed,
+            device=device,
+            bf16=self.bf16,
+        )
 
 
 def make_method(

@@ -10,15 +10,16 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 from torch.func import functional_call
 
 from engine.data import Batch
+from engine.kernels import Arithmetic
 from engine.meta.hard_buffer import HardBuffer
 from engine.meta.hypergradient import Hypergradient, hypergradient
-from engine.meta.sgd import Sgd, Tensors, momenta_of
+from engine.meta.sgd import Sgd, Tensors
 from engine.meta.weight_nets import WeightNets
-from engine.methods.base import LearnerOutput, MetaStep, Method, Step, sizes_of
+from engine.methods.base import Hard, LearnerOutput, MetaGradient, MetaStep, Method, Step, sizes_of
 from engine.methods.losses import distances, divergences
 from engine.models import Output
 from engine.models.regressor import Learner
@@ -55,8 +56,7 @@ class Mmkd(Method):
         self.nets = nets
         self.seed = seed
         self.buffer = HardBuffer(settings.meta.buffer_size)
-        self.weights = list(nets.parameters())
-        self.adam = torch.optim.Adam(self.weights, lr=settings.meta.lr, weight_decay=settings.meta.weight_decay)
+        self.adam = torch.optim.Adam(nets.parameters(), lr=settings.meta.lr, weight_decay=settings.meta.weight_decay)
 
     def step(self, batch: Batch, teachers: Sequence[Output]) -> Step:
         """One pass of the student; the weights are used, not learned."""
@@ -75,20 +75,23 @@ class Mmkd(Method):
             feature_weights=matching.feature_weights,
         )
 
-    def after_step(
-        self, batch: Batch, teachers: Sequence[Output], step: Step, number: int, optimizer: torch.optim.Optimizer
-    ) -> MetaStep | None:
-        """Offers the batch to the hard buffer and, every `meta.every` steps once that is full, takes a meta step."""
+    @property
+    def weights(self) -> list[nn.Parameter]:
+        """What the meta steps learn: the tensors of the two nets."""
+        return list(self.nets.parameters())
+
+    def after_step(self, batch: Batch, teachers: Sequence[Output], step: Step, number: int) -> Hard | None:
+        """Offers the batch to the hard buffer and, every `meta.every` steps once that is full, draws one from it."""
         wrong = step.logits.argmax(1) != batch.labels
         order = permutation(self.buffer.size, self.seed, "buffer places", number)
         outputs = [tensor for teacher in teachers for tensor in teacher]
-        self.buffer.offer([*batch, *outputs], wrong, order)
+        self.buffer.offer([batch.images, batch.labels, *outputs], wrong, order)
         if (number + 1) % self.settings.meta.every or not self.buffer.full:
             return None
         drawn = permutation(self.buffer.size, self.seed, "buffer draw", number)[: len(batch.labels)]
         images, labels, *rest = self.buffer.draw(drawn)
         hard = [Output(logits, features) for logits, features in zip(rest[::2], rest[1::2], strict=True)]
-        return self.meta_step(Batch(images, labels), hard, optimizer)
+        return Hard(Batch(images, labels), hard)
 
     def weigh(self, output: LearnerOutput, teachers: Sequence[Output]) -> tuple[Tensor, Tensor]:
         """a and b, [B, K] each."""
@@ -109,10 +112,18 @@ class Mmkd(Method):
         """alpha L_logit + beta L_feat, a scalar."""
         return self.settings.alpha * matching.logit + self.settings.beta * matching.feature
 
-    def meta_gradient(
-        self, batch: Batch, teachers: Sequence[Output], optimizer: torch.optim.Optimizer
+    def meta_gradient(self, batch: Batch, teachers: Sequence[Output], momenta: Tensors, sgd: Sgd) -> MetaGradient:
+        """The hyper-gradient on a hard batch, and its norms, a number for each net."""
+        result, _, logits = self.inner_steps(batch, teachers, momenta, sgd)
+        half = len(list(self.nets.logit.parameters()))
+        norms = [torch.stack(torch._foreach_norm(part)).norm() for part in (result.gradient[:half], result.gradient[half:])]
+        accuracy = (logits.argmax(1) == batch.labels).float().mean()
+        return MetaGradient(result.gradient, MetaStep(result.outer_loss, accuracy, *norms))
+
+    def inner_steps(
+        self, batch: Batch, teachers: Sequence[Output], momenta: Tensors, sgd: Sgd
     ) -> tuple[Hypergradient, dict[str, Tensor], Tensor]:
-        """The hyper-gradient on a hard batch, the buffers (BatchNorm statistics) after the inner steps, the logits before.
+        """The hyper-gradient, the buffers (BatchNorm statistics) after the inner steps, the logits before them.
 
         Everything of the learner is read and nothing is changed: each pass has its own copy of the buffers.
         """
@@ -124,9 +135,10 @@ class Mmkd(Method):
         def forward(values: Tensors) -> LearnerOutput:
             before = passes[-1][1] if passes else buffers
             own = {name: buffer.clone() for name, buffer in before.items()}
-            output: LearnerOutput = functional_call(
-                self.learner, {**dict(zip(names, values, strict=True)), **own}, (batch.images, sizes)
-            )
+            with Arithmetic(twice=True):
+                output: LearnerOutput = functional_call(
+                    self.learner, {**dict(zip(names, values, strict=True)), **own}, (batch.images, sizes)
+                )
             passes.append((output.logits.detach(), own))
             return output
 
@@ -138,21 +150,15 @@ class Mmkd(Method):
             return F.cross_entropy(forward(values).logits, batch.labels)
 
         steps = [*[matching] * self.settings.meta.match_steps, classification]
-        momenta = momenta_of(optimizer, parameters)
-        result = hypergradient(steps, classification, parameters, momenta, self.weights, Sgd.of(optimizer))
+        result = hypergradient(steps, classification, parameters, momenta, self.weights, sgd)
         return result, passes[-2][1], passes[0][0]
 
-    def meta_step(self, batch: Batch, teachers: Sequence[Output], optimizer: torch.optim.Optimizer) -> MetaStep:
-        """Learns the weight networks by Adam from the hyper-gradient on a hard batch; the learner stays bit for bit as it is."""
-        result, _, logits = self.meta_gradient(batch, teachers, optimizer)
-        for weight, gradient in zip(self.weights, result.gradient, strict=True):
+    def learn(self, found: MetaGradient) -> None:
+        """Updates the weight networks by Adam."""
+        for weight, gradient in zip(self.weights, found.gradient, strict=True):
             weight.grad = gradient
         self.adam.step()
         self.adam.zero_grad()
-        half = len(list(self.nets.logit.parameters()))
-        norms = [torch.stack(torch._foreach_norm(part)).norm() for part in (result.gradient[:half], result.gradient[half:])]
-        accuracy = (logits.argmax(1) == batch.labels).float().mean()
-        return MetaStep(result.outer_loss, accuracy, *norms)
 
     def state(self) -> dict[str, Tensor]:
         """The weight networks, Adam's moments and the hard buffer."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 
@@ -30,7 +31,9 @@ class Classifier(nn.Module):
     def forward(self, images: Tensor) -> Output:
         """[B, channels, H, W] -> logits [B, C] and the last feature map."""
         features = self.features(images)
-        return Output(self.head(features.mean((2, 3))), features)
+        # The head is fed at least float32, whatever the convolutions' precision.
+        pooled = features.mean((2, 3), dtype=torch.promote_types(features.dtype, torch.float32))
+        return Output(self.head(pooled), features)
 
 
 def initialise(model: nn.Module) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from engine.kernels import Arithmetic
 from engine.models.interface import Classifier
 from engine.randomness import key
 
@@ -42,7 +44,7 @@ class LearnerOutput(NamedTuple):
 class Learner(nn.Module):
     """All that the student's optimiser updates: the student and a regressor for each teacher (none, for most methods).
 
-    With `bf16` the passes run in bfloat16 under autocast; what comes out is float32 again.
+    With `bf16` convolutions run in bfloat16; what comes out is float32 again.
     """
 
     def __init__(
@@ -62,7 +64,7 @@ class Learner(nn.Module):
 
     def forward(self, images: Tensor, sizes: Sequence[tuple[int, int]] = ()) -> LearnerOutput:
         """[B, channels, H, W], and (h, w) of each teacher's feature map."""
-        with torch.autocast(images.device.type, torch.bfloat16, enabled=self.bf16):
+        with Arithmetic(bf16=True) if self.bf16 else nullcontext():
             logits, features = self.student(images)
             pairs = zip(self.regressors, sizes, strict=True)
             output = LearnerOutput(logits, features, [regressor(shrink(features, size)) for regressor, size in pairs])

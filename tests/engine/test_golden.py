@@ -13,6 +13,8 @@ import pytest
 from support.golden_case import LAYERS, GoldenCase, load_case
 from torch import Tensor
 
+from engine.meta.sgd import Sgd, momenta_of
+
 FOLDER = Path(os.environ.get("MMKD_GOLDEN_DIR") or Path(__file__).parent.parent / "golden")
 CASES = sorted(FOLDER.glob("*.npz"))
 
@@ -49,7 +51,8 @@ def computed(case: GoldenCase) -> dict[str, Tensor]:
     momenta = {name: optimizer.state[p].get("momentum_buffer") for name, p in learner.named_parameters()}
     values |= named(case, "after_train_step.momentum.", {n: m for n, m in momenta.items() if m is not None})
 
-    result, buffers, _ = method.meta_gradient(*case.batch("_hard"), optimizer)
+    filled = momenta_of(optimizer, list(learner.parameters()))
+    result, buffers, _ = method.inner_steps(*case.batch("_hard"), filled, Sgd.of(optimizer))
     after = dict(zip((name for name, _ in learner.named_parameters()), result.parameters, strict=True))
     values |= named(case, "after_inner_steps.", after | buffers)
     values["outer_loss"] = result.outer_loss

@@ -9,6 +9,9 @@ import pytest
 import torch
 from support.nets import mmkd_case, random_batch, sgd
 
+from engine.methods.base import Hard
+from engine.stepping import Stepper
+
 
 def frozen(method, optimizer) -> dict[str, bytes]:
     """Every bit of the student's side and of the random generators."""
@@ -28,26 +31,23 @@ def test_meta_step_leaves_every_bit_of_the_student(dtype: torch.dtype) -> None:
     method, panel = mmkd_case(dtype=dtype)
     optimizer = sgd(method)
     batch, teachers = random_batch(panel, 8, seed=1, dtype=dtype)
-    method.step(batch, teachers).loss.backward()
-    optimizer.step()
+    stepper = Stepper(method, optimizer)
+    stepper.train(batch, teachers)
     hard, hard_teachers = random_batch(panel, 8, seed=2, dtype=dtype)
     before = frozen(method, optimizer)
     weights = [w.clone() for w in method.weights]
-    method.meta_step(hard, hard_teachers, optimizer)
+    method.learn(stepper.meta_gradient(Hard(hard, hard_teachers)))
     assert frozen(method, optimizer) == before
     assert all(not torch.equal(w, old) for w, old in zip(method.weights, weights, strict=True))
 
 
 def test_meta_step_comes_every_so_many_steps_once_the_buffer_is_full() -> None:
     method, panel = mmkd_case(dtype=torch.float32)
-    optimizer = sgd(method)
+    stepper = Stepper(method, sgd(method))
     metas = []
     for number in range(11):
         batch, teachers = random_batch(panel, 8, seed=number, dtype=torch.float32)
-        step = method.step(batch, teachers)
-        step.loss.backward()
-        optimizer.step()
-        metas.append(method.after_step(batch, teachers, step, number, optimizer) is not None)
+        metas.append(stepper(batch, teachers, number)[1] is not None)
     assert [number for number, taken in enumerate(metas) if taken] == [4, 9]
 
 
@@ -71,9 +71,11 @@ def test_state_restores_weights_moments_and_buffer() -> None:
         losses = []
         for number in numbers:
             batch, teachers = random_batch(panel, 8, seed=number, dtype=torch.float32)
-            step = m.step(batch, teachers)
-            meta = m.after_step(batch, teachers, step, number, optimizer)
-            losses += [float(meta.outer_loss)] if meta else []
+            hard = m.after_step(batch, teachers, m.step(batch, teachers), number)
+            if hard is not None:
+                found = Stepper(m, optimizer).meta_gradient(hard)
+                m.learn(found)
+                losses.append(float(found.told.outer_loss))
         return losses
 
     go(method, range(6))

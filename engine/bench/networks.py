@@ -1,0 +1,98 @@
+"""The networks and batches of a case: random weights, synthetic images, both functions of fixed seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from engine.bench.cases import Case
+from engine.data import Batch
+from engine.models import Classifier, build_model
+from engine.randomness import generator, key
+
+BATCHES = 4  # different ones, taken in turn
+LR = 1e-3  # a step costs the same at any rate, and at this one random teachers do not make the student diverge
+
+
+class TorchvisionResNet(Classifier):
+    """torchvision's ResNet behind the engine's interface."""
+
+    def __init__(self, name: str, classes: int) -> None:
+        super().__init__()
+        from torchvision import models
+
+        self.network = models.get_model(name, weights=None, num_classes=classes)
+        self.feature_channels = self.network.fc.in_features
+
+    def features(self, images: Tensor) -> Tensor:
+        """[B, 3, H, W] -> [B, feature_channels, H / 32, W / 32]."""
+        net = self.network
+        x = net.maxpool(net.relu(net.bn1(net.conv1(images))))
+        features: Tensor = net.layer4(net.layer3(net.layer2(net.layer1(x))))
+        return features
+
+    def head(self, pooled: Tensor) -> Tensor:
+        """[B, feature_channels] -> [B, classes]."""
+        logits: Tensor = self.network.fc(pooled)
+        return logits
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """A case on a device. Each call makes networks anew, with the same numbers in them."""
+
+    case: Case
+    device: torch.device
+
+    def student(self) -> Classifier:
+        """In training mode."""
+        return self._network(self.case.student, seed=100).train()
+
+    def teachers(self) -> list[Classifier]:
+        """Frozen, in evaluation mode, with BatchNorm's statistics of a batch: without them activations grow with the depth."""
+        networks = [self._network(name, seed) for seed, name in enumerate(self.case.teachers)]
+        images = self.batches()[0].images
+        for network in networks:
+            norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
+            before = [norm.momentum for norm in norms]
+            for norm in norms:
+                norm.momentum = 1.0
+            with torch.no_grad():
+                network.train()(images)
+            for norm, momentum in zip(norms, before, strict=True):
+                norm.momentum = momentum
+            network.eval().requires_grad_(False)
+        return networks
+
+    def batches(self) -> list[Batch]:
+        """Noise for images and for labels."""
+        case = self.case
+        found = []
+        for number in range(BATCHES):
+            random = generator(0, "benchmark batch", number)
+            images = torch.randn(case.batch, 3, case.size, case.size, generator=random)
+            labels = torch.randint(case.classes, (case.batch,), generator=random)
+            found.append(Batch(images.to(self.device), labels.to(self.device)))
+        return found
+
+    def in_turn(self) -> Iterator[Batch]:
+        """The batches, without end."""
+        batches = self.batches()
+        while True:
+            yield from batches
+
+    def _network(self, name: str, seed: int) -> Classifier:
+        family, _, arch = name.rpartition(" ")
+        if not family:
+            return build_model(arch, 3, self.case.classes, seed).to(self.device)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(key(seed, "benchmark weights", name))
+            return TorchvisionResNet(arch, self.case.classes).to(self.device)
+
+
+def recipe(parameters: Iterator[nn.Parameter]) -> torch.optim.SGD:
+    """The paper's SGD, but for its learning rate."""
+    return torch.optim.SGD(parameters, lr=LR, momentum=0.9, weight_decay=5e-4, nesterov=True)

@@ -1,0 +1,166 @@
+"""The engine's own forms, as the benchmark times them. The one place that knows how the engine takes its steps."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Iterator, Sequence
+
+import torch
+
+from engine.bench.networks import BATCHES, Setting, recipe
+from engine.bench.subject import Subject
+from engine.compiled.flat import Function, callable_of, compile_flat
+from engine.compiled.pure import Pure
+from engine.compiled.steps import Compile, CompiledStepper
+from engine.data import Batch
+from engine.device import uses_bf16
+from engine.meta.sgd import Sgd, momenta_of
+from engine.methods import Method, make_method
+from engine.methods.base import Hard
+from engine.methods.mmkd import Mmkd
+from engine.models import Output
+from engine.models.panel import TeacherPanel
+from engine.preset import CePart, HardwarePart, MetaPart, MmkdPart
+from engine.randomness import permutation
+
+Taught = Iterator[tuple[Batch, list[Output]]]
+
+
+def ours(setting: Setting, name: str, precision: str, *, cached: bool) -> Subject:
+    """MMKD by the engine; with `cached`, a batch's teacher outputs are gathered from float16 rows, and no teacher runs."""
+    case = setting.case
+    bf16 = _bf16(setting, precision)
+    teachers = TeacherPanel(setting.teachers(), bf16)
+    part = MmkdPart(name="mmkd", meta=MetaPart(every=case.every, buffer_size=case.buffer))
+    method = _method(part, setting, bf16, teachers.channels)
+    assert isinstance(method, Mmkd)
+    stepper = _stepper(method, case.compiled)
+    source = _from_store(setting, teachers) if cached else _from_teachers(setting, teachers)
+    numbers = (number for number in itertools.count() if (number + 1) % case.every)  # those without a meta step
+
+    def train() -> None:
+        batch, said = next(source)
+        step = stepper.train(batch, said)
+        method.after_step(batch, said, step, next(numbers))
+
+    def meta() -> None:
+        drawn = permutation(method.buffer.size, 0, "benchmark draw", next(numbers))[: case.batch]
+        images, labels, *rest = method.buffer.draw(drawn)
+        hard = [Output(*pair) for pair in zip(rest[::2], rest[1::2], strict=True)]
+        method.learn(stepper.meta_gradient(Hard(Batch(images, labels), hard)))
+
+    while not method.buffer.full:
+        train()
+
+    def settle() -> None:
+        for part, step in (("train", train), ("meta", meta)):
+            while case.compiled and not stepper.compiled(part):
+                step()
+
+    return Subject(name, train, meta, settle=settle)
+
+
+def limit(setting: Setting, precision: str) -> Subject:
+    """The teachers' forward and a plain student step: no form of distillation without a cache can be faster."""
+    bf16 = _bf16(setting, precision)
+    teachers = TeacherPanel(setting.teachers(), bf16)
+    return _plain(setting, "limit", bf16, _from_teachers(setting, teachers))
+
+
+def student(setting: Setting, precision: str) -> Subject:
+    """A plain student step."""
+    return _plain(setting, "student", _bf16(setting, precision), ((batch, []) for batch in setting.in_turn()))
+
+
+def _plain(setting: Setting, name: str, bf16: bool, source: Taught) -> Subject:
+    method = _method(CePart(name="ce"), setting, bf16, [])
+    stepper = _stepper(method, setting.case.compiled)
+
+    def train() -> None:
+        batch, _ = next(source)  # the teachers were asked; the step does without what they said
+        stepper.train(batch, [])
+
+    def settle() -> None:
+        while setting.case.compiled and not stepper.compiled("train"):
+            train()
+
+    return Subject(name, train, settle=settle)
+
+
+def _method(part: MmkdPart | CePart, setting: Setting, bf16: bool, channels: Sequence[int]) -> Method:
+    case = setting.case
+    made = make_method(
+        part,
+        setting.student(),
+        channels,
+        classes=case.classes,
+        batch_size=case.batch,
+        seed=0,
+        device=setting.device,
+        bf16=bf16,
+    )
+    made.learner.train()
+    return made
+
+
+def _bf16(setting: Setting, precision: str) -> bool:
+    return uses_bf16(HardwarePart.model_validate({"precision": precision}), setting.device)
+
+
+class _AtOnce:
+    """Compiles here and now, which a run never does: the benchmark times settled steps alone."""
+
+    def __init__(self, method: Method, optimizer: torch.optim.SGD, batch: Batch, teachers: Sequence[Output]) -> None:
+        self.pure = Pure(method, Sgd.of(optimizer))
+        parameters, buffers, weights = self.pure.tensors()
+        momenta = momenta_of(optimizer, list(method.learner.parameters()))
+        outputs = [tensor for teacher in teachers for tensor in teacher]
+        lr = parameters[0].new_zeros(())
+        self.example = (parameters, momenta, buffers, weights, lr, batch.images, batch.labels, *outputs)
+        self.found: dict[str, Function | Exception] = {}
+
+    def ready(self, part: str) -> bool:
+        return True
+
+    def start(self) -> None:
+        pass
+
+    def take(self, part: str) -> Function | Exception:
+        if part not in self.found:
+            threads = torch.get_num_threads()
+            made = compile_flat(getattr(self.pure, part), self.example, threads, workers=os.cpu_count() or 1)
+            self.found[part] = callable_of(*made)
+        return self.found[part]
+
+    def close(self) -> None:
+        pass
+
+
+def _stepper(method: Method, compiled: bool) -> CompiledStepper:
+    optimizer = recipe(method.learner.parameters())
+
+    mode: Compile = "on" if compiled else "auto"
+
+    def fail(level: str, message: str) -> None:
+        if level == "warning":
+            raise RuntimeError(message)
+
+    return CompiledStepper(
+        method, optimizer, lambda batch, teachers, sgd: _AtOnce(method, optimizer, batch, teachers), fail, mode
+    )
+
+
+def _from_teachers(setting: Setting, teachers: TeacherPanel) -> Taught:
+    return ((batch, teachers(batch.images)) for batch in setting.in_turn())
+
+
+def _from_store(setting: Setting, teachers: TeacherPanel) -> Taught:
+    """As a teacher cache gives them: rows gathered from float16, by the images' numbers."""
+    batches = setting.batches()
+    said = [teachers(batch.images) for batch in batches]
+    rows = [[torch.cat([s[k][part].half() for s in said]) for part in (0, 1)] for k in range(len(teachers.teachers))]
+    size = setting.case.batch
+    for number in itertools.cycle(range(BATCHES)):
+        chosen = torch.arange(number * size, (number + 1) * size, device=setting.device)
+        yield batches[number], [Output(*(stored[chosen].float() for stored in pair)) for pair in rows]

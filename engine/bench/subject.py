@@ -1,0 +1,23 @@
+"""What is timed: a training step and, where there is one, a meta step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+
+def _at_once() -> None:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """Steps on batches that lie on the device. A step need not wait for the device: whoever times it does.
+
+    `settle` returns once the steps run in the form in which they will go on: compiled, where they are compiled.
+    """
+
+    name: str
+    train: Callable[[], None]
+    meta: Callable[[], None] | None = None
+    settle: Callable[[], None] = _at_once

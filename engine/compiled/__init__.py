@@ -1,0 +1,1 @@
+"""Training and meta steps compiled whole, derivatives included, beside a training that goes on eagerly until they are ready."""

@@ -1,0 +1,96 @@
+"""Where compiled steps come from: another process that fills a folder, watched without ever waiting for it."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+from engine.compiled.build import REQUEST
+from engine.compiled.flat import Function, load
+from engine.compiled.request import Request
+from engine.paths import write_whole
+
+LOOK_EVERY = 1.0  # seconds
+LOG = "compile.log"
+
+
+class Builder:
+    """Compiles a request in a process of its own, or finds what another run compiled.
+
+    `take` never waits; what is ready is loaded on a thread. Two runs that want the same folder do not both compile: the second
+    takes up what the first leaves.
+    """
+
+    def __init__(self, request: Request) -> None:
+        self.folder = request.folder()
+        self.request = request
+        self.began = time.monotonic()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._lock: int | None = None
+        self._loaded: dict[str, Function | Exception] = {}
+        self._loading: set[str] = set()
+        self._looked = 0.0
+
+    def ready(self, part: str) -> bool:
+        """Whether it needs no compiling."""
+        return (self.folder / f"{part}.bin").exists()
+
+    def start(self) -> None:
+        """Begins to compile, unless somebody does. OSError where that cannot be done."""
+        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._lock = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(self._lock)
+            self._lock = None
+            return
+        write_whole(self.folder / REQUEST, self.request.to_json())
+        environment = os.environ | {"OMP_NUM_THREADS": "1", "TORCHINDUCTOR_CACHE_DIR": str(self.folder.parent / "inductor")}
+        with (self.folder / LOG).open("wb") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "engine.compiled.build", str(self.folder)],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=environment,
+                cwd=Path(__file__).parents[2],
+                start_new_session=True,
+            )
+
+    def take(self, part: str) -> Function | Exception | None:
+        """The compiled step, once it is here; why there will be none; None as long as neither is known."""
+        if part in self._loaded:
+            return self._loaded[part]
+        if part in self._loading or time.monotonic() - self._looked < LOOK_EVERY:
+            return None
+        self._looked = time.monotonic()
+        if self.ready(part):
+            self._loading.add(part)
+            threading.Thread(target=self._load, args=(part,), name="mmkd-load", daemon=True).start()
+        elif self._process is not None and (code := self._process.poll()) is not None and not self.ready(part):
+            self._loaded[part] = RuntimeError(f"the compiler ended with {code}, see {self.folder / LOG}")
+        return None
+
+    def _load(self, part: str) -> None:
+        path = self.folder / f"{part}.bin"
+        try:
+            self._loaded[part] = load(path)
+        except Exception as error:
+            # Of another release, or damaged: the next run compiles it anew.
+            path.unlink(missing_ok=True)
+            self._loaded[part] = error
+
+    def close(self) -> None:
+        """Ends the compiling; what it has finished stays."""
+        if self._process is not None and self._process.poll() is None:
+            self._process.terminate()
+            self._process.wait()
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None

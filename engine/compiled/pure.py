@@ -1,0 +1,98 @@
+"""A method's training step and meta step as functions of tensors alone, which is what a compiler takes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import fields, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.func import functional_call
+
+from engine.data import Batch
+from engine.kernels import Arithmetic
+from engine.meta.sgd import Sgd, Tensors
+from engine.methods.base import MetaGradient, Method, Step
+from engine.models import Output
+
+FIELDS = tuple(field.name for field in fields(Step))
+
+
+def paired(teachers: Sequence[Tensor]) -> list[Output]:
+    """logits, features, logits, features, ... -> an Output a teacher."""
+    return [Output(*pair) for pair in zip(teachers[::2], teachers[1::2], strict=True)]
+
+
+class Pure:
+    """`method` with its tensors taken out. Parameters, buffers and others come and go as lists, in the module's own order.
+
+    `sgd` gives momentum, weight decay and form; the learning rate is an argument, so that one compiled step serves a schedule.
+    """
+
+    def __init__(self, method: Method, sgd: Sgd) -> None:
+        self.method, self.sgd = method, sgd
+        self.parameter_names = [f"learner.{name}" for name, _ in method.learner.named_parameters()]
+        self.buffer_names = [f"learner.{name}" for name, _ in method.learner.named_buffers()]
+        self.weight_names = [name for name, _ in method.named_parameters() if not name.startswith("learner.")]
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """The kinds of step that there are."""
+        return ("train", "meta") if self.weight_names else ("train",)
+
+    def tensors(self) -> tuple[Tensors, Tensors, Tensors]:
+        """The learner's parameters, its buffers, and what the meta steps learn, as they are now."""
+        every = dict(self.method.named_parameters()) | dict(self.method.named_buffers())
+        names = (self.parameter_names, self.buffer_names, self.weight_names)
+        parameters, buffers, weights = ([every[name].detach() for name in part] for part in names)
+        return parameters, buffers, weights
+
+    @torch.enable_grad()
+    def train(
+        self,
+        parameters: Tensors,
+        momenta: Tensors,
+        buffers: Tensors,
+        weights: Tensors,
+        lr: Tensor,
+        images: Tensor,
+        labels: Tensor,
+        *teachers: Tensor,
+    ) -> tuple[Tensors, Tensors, Tensors, dict[str, Tensor]]:
+        """A training step: new parameters, momenta and buffers, and what `Step` tells."""
+        leaves = [p.detach().requires_grad_() for p in parameters]
+        own = [b.clone() for b in buffers]
+        with Arithmetic(twice=True):
+            step = self._call("step", leaves, own, weights, Batch(images, labels), paired(teachers))
+        gradients = torch.autograd.grad(step.loss, leaves, materialize_grads=True)
+        with torch.no_grad():
+            after, moved = replace(self.sgd, lr=lr).step(parameters, momenta, gradients)
+        told = {name: getattr(step, name) for name in FIELDS}
+        return after, moved, own, {name: value.detach() for name, value in told.items() if value is not None}
+
+    @torch.enable_grad()
+    def meta(
+        self,
+        parameters: Tensors,
+        momenta: Tensors,
+        buffers: Tensors,
+        weights: Tensors,
+        lr: Tensor,
+        images: Tensor,
+        labels: Tensor,
+        *teachers: Tensor,
+    ) -> tuple[Tensors, list[Tensor]]:
+        """A meta step's hyper-gradient, and what `MetaStep` tells, in its order."""
+        learned = [w.detach().requires_grad_() for w in weights]
+        sgd = replace(self.sgd, lr=lr)
+        found: MetaGradient = self._call(
+            "meta_gradient", parameters, buffers, learned, Batch(images, labels), paired(teachers), momenta, sgd
+        )
+        told = found.told
+        return found.gradient, [told.outer_loss, told.hard_accuracy, told.logit_gradient, told.feature_gradient]
+
+    def _call(self, part: str, parameters: Tensors, buffers: Tensors, weights: Tensors, *args: Any) -> Any:
+        names = (*self.parameter_names, *self.buffer_names, *self.weight_names)
+        tensors = dict(zip(names, (*parameters, *buffers, *weights), strict=True))
+        return functional_call(self.method, tensors, (part, *args))
