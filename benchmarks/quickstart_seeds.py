@@ -1,8 +1,9 @@
 """`mmkd run quickstart` for five seeds, as a user types it: a Markdown table of accuracies and seconds.
 
-    python benchmarks/quickstart_seeds.py
+    python benchmarks/quickstart_seeds.py [--set KEY=VALUE ...]
 
-The first run trains the teachers into an empty store; the others find them there.
+The first run trains the teachers into an empty store; the others find them there. What follows the script's name goes to
+`mmkd run`.
 """
 
 from __future__ import annotations
@@ -23,10 +24,11 @@ SEEDS = range(5)
 def main() -> None:
     rows = []
     with tempfile.TemporaryDirectory() as folder:
-        environment = os.environ | {"MMKD_TEACHERS": str(Path(folder) / "teachers")}
+        environment = os.environ | {"MMKD_TEACHERS": str(Path(folder) / "teachers"), "MMKD_CACHE": str(Path(folder) / "cache")}
         for seed in SEEDS:
             started = time.monotonic()
-            command = [str(Path(sys.executable).with_name("mmkd")), "run", "quickstart", "--seed", str(seed), "--json", "--quiet"]
+            asked = ["run", "quickstart", "--seed", str(seed), "--json", "--quiet", *sys.argv[1:]]
+            command = [str(Path(sys.executable).with_name("mmkd")), *asked]
             done = subprocess.run(command, cwd=folder, env=environment, check=True, stdout=subprocess.PIPE, text=True)
             rows.append((json.loads(done.stdout), time.monotonic() - started))
     torch = rows[0][0]["versions"]["torch"]

@@ -6,7 +6,7 @@ import re
 import statistics
 from dataclasses import dataclass
 
-from engine.catalog import ARCHITECTURES, DATASETS, DatasetFacts
+from engine.catalog import ARCHITECTURES, DATASETS, METHODS, DatasetFacts
 from engine.preset import DatasetPart, HardwarePart, MmkdPart, Preset, TrainPart
 from mmkd_tui.machine import Machine
 from mmkd_tui.stock import Stock
@@ -124,15 +124,48 @@ def estimate(preset: Preset, stock: Stock, machine: Machine) -> Estimate:
         steps = preset.train.epochs * (training_images(preset.dataset) // preset.train.batch_size)
         batch = preset.train.batch_size
         asked = sum(step_seconds(part.arch, facts, batch, here, train=False) for part in preset.teachers)
+        if preset.teacher_cache is not None:
+            asked *= _views(preset) / preset.train.epochs  # each view is asked for once
         distil += steps * (asked + _meta_seconds(preset, facts, here))
     kept = stock.of(preset, preset.student.arch, preset.seed, preset.train) is not None
     if kept or preset.method.name == "ce" or not preset.evaluate.student_alone:
         alone = 0.0
     new = [part for part, seconds in zip(preset.teachers, teachers, strict=True) if seconds]
-    disk = 4 * (sum(_parameters(part.arch, facts) for part in new) + 4 * _parameters(preset.student.arch, facts))
-    return Estimate(
-        teachers, alone, distil, START[here.kind], _memory(preset, facts, here.kind), disk + (1 << 20), here.kind, here.samples
-    )
+    disk = 4 * (sum(_parameters(part.arch, facts) for part in new) + 4 * _parameters(preset.student.arch, facts)) + (1 << 20)
+    memory = _memory(preset, facts, here.kind)
+    if preset.teacher_cache is not None and preset.teacher_cache.storage == "memory":
+        memory += cache_size(preset)
+    else:
+        disk += cache_size(preset)
+    return Estimate(teachers, alone, distil, START[here.kind], memory, disk, here.kind, here.samples)
+
+
+def cache_size(preset: Preset) -> int:
+    """Of the teacher cache, in bytes; 0 where there is none."""
+    method = METHODS[preset.method.name]
+    if preset.teacher_cache is None or method.name == "ce":
+        return 0
+    facts = DATASETS[preset.dataset.name]
+    row = 0
+    for part in preset.teachers:
+        row += 4 * len(facts.classes)
+        row += 2 * ARCHITECTURES[part.arch].features * feature_side(part.arch, facts.size) ** 2 if method.features else 0
+    return _views(preset) * training_images(preset.dataset) * row
+
+
+def feature_side(arch: str, size: int) -> int:
+    """Pixels along a side of an architecture's last feature map, of images with `size` along theirs."""
+    if ARCHITECTURES[arch].family != "vgg":
+        return -(-size // 4)
+    for _ in range(4 if size >= 64 else 3):
+        size = max(size // 2, 1)
+    return size
+
+
+def _views(preset: Preset) -> int:
+    if preset.teacher_cache is None:
+        return 0
+    return preset.teacher_cache.views if preset.train.augment else 1
 
 
 def _meta_seconds(preset: Preset, facts: DatasetFacts, pace: Pace) -> float:

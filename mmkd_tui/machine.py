@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 from engine.text import one_line
+from mmkd_tui.nvml import nvml
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,23 +59,21 @@ def _memory() -> tuple[int | None, int | None]:
 
 
 def _gpus() -> tuple[Gpu, ...]:
-    """By nvidia-ml-py, where it is installed and finds a driver."""
     try:
-        nvml: Any = importlib.import_module("pynvml")
-        nvml.nvmlInit()
-    except Exception:  # not installed, no driver, or one that it does not know
+        library = nvml()
+    except RuntimeError:
         return ()
     gpus = []
     try:
-        for index in range(nvml.nvmlDeviceGetCount()):
-            handle = nvml.nvmlDeviceGetHandleByIndex(index)
-            memory = nvml.nvmlDeviceGetMemoryInfo(handle)
-            name = nvml.nvmlDeviceGetName(handle)
+        for index in range(library.nvmlDeviceGetCount()):
+            handle = library.nvmlDeviceGetHandleByIndex(index)
+            memory = library.nvmlDeviceGetMemoryInfo(handle)
+            name = library.nvmlDeviceGetName(handle)
             text = name.decode(errors="replace") if isinstance(name, bytes) else str(name)
             gpus.append(Gpu(index, one_line(text, 60), int(memory.total), int(memory.free)))
     except Exception:  # a GPU that has fallen off the bus: those before it are told
         pass
     finally:
         with suppress(Exception):
-            nvml.nvmlShutdown()
+            library.nvmlShutdown()
     return tuple(gpus)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
 from collections.abc import Sequence
 from types import TracebackType
@@ -14,7 +13,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from engine.events import Event, Log, PhaseStarted, RunStarted, StudentAloneReady, TeacherReady
+from engine.events import CacheProgress, Event, Log, PhaseStarted, RunStarted, StudentAloneReady, TeacherReady
 from engine.text import one_line, plain
 from mmkd_tui.run_view import PhaseView, RunView
 
@@ -98,6 +97,7 @@ class PlainProgress:
         self.view = RunView()
         self.said = 0.0
         self.share = 0.0
+        self.cache: PhaseView | None = None  # the teacher cache's, when it has begun
 
     def __enter__(self) -> Self:
         return self
@@ -111,10 +111,12 @@ class PlainProgress:
             self.view.apply(event)
             if line := _announcement(event, self.view):
                 self._say(line)
-            if isinstance(event, PhaseStarted):
+            if isinstance(event, PhaseStarted) or (isinstance(event, CacheProgress) and self.view.phase is not self.cache):
                 self.said, self.share = time.monotonic(), 0.0
+            if isinstance(event, CacheProgress):
+                self.cache = self.view.phase
         phase = self.view.phase
-        if phase is None or phase.done or phase.last is None:
+        if phase is None or phase.done or (phase.last is None and phase.name != "cache"):
             return
         if time.monotonic() - self.said >= LINE_EVERY and phase.share - self.share >= LINE_SHARE:
             self._say(f"{phase.label}: {_line(phase, self.view.paused)}")
@@ -179,7 +181,7 @@ def _phase(phase: PhaseView, view: RunView, now: float) -> RenderableType:
         Text(plain(phase.label, 32), style="bold"),
         ProgressBar(total=max(phase.steps, 1), completed=phase.step, width=20),
         Text(f"{phase.share:4.0%}"),
-        Text(f"epoch {min(phase.epoch + 1, phase.epochs)}/{phase.epochs}"),
+        Text(f"{phase.round} {min(phase.epoch + 1, phase.epochs)}/{phase.epochs}"),
         Text("paused" if view.paused else f"{clock(phase.seconds_left(now))} left"),
         Text(f"{phase.images_per_second:,.0f} images/s" if phase.images_per_second is not None else ""),
     )
@@ -188,7 +190,7 @@ def _phase(phase: PhaseView, view: RunView, now: float) -> RenderableType:
 
 def _losses(phase: PhaseView) -> list[str]:
     if (last := phase.last) is None:
-        return []
+        return [f"asking {plain(phase.about, 32)}"] if phase.about else []
     if last.loss is None:
         return ["loss is not finite"]
     parts = (("CE", last.ce), ("logit", last.logit), ("feature", last.feature))
@@ -206,7 +208,7 @@ def _accuracies(phase: PhaseView) -> list[str]:
 def _line(phase: PhaseView, paused: bool) -> str:
     """What a phase has reached, in one line."""
     left = "paused" if paused else f"{clock(phase.seconds_left(time.time()))} left"
-    parts = [f"{phase.share:.0%}", f"epoch {min(phase.epoch + 1, phase.epochs)}/{phase.epochs}", left]
+    parts = [f"{phase.share:.0%}", f"{phase.round} {min(phase.epoch + 1, phase.epochs)}/{phase.epochs}", left]
     rate = [f"{phase.images_per_second:,.0f} images/s"] if phase.images_per_second is not None else []
     return "  ".join([*parts, *_losses(phase), *_accuracies(phase), *rate])
 
@@ -252,7 +254,7 @@ def _announcement(event: Event, view: RunView) -> str | None:
     return None
 
 
-def make_progress(console: Console, quiet: bool) -> contextlib.AbstractContextManager[Quiet | LiveProgress | PlainProgress]:
+def make_progress(console: Console, quiet: bool) -> Progress:
     """The display that suits where stderr goes."""
     if quiet:
         return Quiet()

@@ -50,8 +50,7 @@ class Stock:
 
     def of(self, preset: Preset, arch: str, seed: int, recipe: TrainPart) -> Network | None:
         """The network that a run of `preset` would find in place of training it."""
-        bf16 = preset.hardware.precision == "bf16"
-        return self.with_key(content_key(preset.dataset, arch, seed, recipe, preset.evaluate, bf16))
+        return self.with_key(content_key(preset.dataset, arch, seed, recipe, preset.evaluate, preset.hardware.precision))
 
     def teacher(self, preset: Preset, part: TeacherPart) -> Network | None:
         """As `of`, for a teacher; None for one from a checkpoint."""

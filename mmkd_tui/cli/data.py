@@ -12,19 +12,15 @@ import typer
 
 from engine.errors import UserError
 from engine.text import plain
+from mmkd_tui.cli.group import command_group
 from mmkd_tui.cli.options import AsJson, DataRoot, data_root_of
 from mmkd_tui.cli.table import print_table
+from mmkd_tui.cli.talk import say
 
 if TYPE_CHECKING:
     from engine.catalog import DatasetFacts
 
-app = typer.Typer(help="Data sets: list and fetch them.", rich_markup_mode=None)
-
-
-@app.callback(invoke_without_command=True)
-def _group(context: typer.Context) -> None:
-    if context.invoked_subcommand is None:
-        typer.echo(context.get_help())
+app = command_group("Data sets: list and fetch them.")
 
 
 @app.command("list")
@@ -65,15 +61,15 @@ def fetch_command(
         hint = f"did you mean '{likely}'?" if likely else f"one of {', '.join(catalog.DATASETS)}"
         raise UserError(f"there is no data set '{name[:64]}'; {hint}")
     if not facts.files:
-        _say(f"{name} is {facts.origin}: there is nothing to fetch")
+        say(f"{name} is {facts.origin}: there is nothing to fetch")
         return
     root = data_root_of(data_root)
     found = find_files(facts, root)
     if found is not None:
-        _say(f"{name} is there already")
+        say(f"{name} is there already")
         typer.echo(plain(str(found.folder)))
         return
-    _say(f"fetching {name} from its publisher ...")
+    say(f"fetching {name} from its publisher ...")
     # torchvision may talk on stdout, which is for the answer alone.
     with contextlib.redirect_stdout(sys.stderr):
         from engine.data import fetch_files
@@ -105,7 +101,3 @@ def _where(known: dict[str, Any]) -> str:
     if known["embedded"]:
         return str(known["origin"])
     return known["folder"] or f"missing: mmkd data fetch {known['name']}"
-
-
-def _say(line: str) -> None:
-    typer.echo(plain(line), err=True)

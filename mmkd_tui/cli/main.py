@@ -10,9 +10,10 @@ from typing import Annotated
 
 import typer
 
+import engine.openmp  # noqa: F401  before torch, for the commands that train
 from engine.errors import PresetError, UserError
 from engine.text import one_line, plain
-from mmkd_tui.cli import control, data, exit_codes, presets, run, runs, teachers, tui
+from mmkd_tui.cli import bench, cache, control, data, exit_codes, presets, run, runs, teachers, tui
 
 app = typer.Typer(
     help="Multi-teacher knowledge distillation in the terminal.",
@@ -27,7 +28,9 @@ control.register(app)
 app.add_typer(runs.app, name="runs")
 app.add_typer(presets.app, name="presets")
 app.add_typer(teachers.app, name="teachers")
+app.add_typer(cache.app, name="cache")
 app.add_typer(data.app, name="data")
+app.command("bench")(bench.bench_command)
 
 
 def _show_version(wanted: bool) -> None:

@@ -22,6 +22,7 @@ Overrides = Annotated[
 Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N (the preset's hardware.device).", show_default=False)]
 DataRoot = Annotated[Path | None, typer.Option(help="Where data sets lie (MMKD_DATA, else your cache).", show_default=False)]
 RunsDir = Annotated[Path, typer.Option(help="Where the runs' folders are.")]
+Force = Annotated[bool, typer.Option("--force", help="Start even where another run is at work on the same GPU.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Machine-readable, on stdout.")]
 
 

@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 import json
-import sys
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from engine.errors import PresetError, UserError
 from engine.text import plain
+from mmkd_tui.cli.group import command_group
 from mmkd_tui.cli.options import AsJson, Overrides
+from mmkd_tui.cli.table import print_table
 
 if TYPE_CHECKING:
     from engine.preset import Preset
     from engine.preset_yaml import PresetEntry
 
-app = typer.Typer(help="Presets: list, show and check them.", rich_markup_mode=None)
+app = command_group("Presets: list, show and check them.")
 
-
-@app.callback(invoke_without_command=True)
-def _group(context: typer.Context) -> None:
-    if context.invoked_subcommand is None:
-        typer.echo(context.get_help())
+COLUMNS = ("name", "data set", "teachers → student", "method", "description")
 
 
 @app.command("list")
@@ -34,7 +31,7 @@ def list_command(as_json: AsJson = False) -> None:
     if as_json:
         typer.echo(json.dumps([_as_json(entry) for entry in entries], indent=2))
     else:
-        _print_table(entries)
+        print_table(COLUMNS, (_cells(entry) for entry in entries), whole=("name", "method"))
 
 
 @app.command("show")
@@ -98,24 +95,12 @@ def _as_json(entry: PresetEntry) -> dict[str, Any]:
     }
 
 
-def _print_table(entries: list[PresetEntry]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=None, padding=(0, 2, 0, 0))
-    for title in ("name", "data set", "teachers → student", "method"):
-        table.add_column(Text(title, style="bold"), no_wrap=title in ("name", "method"))
-    table.add_column(Text("description", style="bold"), min_width=16)
-    for entry in entries:
-        cells = _cells(entry.preset) if entry.preset else ("", "", "")
-        table.add_row(*(Text(plain(cell)) for cell in (entry.name, *cells, entry.problem or entry.description)))
-    # Where no terminal sets the width, a row is a line.
-    console = Console(file=sys.stdout, markup=False, highlight=False, width=None if sys.stdout.isatty() else 1000)
-    console.print(table)
+def _cells(entry: PresetEntry) -> tuple[str, ...]:
+    facts = _facts(entry.preset) if entry.preset else ("", "", "")
+    return (entry.name, *facts, entry.problem or entry.description)
 
 
-def _cells(preset: Preset) -> tuple[str, str, str]:
+def _facts(preset: Preset) -> tuple[str, str, str]:
     counts: dict[str, int] = {}
     for teacher in preset.teachers:
         counts[teacher.arch] = counts.get(teacher.arch, 0) + 1

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from engine.errors import UserError
-from mmkd_tui.cli.options import DataRoot, Device, Overrides, data_root_of, load_named
+from mmkd_tui.cli.options import DataRoot, Device, Force, Overrides, data_root_of, load_named
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -28,6 +28,7 @@ def run_command(
     device: Device = None,
     data_root: DataRoot = None,
     runs_dir: Annotated[Path, typer.Option(help="Where the run's folder is made.")] = Path("runs"),
+    force: Force = False,
     as_json: Annotated[bool, typer.Option("--json", help="The result as one JSON object on stdout.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")] = False,
 ) -> int:
@@ -35,13 +36,16 @@ def run_command(
 
     Ctrl-C stops after the step and saves what there is. Exit codes: 0 done, 1 failed, 2 a mistake in what was asked, 130 stopped.
     """
+    from engine.gpu_lock import refuse_if_busy
     from mmkd_tui.progress import RunConsole
 
     console = RunConsole()
     chosen = load_named(preset or _ask(console), overrides, device, seed)
+    if not force:
+        refuse_if_busy(chosen.hardware.device)
     if not quiet and console.is_terminal:
         console.print(f"loading {chosen.dataset.name} and PyTorch ...", style="dim", end="\r")
-    return _serve(chosen, console, data_root, runs_dir, as_json, quiet)
+    return _serve(chosen, console, data_root, runs_dir, force, as_json, quiet)
 
 
 def _ask(console: Console) -> str:
@@ -71,17 +75,20 @@ def _ask(console: Console) -> str:
         console.print(f"Type a number from 1 to {len(entries)}, or a name.")
 
 
-def _serve(preset: Preset, console: Console, data_root: Path | None, runs_dir: Path, as_json: bool, quiet: bool) -> int:
+def _serve(
+    preset: Preset, console: Console, data_root: Path | None, runs_dir: Path, force: bool, as_json: bool, quiet: bool
+) -> int:
     from dataclasses import asdict
 
-    from engine.host import exit_code, serve
     from engine.run import Run
     from engine.run_dir import RunDir
+    from engine.serving import exit_code, serve
+    from mmkd_tui.console_thread import ConsoleThread
     from mmkd_tui.progress import make_progress
 
     run_dir = RunDir.create(runs_dir, preset.name)
-    run = Run(preset, run_dir.path, data_root=data_root_of(data_root))
-    with make_progress(console, quiet) as progress:
+    run = Run(preset, run_dir.path, data_root=data_root_of(data_root), share_gpu=force)
+    with ConsoleThread(make_progress(console, quiet)) as progress:
         served = serve(run, progress)
     result = asdict(served.result)
     if served.result.mistake:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import datetime
@@ -15,24 +14,20 @@ import typer
 from engine.errors import PresetError, UserError
 from engine.text import plain
 from mmkd_tui.cli import exit_codes
+from mmkd_tui.cli.group import command_group
 from mmkd_tui.cli.options import AsJson, RunsDir
-from mmkd_tui.cli.table import megabytes, print_table
+from mmkd_tui.cli.table import megabytes, print_table, stdout_console
+from mmkd_tui.cli.talk import agreed, say
 
 if TYPE_CHECKING:
     from engine.preset import Preset
     from engine.run_list import RunSummary
 
-app = typer.Typer(help="Runs: list, show and remove them.", rich_markup_mode=None)
+app = command_group("Runs: list, show and remove them.")
 
 LOG_LINES = 10
 COLUMNS = ("run", "state", "progress", "method", "student", "accuracy", "alone", "size")
 NUMBERS = COLUMNS[5:]
-
-
-@app.callback(invoke_without_command=True)
-def _group(context: typer.Context) -> None:
-    if context.invoked_subcommand is None:
-        typer.echo(context.get_help())
 
 
 @app.command("list")
@@ -46,7 +41,7 @@ def list_command(runs_dir: RunsDir = Path("runs"), as_json: AsJson = False) -> N
     elif runs:
         print_table(COLUMNS, (_cells(run) for run in runs), NUMBERS)
     else:
-        _say(f"no runs in {runs_dir} yet; mmkd run PRESET makes one, and so does mmkd tui")
+        say(f"no runs in {runs_dir} yet; mmkd run PRESET makes one, and so does mmkd tui")
 
 
 @app.command("show")
@@ -92,23 +87,13 @@ def rm_command(
             raise UserError(f"{run.path} is not in {folder}; give the folder that it is in by --runs-dir, and its name")
         if run.state.live:
             raise UserError(f"{run.path.name} is live ({run.state}); mmkd stop {run.path.name} stops it")
-    if not yes and not _agreed(chosen):
-        _say("nothing removed")
+    if not yes and not agreed("run", [f"{run.path.name}  {run.state}  {megabytes(run.size)}" for run in chosen]):
+        say("nothing removed")
         return exit_codes.FAILED
     for run in chosen:
         remove_run(run.path)
-        _say(f"removed {run.path.name} ({megabytes(run.size)})")
+        say(f"removed {run.path.name} ({megabytes(run.size)})")
     return exit_codes.DONE
-
-
-def _agreed(runs: list[RunSummary]) -> bool:
-    """Asks, in a terminal. UserError where there is nobody to ask."""
-    if not (sys.stdin.isatty() and sys.stderr.isatty()):
-        raise UserError("there is no terminal to ask in; give --yes to remove runs without being asked")
-    for run in runs:
-        _say(f"{run.path.name}  {run.state}  {megabytes(run.size)}")
-    typer.echo(f"Remove {'this run' if len(runs) == 1 else f'these {len(runs)} runs'} for good? [y/N] ", err=True, nl=False)
-    return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
 def _preset(path: Path) -> Preset | None:
@@ -121,8 +106,6 @@ def _preset(path: Path) -> Preset | None:
 
 
 def _show(run: RunSummary, preset: Preset | None, result: Mapping[str, Any] | None) -> None:
-    from rich.console import Console
-
     from engine.preset_yaml import dump_preset
     from mmkd_tui.result_table import result_table
 
@@ -136,8 +119,7 @@ def _show(run: RunSummary, preset: Preset | None, result: Mapping[str, Any] | No
     typer.echo(f"\n{dump_preset(preset, brief=True).rstrip()}" if preset else "\nits preset.yaml cannot be read")
     if result is not None and result["state"] == "done":
         typer.echo()
-        width = None if sys.stdout.isatty() else 1000
-        Console(file=sys.stdout, markup=False, highlight=False, width=width).print(result_table(result))
+        stdout_console().print(result_table(result))
 
 
 def _as_json(run: RunSummary) -> dict[str, Any]:
@@ -160,7 +142,3 @@ def _when(moment: float | None) -> str:
         return f"{datetime.fromtimestamp(moment):%Y-%m-%d %H:%M}" if moment is not None else ""
     except (ValueError, OverflowError, OSError):
         return ""
-
-
-def _say(line: str) -> None:
-    typer.echo(plain(line), err=True)

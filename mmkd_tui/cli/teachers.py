@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,23 +12,19 @@ import typer
 from engine.errors import UserError
 from engine.text import plain
 from mmkd_tui.cli import exit_codes
+from mmkd_tui.cli.group import command_group
 from mmkd_tui.cli.options import AsJson, DataRoot, Device, Overrides, data_root_of, load_named
 from mmkd_tui.cli.table import megabytes, print_table
+from mmkd_tui.cli.talk import agreed, say
 
 if TYPE_CHECKING:
     from engine.preset import Preset
     from engine.teachers.store import Stored, TeacherStore
 
-app = typer.Typer(help="Trained teachers: list, show, remove and train them.", rich_markup_mode=None)
+app = command_group("Trained teachers: list, show, remove and train them.")
 
 COLUMNS = ("key", "architecture", "data set", "seed", "epochs", "test accuracy", "parameters", "size", "made")
 NUMBERS = COLUMNS[3:8]
-
-
-@app.callback(invoke_without_command=True)
-def _group(context: typer.Context) -> None:
-    if context.invoked_subcommand is None:
-        typer.echo(context.get_help())
 
 
 @app.command("list")
@@ -42,7 +37,7 @@ def list_command(as_json: AsJson = False) -> None:
     elif entries:
         print_table(COLUMNS, (_cells(entry) for entry in entries), NUMBERS)
     else:
-        _say(f"no teachers in {store.root} yet; mmkd teachers train PRESET trains some and keeps them, and so does mmkd run")
+        say(f"no teachers in {store.root} yet; mmkd teachers train PRESET trains some and keeps them, and so does mmkd run")
 
 
 @app.command("show")
@@ -69,15 +64,15 @@ def rm_command(
     """Remove trained networks from the store."""
     store = _store()
     chosen = list({entry.key: entry for entry in (store.named(key) for key in keys)}.values())
-    if not yes and not _agreed(chosen):
-        _say("nothing removed")
+    if not yes and not agreed("teacher", ["  ".join(cell for cell in _cells(entry) if cell) for entry in chosen]):
+        say("nothing removed")
         return exit_codes.FAILED
     for entry in chosen:
         try:
             store.remove(entry)
         except OSError as error:
             raise UserError(f"{entry.path} cannot be removed: {error.strerror or error}") from error
-        _say(f"removed {entry.key}")
+        say(f"removed {entry.key}")
     return exit_codes.DONE
 
 
@@ -101,7 +96,7 @@ def _train(preset: Preset, data_root: Path) -> None:
 
     if not preset.teachers:
         raise UserError(f"{preset.name} has no teachers; name a preset that has some")
-    _say("loading PyTorch ...")
+    say("loading PyTorch ...")
     from engine.teachers.train import train_teachers
 
     progress = PlainProgress(RunConsole())
@@ -110,10 +105,10 @@ def _train(preset: Preset, data_root: Path) -> None:
             source = {"trained": "trained", "store": "found in the store", "checkpoint": "from its checkpoint"}[teacher.source]
             typer.echo(f"{teacher.key or '-':16}  {plain(label)}  {teacher.accuracy:.4f}  {source}")
     except KeyboardInterrupt:
-        _say("stopped; the teachers that were finished are in the store")
+        say("stopped; the teachers that were finished are in the store")
         raise
     except TrainingError as error:
-        _say(f"mmkd: {error}")
+        say(f"mmkd: {error}")
         raise typer.Exit(exit_codes.FAILED) from error
 
 
@@ -122,16 +117,6 @@ def _store() -> TeacherStore:
     from engine.teachers.store import TeacherStore
 
     return TeacherStore(paths.teacher_store())
-
-
-def _agreed(entries: list[Stored]) -> bool:
-    """Asks, in a terminal. UserError where there is nobody to ask."""
-    if not (sys.stdin.isatty() and sys.stderr.isatty()):
-        raise UserError("there is no terminal to ask in; give --yes to remove teachers without being asked")
-    for entry in entries:
-        _say("  ".join(cell for cell in _cells(entry) if cell))
-    typer.echo(f"Remove {'this teacher' if len(entries) == 1 else f'these {len(entries)} teachers'}? [y/N] ", err=True, nl=False)
-    return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
 def _as_json(entry: Stored) -> dict[str, Any]:
@@ -171,7 +156,3 @@ def _when(created: object) -> str:
         return f"{datetime.fromisoformat(str(created)).astimezone():%Y-%m-%d %H:%M}"
     except (ValueError, OverflowError):
         return ""
-
-
-def _say(line: str) -> None:
-    typer.echo(plain(line), err=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -17,18 +16,27 @@ Ascii = Annotated[
     bool | None, typer.Option("--ascii/--no-ascii", help="Draw with ASCII only (by itself where the locale is not UTF-8).")
 ]
 Theme = Annotated[str | None, typer.Option(help="Colours, for example ansi-dark (the one used last).", show_default=False)]
+OwnRunsDir = Annotated[
+    Path | None,
+    typer.Option(
+        "--runs-dir", help="Where the runs' folders are (./runs; where there is none, those of last time).", show_default=False
+    ),
+]
 Mouse = Annotated[bool, typer.Option("--mouse/--no-mouse", help="Take mouse clicks; without, the terminal selects text.")]
 
 
 def tui_command(
-    runs_dir: RunsDir = Path("runs"),
+    runs_dir: OwnRunsDir = None,
     ascii_only: Ascii = None,
     theme: Theme = None,
     mouse: Mouse = True,
     data_root: DataRoot = None,
 ) -> None:
     """Presets, runs, a wizard and a live dashboard. Runs go on in the background when it is closed."""
-    _show(runs_dir, None, "tui", "mmkd run trains without one", ascii_only, theme, mouse, data_root)
+    from mmkd_tui.settings import usual_runs_dir
+
+    folder = runs_dir or usual_runs_dir()
+    _show(folder, None, "tui", "mmkd run trains without one", ascii_only, theme, mouse, data_root)
 
 
 def attach_command(
@@ -61,9 +69,6 @@ def _show(
 ) -> None:
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise UserError(f"mmkd {command} needs a terminal; {remedy}")
-    # Read by Textual when it is imported: over SSH, fewer frames and no animations.
-    os.environ.setdefault("TEXTUAL_FPS", "15")
-    os.environ.setdefault("TEXTUAL_ANIMATIONS", "none")
     from mmkd_tui.app import run_app
 
     root = data_root.expanduser().absolute() if data_root else None

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import sys
 from pathlib import Path
 
 import pytest
+import torch
 from support.presets import tiny
 from support.stock import quickstart, stored
 
@@ -14,7 +16,7 @@ from engine.catalog import ARCHITECTURES, DATASETS
 from engine.preset import DatasetPart, EvaluatePart, HardwarePart, TrainPart
 from engine.preset_yaml import find_preset, load_preset
 from mmkd_tui import machine
-from mmkd_tui.estimates import estimate, pace, rough_time, size_words, training, training_images, validation_images
+from mmkd_tui.estimates import cache_size, estimate, pace, rough_time, size_words, training, training_images, validation_images
 from mmkd_tui.machine import Gpu, Machine, this_machine
 from mmkd_tui.stock import Stock
 
@@ -183,7 +185,44 @@ def test_gpus_come_from_nvidias_library(monkeypatch: pytest.MonkeyPatch) -> None
                 raise RuntimeError("GPU is lost")
             return dataclasses.make_dataclass("Memory", ["total", "free"])(80, 79)
 
-    monkeypatch.setattr(machine.importlib, "import_module", lambda name: Library)
+    monkeypatch.setitem(sys.modules, "pynvml", Library)
     assert machine._gpus() == (Gpu(0, "H100 \\x1b[31m", 80, 79),)
-    monkeypatch.setattr(machine.importlib, "import_module", lambda name: json)
+    monkeypatch.setitem(sys.modules, "pynvml", json)
     assert machine._gpus() == ()
+
+
+@pytest.mark.parametrize("dataset", DATASETS)
+@pytest.mark.parametrize("method", ["mmkd", "aver"])
+def test_the_teacher_caches_size_is_what_the_engine_makes_of_it(dataset: str, method: str, tmp_path: Path) -> None:
+    from engine.data import Images, Split
+    from engine.models import build_model
+    from engine.teachers.cache import TeacherCache
+
+    teachers = ", ".join(f"{{arch: {arch}}}" for arch in ARCHITECTURES)
+    preset = tiny(
+        f"dataset={{name: {dataset}}}",
+        f"method={{name: {method}}}",
+        f"teachers=[{teachers}]",
+        "train.batch_size=32",
+        "teacher_cache={views: 5}",
+    )
+    facts = DATASETS[dataset]
+    count = training_images(preset.dataset)
+    # Only their number is asked for.
+    split = Split(torch.empty(count, 1, 1, 1, dtype=torch.uint8), torch.zeros(count), torch.zeros(1), torch.ones(1))
+    cache = TeacherCache(preset, Images(facts, split, split, split, None), tmp_path)  # type: ignore[arg-type]
+    subjects = [cache.subject(k, build_model(part.arch, facts.channels, 10), False) for k, part in enumerate(preset.teachers)]
+    assert cache.sizes(subjects) == (cache_size(preset), cache_size(preset))
+
+
+def test_a_teacher_cache_saves_time_and_takes_room() -> None:
+    plain, cached = (estimate(quickstart(*more), Stock(), CPU) for more in ((), ("teacher_cache.views=2",)))
+    assert cached.distil < plain.distil
+    assert cached.disk - plain.disk == cache_size(quickstart("teacher_cache.views=2")) > 0
+    memory = estimate(quickstart("teacher_cache={views: 2, storage: memory}"), Stock(), CPU)
+    assert memory.disk == plain.disk
+    assert memory.memory > plain.memory
+    assert cache_size(quickstart()) == 0
+    assert cache_size(quickstart("teacher_cache.views=3", "train.augment=false")) == cache_size(
+        quickstart("teacher_cache.views=1")
+    )

@@ -8,10 +8,23 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
-from engine.events import EpochEnded, Event, Log, Metrics, PhaseStarted, RunEnded, RunStarted, StudentAloneReady, TeacherReady
+from engine.events import (
+    CacheProgress,
+    EpochEnded,
+    Event,
+    Log,
+    Metrics,
+    PhaseStarted,
+    RunEnded,
+    RunStarted,
+    StudentAloneReady,
+    TeacherReady,
+)
+from mmkd_tui.panels import status
 from mmkd_tui.progress import LiveProgress, PlainProgress, RunConsole, bar, clock, percent, picture
 from mmkd_tui.result_table import result_table
 from mmkd_tui.run_view import RunView
+from mmkd_tui.widgets.glyphs import UNICODE
 
 HOSTILE = "[/red]x[bold]\x1b[31m"
 START = RunStarted(
@@ -128,3 +141,36 @@ def test_percent_and_bar() -> None:
     assert [bar(share, 4) for share in (0, 0.5, 1, 1.7)] == ["    ", "██  ", "████", "████"]
     assert bar(0.25 + 1 / 32, 4) == "█▏  "
     assert bar(0.5, 4, ascii_only=True) == "##  "
+
+
+def test_the_teacher_cache_is_shown_while_it_is_computed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def at(t: float, done: int, label: str = "resnet20-s0") -> CacheProgress:
+        return CacheProgress(t=t, label=label, view=done // 50 % 2, views=2, done=done, total=200, images_per_second=25.0)
+
+    events = (*EVENTS[:4], at(10.0, 0), at(14.0, 100, "vgg8-s1"))
+    text = drawn(view_of(events))
+    for fragment in ("teacher cache ", "asking vgg8-s1", "50%", "view 1/2", "25 images/s", " left"):
+        assert fragment in text
+    assert "starting" not in text
+    view = view_of((*events, at(18.0, 200)))
+    assert view.phase is not None
+    assert view.phase.done
+    assert view.phase.seconds_left(18.0) == 0
+
+    monkeypatch.setattr("mmkd_tui.progress.LINE_EVERY", 0.0)
+    out = io.StringIO()
+    progress = PlainProgress(Console(file=out, width=200, markup=False, highlight=False))
+    progress(EVENTS[:4])
+    for event in events[4:]:
+        progress([event])
+    assert out.getvalue().splitlines()[-1].startswith("teacher cache: 50%  view 1/2")
+    progress(EVENTS[4:])  # and the distillation after it as ever
+    assert "epoch 3/5" in out.getvalue().splitlines()[-1]
+
+
+def test_the_dashboards_lines_show_the_teacher_cache() -> None:
+    view = view_of((*EVENTS[:4], CacheProgress(t=9.0, label="a", view=1, views=4, done=50, total=200, images_per_second=25.0)))
+    line = "".join(span.text for span in status.progress(view, True, 10.0, 120, UNICODE))
+    assert "teacher cache" in line
+    assert "view 2/4" in line
+    assert "asking a  25 images/s" in "".join(span.text for span in status.numbers(view.phase, 120, UNICODE))

@@ -30,10 +30,10 @@ def python(code: str) -> subprocess.CompletedProcess[str]:
 
 
 def failing_app(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
-    def fail(entries: object) -> None:
+    def fail(*arguments: object, **options: object) -> None:
         raise error
 
-    monkeypatch.setattr("mmkd_tui.cli.presets._print_table", fail)
+    monkeypatch.setattr("mmkd_tui.cli.presets.print_table", fail)
 
 
 @pytest.mark.parametrize("arguments", [["--help"], [], ["--version"], ["presets", "--help"]])

@@ -17,6 +17,7 @@ import pytest
 from support.presets import TINY, tiny
 
 from engine.data import fashion_mnist
+from engine.gpu_lock import GpuLock
 from engine.preset_yaml import dump_preset
 from mmkd_tui.cli.main import run_command
 
@@ -50,6 +51,18 @@ def test_json_is_all_of_stdout_and_has_the_figures(place: Path, capfd: pytest.Ca
     for name in ("teacher resnet8-s0", "teacher resnet14-s1", "plain average", "student without teachers", "distilled by mmkd"):
         assert name in err
     assert list((place / "runs").iterdir()) == [place / result["run_dir"]]
+
+
+def test_a_busy_gpu_is_one_line_and_nothing_is_made(place: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    held = GpuLock.take("0", place / "runs" / "another")
+    assert run_command(["run", "tiny.yaml"]) == 2
+    err = capfd.readouterr().err
+    assert err.count("\n") == 1
+    assert "runs/another" in err
+    assert "--force" in err
+    assert not (place / "runs").exists()
+    assert run_command(["run", "tiny.yaml", "--quiet", "--force", "--set", "train.epochs=1"]) == 0
+    held.release()
 
 
 def test_quiet_says_nothing(place: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -186,7 +186,7 @@ def test_rm_asks_in_a_terminal(answer: str, left: int) -> None:
     os.close(master)
     assert out == b""
     assert "resnet20" in said
-    assert "Remove this teacher? [y/N]" in said
+    assert "Remove this teacher for good? [y/N]" in said
     assert process.returncode == (1 if left else 0)
     assert len(keys()) == left
 
