@@ -5,31 +5,38 @@ from __future__ import annotations
 import dataclasses
 import os
 import sys
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import ClassVar
 
-# Read by Textual when it is imported: a dashboard over SSH needs neither 60 frames a second nor animations.
-os.environ.setdefault("TEXTUAL_FPS", "15")
+# Read by Textual when it is imported. A frame is drawn only where something has changed; it waits for its turn, so that a key's
+# answer does, too: up to a 60th of a second. Animations would only make it later.
+os.environ.setdefault("TEXTUAL_FPS", "60")
 os.environ.setdefault("TEXTUAL_ANIMATIONS", "none")
 
 from textual import events
 from textual.app import App, ComposeResult, SystemCommand
 from textual.binding import Binding, BindingType
+from textual.command import CommandPalette
 from textual.screen import ModalScreen, Screen
+from textual.theme import ThemeProvider
 from textual.widgets import Static
 
 from engine.errors import UserError
 from engine.run_client import DirectoryClient, RunClient
+from mmkd_tui.housekeeping import Housekeeper
 from mmkd_tui.keys import bindings, keys_of
+from mmkd_tui.machine import Machine, this_machine
 from mmkd_tui.screens.help import HelpScreen
-from mmkd_tui.screens.leave import LeaveScreen
-from mmkd_tui.settings import Settings, load_settings, save_settings
+from mmkd_tui.settings import Settings, SettingsSaver, load_settings
 from mmkd_tui.widgets.glyphs import prefers_ascii
 from mmkd_tui.widgets.scrollbars import use_scrollbars
 
 LEAST_COLUMNS, LEAST_ROWS = 60, 16
 TERMINAL_CHECK = 5.0  # seconds
+SETTLED = 1.0  # seconds after the start: what there is then, stays
+TIDY_EVERY = 0.25  # seconds
 
 
 class MmkdApp(App[str]):
@@ -50,31 +57,49 @@ class MmkdApp(App[str]):
         ascii: bool = False,
         theme: str | None = None,
         data_root: Path | None = None,
+        machine: Machine | None = None,
+        now: Callable[[], float] = time.time,
     ) -> None:
-        """`client`: a run to show that is in no folder (a demonstration)."""
+        """`client`: a run to show that is in no folder (a demonstration). `machine`: what estimates are for, by default this one.
+        `now`: seconds since the epoch.
+        """
         super().__init__()
         self.runs_dir = runs_dir
         self.data_root = data_root
+        self.now = now
+        self._machine = machine
         self.ascii = ascii
+        self.set_class(ascii, "-ascii")
         use_scrollbars(ascii)
         self.settings = load_settings()
         self._open_run = open_run
         self._client = client
+        self._housekeeper: Housekeeper | None = None
+        self._saver = SettingsSaver()
         if theme is not None and theme not in self.available_themes:
             raise UserError(f"there is no theme {theme}; choose one of {', '.join(sorted(self.available_themes))}")
         wanted = theme or self.settings.theme
         self.theme = wanted if wanted in self.available_themes else Settings().theme
 
+    @property
+    def machine(self) -> Machine:
+        """What a run would have to train with."""
+        return self._machine or this_machine()
+
     def remember(self, **choices: object) -> None:
-        """Saves choices (fields of `Settings`) for the next start."""
+        """Saves choices (fields of `Settings`) for the next start; on a thread: no key waits for a slow disk."""
         self.settings = dataclasses.replace(self.settings, **choices)  # type: ignore[arg-type]
-        save_settings(self.settings)
+        self._saver.save(self.settings)
+
+    def on_unmount(self) -> None:
+        self._saver.finish()
 
     def on_mount(self) -> None:
-        if (folder := str(self.runs_dir.absolute())) != self.settings.runs_dir and self._client is None:
-            self.remember(runs_dir=folder)
+        if self._client is None and self.runs_dir.is_dir():
+            self._remember_folder()
         if not self.is_headless:
             self.set_interval(TERMINAL_CHECK, self._leave_if_terminal_is_gone)
+            self.set_timer(SETTLED, self._keep_house)
         if self._client is not None:
             self.push_screen(self._dashboard(self._client))
         elif self._open_run is not None:
@@ -84,7 +109,12 @@ class MmkdApp(App[str]):
 
     def open_run(self, path: Path) -> None:
         """Shows a run's dashboard on top of the screen in hand."""
+        self._remember_folder()
         self.push_screen(self._dashboard(DirectoryClient(path)))
+
+    def _remember_folder(self) -> None:
+        if (folder := str(self.runs_dir.absolute())) != self.settings.runs_dir:
+            self.remember(runs_dir=folder)
 
     def go_home(self) -> None:
         """From a dashboard to the presets and runs."""
@@ -105,8 +135,6 @@ class MmkdApp(App[str]):
 
     async def action_quit(self) -> None:
         """Leaves; a dashboard may have a question first."""
-        if isinstance(self.screen, LeaveScreen):
-            return
         for screen in reversed(self.screen_stack):
             if leave := getattr(screen, "leave", None):
                 leave()
@@ -116,6 +144,13 @@ class MmkdApp(App[str]):
     def action_help(self) -> None:
         if not isinstance(self.screen, HelpScreen):
             self.push_screen(HelpScreen(getattr(self.screen, "WHERE", ""), self.ascii))
+
+    def action_command_palette(self) -> None:
+        if not isinstance(self.screen, CommandPalette):
+            self.push_screen(CommandPalette(placeholder="What do you want to do?", id="--command-palette"))
+
+    def search_themes(self) -> None:
+        self.push_screen(CommandPalette(providers=[ThemeProvider], placeholder="Which colours?"))
 
     def on_resize(self, event: events.Resize) -> None:
         """A terminal that is too small has one line about it, above everything, until it is larger."""
@@ -129,6 +164,16 @@ class MmkdApp(App[str]):
     def watch_theme(self, theme: str) -> None:
         if self.is_running and theme != self.settings.theme:
             self.remember(theme=theme)
+
+    def _keep_house(self) -> None:
+        """From now on, garbage is collected when nobody is waiting."""
+        self._housekeeper = Housekeeper()
+        self.set_interval(TIDY_EVERY, self._housekeeper.tidy)
+
+    async def on_event(self, event: events.Event) -> None:
+        if self._housekeeper is not None and isinstance(event, events.InputEvent):
+            self._housekeeper.touched()
+        await super().on_event(event)
 
     def _leave_if_terminal_is_gone(self) -> None:
         """For drops that bring no SIGHUP; nothing of worth is in this process."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import platform
 import random
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -25,7 +26,7 @@ from engine.events import (
     StudentAloneReady,
     TeacherReady,
 )
-from engine.run_client import RunState
+from engine.run_client import Process, RunState
 
 TEACHERS = ("resnet56", "vgg13", "wrn_40_2")
 TEACHER_ACCURACIES = (0.9312, 0.9247, 0.9378)
@@ -172,6 +173,7 @@ class FakeClient:
         self.requests: list[tuple[str, Command]] = []
         self.forced: RunState | None = None  # a state that no story tells: crashed, not responding
         self.answers = True  # whether wishes are acknowledged
+        self.owner: Process | None = Process(4711, platform.node())
         self.console: list[str] = ["the console of a demonstration"]
         self._events = list(story()) if events is None else list(events)
         self._speed, self._clock = speed, clock
@@ -214,6 +216,9 @@ class FakeClient:
         if self.answers:
             self._obey(id, command)
         return id
+
+    def process(self) -> Process | None:
+        return self.owner
 
     def result(self) -> Mapping[str, Any] | None:
         if self.state() is not RunState.FINISHED:

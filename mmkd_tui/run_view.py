@@ -12,6 +12,7 @@ from typing import NamedTuple
 from engine.events import (
     Acknowledged,
     Averages,
+    CacheProgress,
     CheckpointSaved,
     EpochEnded,
     Event,
@@ -51,7 +52,7 @@ class TeacherView:
 
 @dataclass(slots=True)
 class PhaseView:
-    """A training in hand or done."""
+    """A training in hand or done; or the teacher cache, whose steps are images and whose epochs are views."""
 
     name: str
     index: int
@@ -60,6 +61,7 @@ class PhaseView:
     steps: int
     started: float
     parameters: int = 0
+    about: str = ""  # the teacher that the cache is being filled by
     step: int = 0
     epoch: int = 0
     last: Averages | None = None
@@ -73,6 +75,11 @@ class PhaseView:
     busy: float = 0.0  # seconds in which `busy_steps` steps were done, pauses left out
     busy_steps: int = 0
     at: float | None = None  # when `step` was reached; None: unknown, or a pause lies between
+
+    @property
+    def round(self) -> str:
+        """What its epochs are called."""
+        return "view" if self.name == "cache" else "epoch"
 
     @property
     def share(self) -> float:
@@ -107,6 +114,7 @@ class RunView:
     messages: deque[Message] = field(default_factory=lambda: deque(maxlen=MESSAGES))
     said: int = 0  # messages ever
     acknowledged: deque[str] = field(default_factory=lambda: deque(maxlen=64))  # ids of wishes
+    before: float = 0.0  # seconds of the processes that were at work on it earlier
     latest: float | None = None  # when the newest event happened
 
     @property
@@ -147,6 +155,8 @@ class RunView:
                 self.stopping = self.stopping or event.command == "stop"
                 if self.phase is not None and event.command in ("pause", "resume"):
                     self.phase.at = None
+            case CacheProgress():
+                self._cache(event)
             case CheckpointSaved():
                 self._say(event.t, "info", f"checkpoint {event.path}")
             case Log():
@@ -161,6 +171,8 @@ class RunView:
 
     def _start(self, event: RunStarted) -> None:
         """A run begins, or is taken up again: then what is known of its teachers stays."""
+        if self.started is not None and event.resumed:
+            self.before += self._until(self.latest)
         if self.started is None or self.started.teachers != event.teachers:
             self.teachers = [TeacherView(label) for label in event.teachers]
         self.started, self.ended = event, None
@@ -199,6 +211,20 @@ class RunView:
                 for teacher, value in zip(self.teachers, values, strict=False):
                     setattr(teacher, f"{kind}_{what.removesuffix('s')}", value)
 
+    def _cache(self, event: CacheProgress) -> None:
+        phase = self.phase
+        if phase is None or phase.name != "cache":
+            phase = PhaseView("cache", 0, "teacher cache", event.views, 0, event.t, step=event.done, at=event.t)
+            self.phases.append(phase)
+        if phase.at is not None and event.done > phase.step:
+            phase.busy += max(event.t - phase.at, 0.0)
+            phase.busy_steps += event.done - phase.step
+        phase.about, phase.steps, phase.done = event.label, max(event.total, 0), event.done >= event.total
+        phase.step, phase.epoch, phase.at = event.done, event.view, event.t
+        if event.images_per_second > 0:
+            phase.images_per_second = event.images_per_second
+            phase.paces.append(event.images_per_second)
+
     def _finish(self, name: str, index: int) -> None:
         for phase in self.phases:
             if phase.name == name and phase.index == index:
@@ -209,7 +235,10 @@ class RunView:
         self.said += 1
 
     def seconds(self, now: float | None = None) -> float:
-        """Since the run began."""
+        """In which a process has been at work on the run: the time between an end and a resumption is left out."""
         if self.started is None:
             return 0.0
-        return (self.ended.t if self.ended else now or time.time()) - self.started.t
+        return self.before + self._until(self.ended.t if self.ended else now or time.time())
+
+    def _until(self, moment: float | None) -> float:
+        return max(moment - self.started.t, 0.0) if self.started is not None and moment is not None else 0.0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,10 +22,16 @@ class Settings:
     """Each choice with its default."""
 
     theme: str = "textual-dark"
-    runs_dir: str = ""  # where the last run was looked for; "" where none was yet
+    runs_dir: str = ""  # where runs were last; "" where none were yet
     log_y: bool = False
     smoothing: bool = False
     log: bool = True
+
+
+def usual_runs_dir() -> Path:
+    """Where runs are if nobody says: in ./runs; where there is none, where they were last, if that is still there."""
+    here, last = Path("runs"), load_settings().runs_dir
+    return Path(last) if last and not here.is_dir() and Path(last).is_dir() else here
 
 
 def settings_path() -> Path:
@@ -44,6 +51,37 @@ def load_settings() -> Settings:
     default = Settings()
     fields = (field.name for field in dataclasses.fields(Settings))
     return Settings(**{name: found[name] for name in fields if type(found.get(name)) is type(getattr(default, name))})
+
+
+class SettingsSaver:
+    """Saves on a thread, so that nobody waits for a slow disk; of many wishes meanwhile, the newest."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._wanted: Settings | None = None
+        self._thread: threading.Thread | None = None
+
+    def save(self, settings: Settings) -> None:
+        """Soon."""
+        with self._lock:
+            self._wanted = settings
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="mmkd-settings")
+                self._thread.start()
+
+    def finish(self) -> None:
+        """Waits until all is saved."""
+        if (thread := self._thread) is not None:
+            thread.join()
+
+    def _run(self) -> None:
+        while True:
+            with self._lock:
+                settings, self._wanted = self._wanted, None
+                if settings is None:
+                    self._thread = None
+                    return
+            save_settings(settings)
 
 
 def save_settings(settings: Settings) -> bool:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import re
 import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from mmkd_tui.nvml import nvml
 
 EVERY = 2.0  # seconds
 GIB = 1 << 30
@@ -55,14 +56,12 @@ class Gpu:
     """One NVIDIA GPU, by nvidia-ml-py, which is optional. RuntimeError where there is none to be read."""
 
     def __init__(self, index: int, library: Any = None) -> None:
+        """`library`: as `nvml` gives it, which is the default."""
+        self._library = nvml() if library is None else library
         try:
-            if library is None:
-                library = importlib.import_module("pynvml")
-            library.nvmlInit()
-            self._handle = library.nvmlDeviceGetHandleByIndex(index)
-        except Exception as error:  # the library, the driver or the device is missing: each has an error of its own
-            raise RuntimeError("no GPU can be read") from error
-        self._library = library
+            self._handle = self._library.nvmlDeviceGetHandleByIndex(index)
+        except Exception as error:  # the library has its own for a device that is not there
+            raise RuntimeError("there is no such GPU") from error
         self._index = index
 
     def read(self) -> str:

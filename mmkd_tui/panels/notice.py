@@ -9,7 +9,7 @@ from pathlib import Path
 from rich.text import Text
 from textual.widgets import Static
 
-from engine.run_client import RunState
+from engine.run_client import Process, RunState
 from engine.text import one_line
 from mmkd_tui.follow import Follower
 
@@ -31,6 +31,13 @@ def come_back(path: Path, runs_dir: Path) -> str:
     return f"mmkd attach {shlex.quote(path.name if here else str(path))}"
 
 
+def ending(process: Process | None) -> str:
+    """How a process that does not listen any more is ended: a signal that asks would wait for it, too."""
+    if process is None:
+        return "end its process"
+    return f"end its process: kill -9 {process.pid}" + ("" if process.here else f" on {one_line(process.machine, 60)}")
+
+
 def notice(follower: Follower) -> Notice | None:
     """The most pressing thing; None where all is well."""
     view, state, path = follower.view, follower.state, follower.client.path
@@ -49,7 +56,8 @@ def notice(follower: Follower) -> Notice | None:
     if state is RunState.NOT_RESPONDING:
         return Notice(
             "The run does not respond: no sign of life for 30 seconds.",
-            "Wait a little; the machine may be overloaded or asleep. If nothing changes, end its process, then press R here.",
+            f"Wait a little; the machine may be overloaded or asleep. If nothing changes, {ending(follower.client.process())}, "
+            "then press R here.",
         )
     if where:
         return Notice(f"The loss is not a number at {where}.", "A smaller train.lr usually mends it.")

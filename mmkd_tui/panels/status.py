@@ -84,7 +84,7 @@ def progress(view: RunView, live: bool, now: float, width: int, glyphs: Glyphs) 
         (Span(cut(phase_name(view, phase, glyphs), max(width // 3, 16), glyphs.more), NAME),),
         _bar(phase.share, max(min(width // 5, 40), 8), glyphs),
         (Span(f"{phase.share:4.0%}", VALUE),),
-        pair("epoch", f"{min(phase.epoch + 1, phase.epochs)}/{phase.epochs}"),
+        pair(phase.round, f"{min(phase.epoch + 1, phase.epochs)}/{phase.epochs}"),
     ]
     if live and not phase.done:
         left = phase.seconds_left(phase.at if view.paused and phase.at is not None else now)
@@ -108,8 +108,12 @@ def _bar(share: float, width: int, glyphs: Glyphs) -> Line:
 
 def numbers(phase: PhaseView | None, width: int, glyphs: Glyphs) -> Line:
     """The newest figures of the training in hand."""
-    if phase is None or phase.last is None:
+    if phase is None:
         return ()
+    if phase.last is None:
+        pace = phase.steady_images_per_second
+        asked = [pair("asking", shown(phase.about, glyphs.ascii))] if phase.about else []
+        return row([*asked, *([(Span(f"{pace:,.0f}", VALUE), Span(" images/s", NOTE))] if pace is not None else [])], width)
     last = phase.last
     parts: Parts = [pair("loss", "NaN" if last.loss is None else f"{last.loss:.4g}")]
     if phase.measured_accuracy is not None:

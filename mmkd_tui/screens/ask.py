@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
-from textual import on
+from textual import events, on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
@@ -13,49 +13,51 @@ from textual.screen import ModalScreen
 from textual.widgets import Button, Input, Static
 
 from engine.text import plain
+from mmkd_tui.keys import key_name
 from mmkd_tui.widgets.table import CleanInput
 
-_CSS = """
-Ask, AskText { align: center middle; }
-Ask > Vertical, AskText > Vertical {
-    width: 64; max-width: 95%; height: auto; max-height: 95%; padding: 1 2; border: round $primary; background: $surface;
-}
-Ask.-ascii > Vertical, AskText.-ascii > Vertical { border: ascii $primary; }
-Ask .title, AskText .title { text-style: bold; margin-bottom: 1; }
-Ask .body, AskText .body { margin-bottom: 1; }
-Ask Horizontal, AskText Horizontal { height: 1; align-horizontal: right; }
-AskText .problem { color: $text-error; text-style: bold; height: auto; }
-AskText CleanInput {
-    width: 1fr; height: 1; padding: 0 1; border-left: vkey $border !important; border-right: vkey $border !important;
-    border-top: none !important; border-bottom: none !important; margin-bottom: 1;
-}
-AskText.-ascii CleanInput { border-left: ascii $border !important; border-right: ascii $border !important; }
-"""
+BACK = ("escape", "ctrl+q", "ctrl+c")  # out of the question, with nothing done
+
+
+class Answer(NamedTuple):
+    """What is returned, its button's words, and the keys that give it, the first of which the button names."""
+
+    value: str
+    words: str
+    keys: tuple[str, ...] = ()
+
+    @property
+    def button(self) -> str:
+        return f" {self.words} ({key_name(self.keys[0])}) " if self.keys else f" {self.words} "
 
 
 class Ask(ModalScreen[str | None]):
-    """One of a few answers, the first of which is the careful one and has the focus; Escape gives None."""
+    """One of a few answers, the first of which is the careful one and has the focus; Escape, ctrl+q and ctrl+c give None."""
 
-    CSS = _CSS
     AUTO_FOCUS = "Button"
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape", "dismiss(None)", "Cancel"),
         Binding("left,up", "app.focus_previous", show=False),
         Binding("right,down", "app.focus_next", show=False),
     ]
 
-    def __init__(self, title: str, body: str, answers: Sequence[tuple[str, str]], *, ascii: bool = False) -> None:
-        """`answers`: what is returned, and its button's words."""
-        super().__init__(classes="-ascii" if ascii else "")
+    def __init__(self, title: str, body: str, answers: Sequence[Answer]) -> None:
+        super().__init__()
         self._title, self._body, self._answers = title, body, answers
+        self._by_key: dict[str, str | None] = dict.fromkeys(BACK)
+        self._by_key |= {key: answer.value for answer in answers for key in answer.keys}
 
     def compose(self) -> ComposeResult:
-        with Vertical():
-            yield Static(plain(self._title), classes="title", markup=False)
-            yield Static(plain(self._body, keep="\n"), classes="body", markup=False)
-            with Horizontal():
-                for value, words in self._answers:
-                    yield Button(f" {words} ", name=value, compact=True)
+        with Vertical(classes="dialog"):
+            yield Static(plain(self._title), classes="dialog-title", markup=False)
+            yield Static(plain(self._body, keep="\n"), markup=False)
+            with Horizontal(classes="dialog-buttons"):
+                for answer in self._answers:
+                    yield Button(answer.button, name=answer.value, compact=True)
+
+    def on_key(self, event: events.Key) -> None:
+        if event.key in self._by_key:
+            event.stop()
+            self.dismiss(self._by_key[event.key])
 
     @on(Button.Pressed)
     def _answered(self, event: Button.Pressed) -> None:
@@ -63,22 +65,21 @@ class Ask(ModalScreen[str | None]):
 
 
 class AskText(ModalScreen[str | None]):
-    """A line of text. `accept` says what is wrong with it, "" where all is well; Escape gives None."""
+    """A line of text. `accept` says what is wrong with it, "" where all is well; Escape, ctrl+q and ctrl+c give None."""
 
-    CSS = _CSS
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "dismiss(None)", "Cancel")]
+    BINDINGS: ClassVar[list[BindingType]] = [Binding(",".join(BACK), "dismiss(None)", "Cancel", priority=True)]
 
-    def __init__(self, title: str, body: str, text: str, accept: Callable[[str], str], *, ascii: bool = False) -> None:
-        super().__init__(classes="-ascii" if ascii else "")
+    def __init__(self, title: str, body: str, text: str, accept: Callable[[str], str]) -> None:
+        super().__init__()
         self._title, self._body, self._text, self._accept = title, body, text, accept
 
     def compose(self) -> ComposeResult:
-        with Vertical():
-            yield Static(plain(self._title), classes="title", markup=False)
-            yield Static(plain(self._body, keep="\n"), classes="body", markup=False)
+        with Vertical(classes="dialog"):
+            yield Static(plain(self._title), classes="dialog-title", markup=False)
+            yield Static(plain(self._body, keep="\n"), markup=False)
             yield CleanInput(self._text, compact=True, select_on_focus=False)
             yield Static("", classes="problem", markup=False)
-            with Horizontal():
+            with Horizontal(classes="dialog-buttons"):
                 yield Button(" OK ", name="ok", compact=True)
                 yield Button(" Cancel ", name="cancel", compact=True)
 

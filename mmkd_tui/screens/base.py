@@ -11,13 +11,10 @@ if TYPE_CHECKING:
 
 
 class MmkdScreen(Screen[None]):
-    """A whole screen of the app. `-ascii` is among its classes where borders must be ASCII."""
+    """A whole screen of the app."""
 
     WHERE = ""  # whose keys in `keys.KEYS` are this screen's
 
     @property
     def mmkd(self) -> MmkdApp:
         return cast("MmkdApp", self.app)
-
-    def on_mount(self) -> None:
-        self.set_class(self.mmkd.ascii, "-ascii")

@@ -40,8 +40,8 @@ class CompareScreen(ModalScreen[Path | str | None]):
         Binding("ctrl+q,ctrl+c", "app.quit", show=False),
     ]
 
-    def __init__(self, runs: Sequence[RunSummary], comparing: bool, *, classes: str = "") -> None:
-        super().__init__(classes=classes)
+    def __init__(self, runs: Sequence[RunSummary], comparing: bool) -> None:
+        super().__init__()
         self._runs = runs
         self._comparing = comparing
 

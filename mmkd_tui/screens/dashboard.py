@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import ClassVar
 
 from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.containers import Container
-from textual.widgets import Footer, Static
+from textual.widgets import Static
 
 from engine.control import Command
 from engine.errors import UserError
+from engine.gpu_lock import GpuBusyError
 from engine.run_client import DirectoryClient, RunClient, RunState, list_runs, respawn
 from engine.text import one_line, plain
 from mmkd_tui.curves import PhaseCurves
@@ -28,8 +28,9 @@ from mmkd_tui.panels.teachers import TeacherTable
 from mmkd_tui.panels.weights import WeightsByClass, WeightsNow
 from mmkd_tui.screens.base import MmkdScreen
 from mmkd_tui.screens.compare import NOBODY, CompareScreen
-from mmkd_tui.screens.leave import Leave, LeaveScreen, StopScreen
+from mmkd_tui.screens.questions import DETACH, START, STOP, busy_question, leave_question, stop_question
 from mmkd_tui.system import SystemMonitor
+from mmkd_tui.widgets.key_bar import KeyBar
 
 TICK = 0.25  # seconds between two looks at the run
 SLICE = 0.06  # seconds of reading at a time, while a long run is read: keys are answered in between
@@ -44,12 +45,10 @@ class DashboardScreen(MmkdScreen):
     AUTO_FOCUS = ""
     BINDINGS: ClassVar[list[BindingType]] = [*bindings("dashboard")]
 
-    def __init__(self, client: RunClient, *, now: Callable[[], float] = time.time) -> None:
-        """`now`: seconds since the epoch."""
+    def __init__(self, client: RunClient) -> None:
         super().__init__()
         self.follower = Follower(client)
         self.other: Follower | None = None
-        self._now = now
         self._phase: int | None = None  # the training whose curves are looked at; None: the one in hand
         self._monitor: SystemMonitor | None = None
         self._system = ""
@@ -72,12 +71,13 @@ class DashboardScreen(MmkdScreen):
                 yield LogPane(id="log")
         yield WeightsByClass(ascii=ascii, id="by-class")
         yield Static("", id="system", markup=False)
-        yield Footer(show_command_palette=False, compact=True)
+        yield KeyBar(ascii=ascii)
 
     def on_mount(self) -> None:
         self.query_one(TeacherTable).border_title = "teachers"
         self.query_one(LogPane).border_title = "log"
-        self.set_class(self.mmkd.settings.log, "-log")
+        self.query_one(LogPane).set_class(self.mmkd.settings.log, "-wanted")
+        self.query_one(WeightsByClass).display = False
         self.add_class(f"-{CHARTS[0]}")
         self.set_interval(TICK, self._tick)
         self._tick()
@@ -96,7 +96,8 @@ class DashboardScreen(MmkdScreen):
         now = time.monotonic()
         if reading:
             self.set_timer(0.005, self._tick)
-        if (news and (not reading or now - self._drawn >= REDRAW)) or int(now) != self._second:
+        due = news and (not reading or now - self._drawn >= REDRAW) and self.is_current  # below a question, once a second will do
+        if due or int(now) != self._second:
             self._drawn, self._second = now, int(now)
             self._draw(all=reading or not news)
 
@@ -111,10 +112,10 @@ class DashboardScreen(MmkdScreen):
             all = True
             self._state_changed()
         if all or self._pictures % 2 == 0:
-            self.query_one(StatusLines).show(follower, self._now())
+            self.query_one(StatusLines).show(follower, self.mmkd.now())
             self.query_one(LogPane).show(view)
             self._show_system()
-        if self.has_class("-by-class"):  # what is not seen is not drawn
+        if self._by_class:  # what is not seen is not drawn
             if all or self._pictures % 4 == 0:
                 self.query_one(WeightsByClass).show(view, curves)
             return
@@ -212,30 +213,38 @@ class DashboardScreen(MmkdScreen):
         self._ask("checkpoint")
 
     def action_stop(self) -> None:
-        self.app.push_screen(StopScreen(classes=self._ascii), lambda yes: self._ask("stop") if yes else None)
+        self.app.push_screen(stop_question(), lambda answer: self._ask("stop") if answer == STOP else None)
 
-    def action_respawn(self) -> None:
+    def action_respawn(self, force: bool = False) -> None:
         try:
-            respawn(self.follower.client.path, data_root=self.mmkd.data_root)
+            respawn(self.follower.client.path, data_root=self.mmkd.data_root, force=force)
+        except GpuBusyError as error:
+            again = busy_question(error)
+            self.app.push_screen(again, lambda answer: self.action_respawn(True) if answer == START else None)
         except UserError as error:
             self.say(str(error), bad=True)
         self.follower.look_again()
         self._tick()
 
     def action_next_chart(self) -> None:
-        if self.has_class("-by-class"):
+        if self._by_class:
             self.toggle_class("-feature")
             self.query_one(WeightsByClass).grids[self.has_class("-feature")].focus()
             return
         self.remove_class(*(f"-{name}" for name in CHARTS))
         self.add_class(f"-{self.query_one(Charts).choose_next()}")
 
+    @property
+    def _by_class(self) -> bool:
+        """Whether the view by class is in the place of the curves."""
+        return self.query_one(WeightsByClass).display
+
     def action_weights(self) -> None:
-        self.toggle_class("-by-class")
-        if self.has_class("-by-class"):
-            self.query_one(WeightsByClass).grids[0].focus()
-        else:
-            self.set_focus(None)
+        by_class = not self._by_class
+        # Not by a class of the screen: each change of that costs the style of every widget, ten times as long.
+        self.query_one("#curves").display = not by_class
+        self.query_one(WeightsByClass).display = by_class
+        self.set_focus(self.query_one(WeightsByClass).grids[0] if by_class else None)
         self._draw()
 
     def action_log(self) -> None:
@@ -243,8 +252,8 @@ class DashboardScreen(MmkdScreen):
         if self.has_class("-narrow"):
             self.toggle_class("-log-instead")
         else:
-            self.toggle_class("-log")
-            self.mmkd.remember(log=self.has_class("-log"))
+            pane = self.query_one(LogPane).toggle_class("-wanted")
+            self.mmkd.remember(log=pane.has_class("-wanted"))
 
     def action_log_y(self) -> None:
         chart = self.query_one(Charts).loss
@@ -272,7 +281,7 @@ class DashboardScreen(MmkdScreen):
     def action_compare(self) -> None:
         here = self.follower.client.path.absolute()
         runs = [run for run in list_runs(self.mmkd.runs_dir) if run.path.absolute() != here]
-        self.app.push_screen(CompareScreen(runs, self.other is not None, classes=self._ascii), self._compare)
+        self.app.push_screen(CompareScreen(runs, self.other is not None), self._compare)
 
     def _compare(self, choice: Path | str | None) -> None:
         if choice is not None:
@@ -303,14 +312,14 @@ class DashboardScreen(MmkdScreen):
     def leave(self) -> None:
         """Asks while the run is live; else leaves at once."""
         if self.follower.state.live:
-            self.app.push_screen(LeaveScreen(classes=self._ascii), self._left)
+            self.app.push_screen(leave_question(), self._left)
         else:
             self.mmkd.exit(self._farewell())
 
-    def _left(self, answer: Leave | None) -> None:
-        if answer is Leave.DETACH:
+    def _left(self, answer: str | None) -> None:
+        if answer == DETACH:
             self.mmkd.exit(self._farewell())
-        elif answer is Leave.STOP:
+        elif answer == STOP:
             self._leaving = True
             self._ask("stop")
 
@@ -323,7 +332,3 @@ class DashboardScreen(MmkdScreen):
         if state.live:
             return plain(f"The run goes on. Come back with: {command}")
         return plain(f"The run is {'over' if state is RunState.FINISHED else state.value}: {path}. See it again with: {command}")
-
-    @property
-    def _ascii(self) -> str:
-        return "-ascii" if self.mmkd.ascii else ""

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import textwrap
+from collections.abc import Iterable, Iterator, Sequence
 from typing import ClassVar
 
-from rich.console import Group, RenderableType
-from rich.table import Table
-from rich.text import Text
+from rich.cells import cell_len
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import VerticalScroll
-from textual.screen import ModalScreen
-from textual.widgets import Static
+from textual.geometry import Size
+from textual.screen import Screen
 
 from mmkd_tui.keys import Key, key_name, keys_of
 from mmkd_tui.widgets.glyphs import Glyphs, glyphs
+from mmkd_tui.widgets.lines import Line, LinesWidget, Span, fit
 
 NOTES = (
     "A key that does not apply now is left out of the footer and the palette.",
@@ -22,6 +23,8 @@ NOTES = (
     "To select text with the mouse, hold Shift (Option on a Mac), or start with --no-mouse.",
     "A terminal that is left in disorder: stty sane; reset",
 )
+HEADING, KEY = "help--heading", "help--key"
+LEAST_TEXT = 20  # cells for the meanings, however long the keys' names are
 
 
 def signs(g: Glyphs) -> tuple[tuple[str, str], ...]:
@@ -37,32 +40,57 @@ def signs(g: Glyphs) -> tuple[tuple[str, str], ...]:
     )
 
 
-def _table(keys: list[Key]) -> Table:
-    table = Table.grid(padding=(0, 2, 0, 0))
-    table.add_column(no_wrap=True)
-    table.add_column()
-    for key in keys:
-        names = ", ".join(key_name(name) for name in key.keys.split(","))
-        table.add_row(Text(names, "bold"), Text(key.description))
-    return table
+def page(where: str, ascii: bool, width: int) -> list[Line]:
+    """All of it, in lines of at most `width` cells."""
+    here, everywhere = _pairs(keys_of(where)), _pairs(keys_of("app"))
+    meanings = signs(glyphs(ascii)) if where == "dashboard" else ()
+    lines: list[Line] = []
+    for title, pairs in (("Here", here), ("Everywhere", everywhere), ("Signs", meanings)):
+        if pairs:
+            lines += [(Span(title, HEADING),), *_table(pairs, width), ()]
+    for note in NOTES:
+        lines += [(Span(piece),) for piece in textwrap.wrap(note, max(width, LEAST_TEXT))]
+    return lines
 
 
-def page(where: str, ascii: bool) -> RenderableType:
-    """All of it."""
-    legend = Table.grid(padding=(0, 2, 0, 0))
-    for sign, meaning in signs(glyphs(ascii)):
-        legend.add_row(Text(sign, "bold"), Text(meaning))
-    parts: list[RenderableType] = []
-    if here := list(keys_of(where)):
-        parts += [Text("Here", "bold underline"), _table(here), Text()]
-    parts += [Text("Everywhere", "bold underline"), _table(list(keys_of("app"))), Text()]
-    if where == "dashboard":
-        parts += [Text("Signs", "bold underline"), legend, Text()]
-    return Group(*parts, *(Text(note) for note in NOTES))
+def _pairs(keys: Iterable[Key]) -> tuple[tuple[str, str], ...]:
+    return tuple((", ".join(key_name(name) for name in key.keys.split(",")), key.description) for key in keys)
 
 
-class HelpScreen(ModalScreen[None]):
-    """Closed by Esc, q or ?."""
+def _table(pairs: Sequence[tuple[str, str]], width: int) -> Iterator[Line]:
+    names = max(cell_len(name) for name, _ in pairs) + 2
+    for name, meaning in pairs:
+        for index, piece in enumerate(textwrap.wrap(meaning, max(width - names, LEAST_TEXT))):
+            yield (Span(fit(name if index == 0 else "", names), KEY), Span(piece))
+
+
+class HelpPage(LinesWidget):
+    """As high as its text is at its width."""
+
+    COMPONENT_CLASSES: ClassVar[set[str]] = {HEADING, KEY}
+
+    DEFAULT_CSS = """
+    HelpPage {
+        height: auto;
+        padding: 0 1;
+        & > .help--heading { text-style: bold underline; }
+        & > .help--key { text-style: bold; }
+    }
+    """
+
+    def __init__(self, where: str, *, ascii: bool) -> None:
+        super().__init__(ascii=ascii)
+        self._where = where
+
+    def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
+        return len(page(self._where, self.ascii, width))
+
+    def draw(self, width: int, height: int) -> list[Line]:
+        return page(self._where, self.ascii, width)
+
+
+class HelpScreen(Screen[None]):
+    """Closed by Esc, q or ?. It covers everything, so that nothing below it has to be drawn."""
 
     WHERE = "help"
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -71,11 +99,11 @@ class HelpScreen(ModalScreen[None]):
     ]
 
     def __init__(self, where: str, ascii: bool) -> None:
-        super().__init__(classes="-ascii" if ascii else "")
+        super().__init__()
         self._where, self._ascii = where, ascii
 
     def compose(self) -> ComposeResult:
-        with VerticalScroll(classes="dialog tall") as box:
+        with VerticalScroll(classes="page") as box:
             box.border_title = "Help"
             box.border_subtitle = "esc closes"
-            yield Static(page(self._where, self._ascii), markup=False)
+            yield HelpPage(self._where, ascii=self._ascii)

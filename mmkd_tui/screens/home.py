@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from pathlib import Path
 from typing import ClassVar
 
@@ -11,22 +10,24 @@ from textual import on, work
 from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.containers import Horizontal, Vertical
-from textual.widgets import Footer, Static
+from textual.content import Content
+from textual.widgets import Static
 
 from engine import paths
 from engine.errors import UserError
 from engine.preset import Preset
-from engine.run_client import RunSummary, list_runs, remove_run, spawn
+from engine.run_client import RunSummary, list_runs, remove_run
 from engine.text import plain
 from mmkd_tui.draft import Draft
 from mmkd_tui.keys import bindings
-from mmkd_tui.machine import this_machine
-from mmkd_tui.screens.ask import Ask
+from mmkd_tui.screens.ask import Answer, Ask
 from mmkd_tui.screens.base import MmkdScreen
 from mmkd_tui.screens.home_lines import PRESET_COLUMNS, RUN_COLUMNS, Offered, machine_line, offered, preset_row, run_row
 from mmkd_tui.screens.marks import marks
+from mmkd_tui.screens.start import start_run
 from mmkd_tui.starting import hindrance
 from mmkd_tui.stock import Stock
+from mmkd_tui.widgets.key_bar import KeyBar
 from mmkd_tui.widgets.table import Table, shown_text
 
 LOOK = 1.0  # seconds between two looks at the runs
@@ -48,7 +49,6 @@ class HomeScreen(MmkdScreen):
         self._offered: list[Offered] = []
         self._runs: list[RunSummary] = []
         self._stock = Stock()
-        self._delete_offered: bool | None = None
         self._looking = self._starting = False
 
     @property
@@ -64,15 +64,17 @@ class HomeScreen(MmkdScreen):
         self.runs = Table(RUN_COLUMNS, ascii=self.mmkd.ascii)
         with Horizontal(classes="head"):
             yield Static("mmkd", classes="title", markup=False)
-            yield Static(shown_text(machine_line(this_machine()), self.mmkd.ascii), classes="machine", markup=False)
+            yield Static(shown_text(machine_line(self.mmkd.machine), self.mmkd.ascii), classes="machine", markup=False)
         yield Static("Several teachers, one small student: what shall run?", classes="subtitle", markup=False)
         with Vertical(id="presets", classes="panel") as panel:
             panel.border_title, panel.border_subtitle = "Presets", "Enter starts"
             yield self.presets
         with Vertical(id="runs", classes="panel") as panel:
-            panel.border_title, panel.border_subtitle = "Runs", "Enter opens"
+            elsewhere = self.runs_dir.absolute() != Path("runs").absolute()
+            where = f" in {shown_text(str(self.runs_dir), self.mmkd.ascii)}" if elsewhere else ""
+            panel.border_title, panel.border_subtitle = Content(f"Runs{where}"), "Enter opens"
             yield self.runs
-        yield Footer(show_command_palette=False)
+        yield KeyBar(ascii=self.mmkd.ascii)
 
     def on_mount(self) -> None:
         self._offered = offered(self._folder)
@@ -96,7 +98,7 @@ class HomeScreen(MmkdScreen):
         self._show_presets()
 
     def _show_presets(self) -> None:
-        machine, glyphs = this_machine(), marks(self.mmkd.ascii)
+        machine, glyphs = self.mmkd.machine, marks(self.mmkd.ascii)
         self.presets.show(
             [preset_row(n, item, self._stock, machine, self.data_root, glyphs) for n, item in enumerate(self._offered)],
             "no presets are installed; press n to plan an experiment",
@@ -117,17 +119,14 @@ class HomeScreen(MmkdScreen):
         self._show_runs()
 
     def _show_runs(self, first: bool = False) -> None:
-        now, glyphs = time.time(), marks(self.mmkd.ascii)
+        now, glyphs = self.mmkd.now(), marks(self.mmkd.ascii)
         empty = (
             "looking ..."
             if first
             else f"no runs in {plain(str(self.runs_dir))} yet\nEnter on a preset above starts one, n plans one of your own"
         )
         self.runs.show([run_row(run, glyphs, now) for run in self._runs], empty)
-        offered = self.check_action("delete", ())
-        if offered != self._delete_offered:  # a footer made anew each second would fill the memory
-            self._delete_offered = offered
-            self.refresh_bindings()
+        self.refresh_bindings()
 
     # -- what can be done
 
@@ -181,13 +180,11 @@ class HomeScreen(MmkdScreen):
     @work(exit_on_error=False, group="start")
     async def _spawn(self, preset: Preset) -> None:
         try:
-            path = await asyncio.to_thread(spawn, preset, self.runs_dir, data_root=self._data_root or self.mmkd.data_root)
-        except (UserError, OSError) as error:
-            self._complain("Not started", str(error))
-            return
+            path = await start_run(self.app, preset, self.runs_dir, self._data_root or self.mmkd.data_root)
         finally:
             self._starting = False
-        self.mmkd.open_run(path)
+        if path is not None:
+            self.mmkd.open_run(path)
 
     def action_new(self) -> None:
         """The wizard, with defaults."""
@@ -211,14 +208,14 @@ class HomeScreen(MmkdScreen):
         run = self.chosen_run
         if run is None or run.state.live:
             return
-        answers = [("keep", "Keep it"), ("delete", "Delete it")]
+        answers = [Answer("keep", "Keep it"), Answer("delete", "Delete it")]
         body = f"{run.path}\nIts student, checkpoints and curves are gone then; its teachers stay in the store."
 
         def answered(answer: str | None) -> None:
             if answer == "delete":
                 self._delete(run)
 
-        self.app.push_screen(Ask("Delete this run?", body, answers, ascii=self.mmkd.ascii), answered)
+        self.app.push_screen(Ask("Delete this run?", body, answers), answered)
 
     @work(exit_on_error=False, group="delete")
     async def _delete(self, run: RunSummary) -> None:

@@ -26,7 +26,7 @@ RUN_COLUMNS = (
     Column("", 18),
     Column("", 10, right=True),
 )
-PHASES = {"teacher": "teachers", "alone": "student alone", "distil": "distillation"}
+PHASES = {"teacher": "teachers", "alone": "student alone", "cache": "teacher cache", "distil": "distillation"}
 MOST_OWN = 50  # files of a folder that are tried
 
 

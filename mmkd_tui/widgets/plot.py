@@ -257,6 +257,8 @@ def _legend(picture: Picture, width: int, most: int, glyphs: Glyphs) -> list[Lin
     notes = ["log y"] * picture.log_y + [f"smooth {picture.smoothing:g}"] * (picture.smoothing > 0)
     note = f" {glyphs.between} ".join(notes)
     room = width - _width(lines[-1])
+    if note and room <= len(note) + 1 and len(lines) < most:
+        lines, room = [*lines, ()], width
     if note and room > len(note) + 1:
         lines[-1] = (*lines[-1], Span(" " * (room - len(note))), Span(note, NOTE))
     return lines

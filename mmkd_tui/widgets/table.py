@@ -64,6 +64,7 @@ class Table(Vertical):
     }
     Table > OptionList:focus { border: none; background-tint: transparent; }
     Table > OptionList > .option-list--option-disabled { text-style: none; }
+    Table > OptionList:blur > .option-list--option-highlighted { color: $foreground; background: transparent; text-style: none; }
     """
 
     class RowMessage(Message):

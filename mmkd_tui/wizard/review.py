@@ -13,7 +13,7 @@ from textual.widgets import Static
 from engine.preset import Preset
 from engine.text import plain
 from mmkd_tui.draft import Problem
-from mmkd_tui.estimates import estimate, rough_time, size_words
+from mmkd_tui.estimates import cache_size, estimate, rough_time, size_words
 from mmkd_tui.starting import hindrance
 from mmkd_tui.widgets.table import shown_text
 from mmkd_tui.wizard.form import Form
@@ -96,6 +96,9 @@ def guess_lines(preset: Preset, bench: Bench) -> list[str]:
         f"Memory        {size_words(guess.memory)}{' of the GPU' * (guess.kind == 'cuda')}",
         f"Disk          {size_words(guess.disk)}",
     ]
+    if preset.teacher_cache is not None:
+        kept = size_words(cache_size(preset))
+        lines.append(f"Teacher cache {kept} of {'the memory' if preset.teacher_cache.storage == 'memory' else 'the disk'}")
     if guess.samples:
         source = f"corrected by {guess.samples} training{'s' * (guess.samples != 1)} in the store"
     else:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from pathlib import Path
 from typing import ClassVar
@@ -12,19 +11,18 @@ from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.containers import Horizontal
 from textual.content import Content
-from textual.widgets import Button, ContentSwitcher, Footer, Static
+from textual.widgets import Button, ContentSwitcher, Static
 
 from engine import paths
-from engine.errors import UserError
-from engine.run_client import spawn
 from engine.text import plain
 from mmkd_tui.draft import Draft, Problem
 from mmkd_tui.keys import bindings
-from mmkd_tui.machine import this_machine
-from mmkd_tui.screens.ask import Ask, AskText
+from mmkd_tui.screens.ask import Answer, Ask, AskText
 from mmkd_tui.screens.base import MmkdScreen
+from mmkd_tui.screens.start import start_run
 from mmkd_tui.starting import hindrance
 from mmkd_tui.stock import Stock
+from mmkd_tui.widgets.key_bar import KeyBar
 from mmkd_tui.wizard.form import DraftChanged
 from mmkd_tui.wizard.review import ReviewStep
 from mmkd_tui.wizard.step import Bench, GoOn, Step
@@ -78,7 +76,7 @@ class WizardScreen(MmkdScreen):
         app = self.mmkd
         root = app.data_root or paths.data_root()
         stock = self._stock if self._stock is not None else Stock.read(paths.teacher_store())
-        self.bench = Bench(self.draft, stock, this_machine(), root, app.ascii)
+        self.bench = Bench(self.draft, stock, app.machine, root, app.ascii)
         self.steps = [kind(self.bench, id=f"step-{number}") for number, kind in enumerate(STEPS)]
         yield Static(plain(self._title), classes="title", markup=False)
         with Horizontal(id="tabs"):
@@ -91,7 +89,7 @@ class WizardScreen(MmkdScreen):
             yield Button(" Start ", id="start", variant="primary", compact=True)
             yield Button(" Save as preset ", id="save", compact=True)
             yield Static("", id="whole", markup=False)
-        yield Footer(show_command_palette=False)
+        yield KeyBar(ascii=app.ascii)
 
     def on_mount(self) -> None:
         self.go(0)
@@ -174,19 +172,17 @@ class WizardScreen(MmkdScreen):
         self._drop_draft(lambda: self.app.exit(""))
 
     def _drop_draft(self, go: Callable[[], object]) -> None:
-        if isinstance(self.app.screen, Ask):
-            return  # being asked already
         if not self.draft.changed:
             go()
             return
-        answers = [("keep", "Go on planning"), ("drop", "Throw it away")]
+        answers = [Answer("keep", "Go on planning"), Answer("drop", "Throw it away")]
         body = "What you changed is not saved. Ctrl+S saves it as a preset."
 
         def answered(answer: str | None) -> None:
             if answer == "drop":
                 go()
 
-        self.app.push_screen(Ask("Leave the wizard?", body, answers, ascii=self.bench.ascii), answered)
+        self.app.push_screen(Ask("Leave the wizard?", body, answers), answered)
 
     # -- saving and starting
 
@@ -212,7 +208,6 @@ class WizardScreen(MmkdScreen):
             "A YAML file, which mmkd run FILE runs, too.",
             str(self._suggested or Path.cwd() / f"{self.draft.data['name']}.yaml"),
             wrong_target,
-            ascii=self.bench.ascii,
         )
 
         def answered(name: str | None) -> None:
@@ -222,9 +217,7 @@ class WizardScreen(MmkdScreen):
             if not target.exists():
                 self._write(target, text)
                 return
-            question = Ask(
-                "Replace the file?", f"{target} exists.", [("no", "Keep it"), ("yes", "Replace it")], ascii=self.bench.ascii
-            )
+            question = Ask("Replace the file?", f"{target} exists.", [Answer("no", "Keep it"), Answer("yes", "Replace it")])
             self.app.push_screen(question, lambda answer: self._write(target, text) if answer == "yes" else self.action_save())
 
         self.app.push_screen(ask, answered)
@@ -260,15 +253,14 @@ class WizardScreen(MmkdScreen):
     async def _start(self) -> None:
         preset = self.draft.preset()
         assert preset is not None
-        try:
-            path = await asyncio.to_thread(spawn, preset, self.mmkd.runs_dir, data_root=self.mmkd.data_root)
-        except (UserError, OSError) as error:
-            self._starting = False
-            self.notify(plain(str(error), 600), title="Not started", severity="error", markup=False)
-            return
         app = self.mmkd
-        app.pop_screen()
-        app.open_run(path)
+        try:
+            path = await start_run(app, preset, app.runs_dir, app.data_root)
+        finally:
+            self._starting = False
+        if path is not None:
+            app.pop_screen()
+            app.open_run(path)
 
 
 def target_of(name: str) -> Path:

@@ -174,7 +174,7 @@ class TeacherScreen(ModalScreen[Draft | None]):
     ]
 
     def __init__(self, draft: Draft, number: int, title: str, *, ascii: bool = False) -> None:
-        super().__init__(classes="-ascii" if ascii else "")
+        super().__init__()
         draft.spell_recipe(number)
         self._draft, self._number, self._title, self._ascii = draft, number, title, ascii
         self._new = draft.teachers[number]["checkpoint"] == ""

@@ -89,7 +89,7 @@ def test_a_crashed_run_is_resumed_with_a_key(tmp_path: Path, monkeypatch: pytest
     (tmp_path / "r").mkdir()
     asked: list[Path] = []
 
-    def respawn(path: Path, *, data_root: Path | None = None) -> None:
+    def respawn(path: Path, *, data_root: Path | None = None, force: bool = False) -> None:
         asked.append(path)
         raise UserError("[/red] there is no checkpoint")
 
@@ -155,6 +155,23 @@ def test_every_part_is_drawn_in_every_theme(theme: str) -> None:
     async def test() -> None:
         async with shown(played(), (160, 48), theme=theme) as pilot:
             assert "running" in text(pilot.app)
+
+    run(test())
+
+
+def test_the_palette_is_ascii_where_all_else_is() -> None:
+    async def test() -> None:
+        async with shown(played(), (80, 24), ascii=True) as pilot:
+            await pilot.press("ctrl+p")
+            for keys in ((), tuple("pau"), ("down",)):
+                await pilot.press(*keys)
+                for _ in range(5):
+                    await pilot.pause(0.1)
+                    assert text(pilot.app).isascii(), text(pilot.app)
+            assert "Pause" in text(pilot.app)
+            await pilot.press("escape", "escape", "f2")
+            await until(pilot, lambda: "nord" in text(pilot.app))
+            assert text(pilot.app).isascii(), text(pilot.app)
 
     run(test())
 

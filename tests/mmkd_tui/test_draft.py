@@ -29,7 +29,10 @@ def at(draft: Draft, path: KeyPath) -> str:
     return next((problem.beside for problem in draft.problems() if problem.path == path), "")
 
 
-@pytest.mark.parametrize("preset", [*(e.preset for e in list_presets() if e.preset), tiny(), tiny("method={name: ce}")])
+@pytest.mark.parametrize(
+    "preset",
+    [*(e.preset for e in list_presets() if e.preset), tiny(), tiny("method={name: ce}"), tiny("teacher_cache={views: 3}")],
+)
 def test_a_preset_goes_through_unharmed(preset: Preset) -> None:
     draft = Draft.of(preset)
     assert draft.problems() == []

@@ -17,6 +17,7 @@ from support.screens import SIZES, run, text, until
 from textual.pilot import Pilot
 from textual.widgets import OptionList
 
+from engine.gpu_lock import GpuLock
 from engine.preset_yaml import dump_preset
 from engine.run_client import DirectoryClient, RunState, RunSummary, spawn
 from mmkd_tui.app import MmkdApp
@@ -107,6 +108,27 @@ def test_three_keys_to_a_running_quickstart(tmp_path: Path) -> None:
             await until(pilot, lambda: not client.state().live, 60)
 
     run(look())
+
+
+@pytest.mark.parametrize("answer", ["enter", "escape", "ctrl+c", "s"])
+def test_a_busy_gpu_is_asked_about(answer: str, tmp_path: Path) -> None:
+    held = GpuLock.take("0", tmp_path / "another")
+
+    async def look() -> None:
+        async with at_home(tmp_path) as pilot:
+            await pilot.press("enter")
+            await until(pilot, lambda: "GPU 0 is busy" in text(pilot.app))
+            assert "another is at work on it" in text(pilot.app)
+            await pilot.press(answer)
+            if answer == "s":
+                await until(pilot, lambda: isinstance(pilot.app.screen, DashboardScreen))
+            else:
+                await until(pilot, lambda: isinstance(pilot.app.screen, HomeScreen))
+                assert not (tmp_path / "runs").exists()
+
+    with no_process_left(tmp_path / "runs"):
+        run(look())
+    held.release()
 
 
 def test_enter_on_a_run_opens_it(some_runs: list[RunSummary], tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import pytest
 from support.screens import dashboard, look, played, run, shown, text, until
 
 from engine.run_client import RunState
-from mmkd_tui.screens.leave import LeaveScreen, StopScreen
+from mmkd_tui.screens.ask import Ask
 
 
 @pytest.mark.parametrize("key", ["q", "ctrl+q", "ctrl+c"])
@@ -15,7 +15,7 @@ def test_leaving_a_live_run_asks(key: str, size: tuple[int, int]) -> None:
     async def test() -> None:
         async with shown(played(), size) as pilot:
             await pilot.press(key)
-            assert isinstance(pilot.app.screen, LeaveScreen)
+            assert isinstance(pilot.app.screen, Ask)
             for words in ("Detach", "Stop and save", "Cancel"):
                 assert words in text(pilot.app)
             assert pilot.app.is_running
@@ -93,7 +93,7 @@ def test_stopping_asks_and_no_is_the_default() -> None:
         client = played()
         async with shown(client) as pilot:
             await pilot.press("s")
-            assert isinstance(pilot.app.screen, StopScreen)
+            assert "Stop the run?" in text(pilot.app)
             await pilot.press("enter")
             assert client.requests == []
             await pilot.press("s", "y")

@@ -6,13 +6,35 @@ from pathlib import Path
 
 import pytest
 
-from mmkd_tui.settings import Settings, load_settings, save_settings, settings_path
+from mmkd_tui.settings import Settings, SettingsSaver, load_settings, save_settings, settings_path, usual_runs_dir
 
 
 def test_what_is_saved_is_loaded() -> None:
     settings = Settings(theme="textual-light", runs_dir="/somewhere", log_y=True)
     assert save_settings(settings)
     assert load_settings() == settings
+
+
+def test_runs_are_here_or_else_where_they_were_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    last = tmp_path / "far" / "away"
+    save_settings(Settings(runs_dir=str(last)))
+    assert usual_runs_dir() == Path("runs")  # it is gone
+    last.mkdir(parents=True)
+    assert usual_runs_dir() == last
+    (tmp_path / "runs").mkdir()
+    assert usual_runs_dir() == Path("runs")
+
+
+def test_of_many_wishes_the_newest_is_saved() -> None:
+    saver = SettingsSaver()
+    for number in range(20):
+        saver.save(Settings(theme=f"theme-{number}"))
+    saver.finish()
+    assert load_settings() == Settings(theme="theme-19")
+    saver.save(Settings(log_y=True))  # it can be used again
+    saver.finish()
+    assert load_settings() == Settings(log_y=True)
 
 
 def test_without_a_file_there_are_defaults() -> None:

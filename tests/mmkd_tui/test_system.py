@@ -35,9 +35,6 @@ class Library:
 
     NVML_TEMPERATURE_GPU = 0
 
-    def nvmlInit(self) -> None:  # noqa: N802
-        pass
-
     def nvmlDeviceGetHandleByIndex(self, index: int) -> int:  # noqa: N802
         return index
 
@@ -57,8 +54,8 @@ class Mute(Library):
 
 
 class Missing(Library):
-    def nvmlInit(self) -> None:  # noqa: N802
-        raise OSError("driver not loaded")
+    def nvmlDeviceGetHandleByIndex(self, index: int) -> int:  # noqa: N802
+        raise OSError("no such device")
 
 
 def test_a_gpu_tells_its_use_memory_and_temperature() -> None:
@@ -69,7 +66,7 @@ def test_what_a_gpu_does_not_tell_is_left_out() -> None:
     assert Gpu(0, Mute()).read() == "GPU 0  11.0/80.0 GiB  61 °C"
 
 
-def test_without_a_driver_there_is_no_gpu() -> None:
+def test_a_gpu_that_is_not_there_is_none() -> None:
     with pytest.raises(RuntimeError):
         Gpu(0, Missing())
 

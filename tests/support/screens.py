@@ -14,11 +14,12 @@ from textual.pilot import Pilot
 
 from engine.events import Event
 from mmkd_tui.app import MmkdApp
-from mmkd_tui.fake_client import FakeClient
+from mmkd_tui.fake_client import FakeClient, story
 from mmkd_tui.screens.dashboard import DashboardScreen
 
 SIZES = ((80, 24), (100, 30), (160, 48))
 START = 1_700_000_000.0
+STORY = tuple(story())
 TEACHING, DISTILLING, END = 20.0, 150.0, 1e6  # seconds of the story
 
 
@@ -34,7 +35,7 @@ class Clock:
 
 def played(at: float = DISTILLING, events: Sequence[Event] | None = None) -> FakeClient:
     """A run that has come to this place of its story, and stands there."""
-    client = FakeClient(events, speed=1.0, clock=Clock())
+    client = FakeClient(STORY if events is None else events, speed=1.0, clock=Clock())
     client.skip_to(at)
     return client
 
@@ -42,10 +43,9 @@ def played(at: float = DISTILLING, events: Sequence[Event] | None = None) -> Fak
 @contextlib.asynccontextmanager
 async def shown(client: FakeClient, size: tuple[int, int] = (100, 30), **options: Any) -> AsyncIterator[Pilot[str]]:
     """The app with this run's dashboard, all of it read and drawn."""
-    app = MmkdApp(runs_dir=options.pop("runs_dir", Path("runs")), client=client, **options)
+    app = MmkdApp(runs_dir=options.pop("runs_dir", Path("runs")), client=client, now=client._clock, **options)
     async with app.run_test(size=size, notifications=True) as pilot:
         screen = dashboard(app)
-        screen._now = client._clock
         await until(pilot, lambda: not screen.follower.reading)
         screen._tick()
         screen._draw()
