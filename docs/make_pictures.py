@@ -75,8 +75,8 @@ def save(name: str, *parts: RenderableType, width: int = 92) -> None:
     (PICTURES / name).write_text(clean(console.export_svg(title="mmkd run quickstart")), encoding="utf-8")
 
 
-async def screens(run_dir: Path) -> None:
-    """The app's screens."""
+async def screens(run_dir: Path, moment: float) -> None:
+    """The app's screens, the dashboard's as of that moment of the run."""
     app = MmkdApp(runs_dir=run_dir.parent)
     async with app.run_test(size=SIZE) as pilot:
         await pilot.pause(2)
@@ -84,7 +84,7 @@ async def screens(run_dir: Path) -> None:
         await press(pilot, "n")
         await press(pilot, "ctrl+n")
         shoot(app, "wizard.svg")
-    app = MmkdApp(runs_dir=run_dir.parent)
+    app = MmkdApp(runs_dir=run_dir.parent, now=lambda: moment)
     async with app.run_test(size=SIZE) as pilot:
         app.push_screen(DashboardScreen(MidRun(run_dir)))
         await pilot.pause(3)
@@ -114,7 +114,7 @@ def main() -> None:
     save("result.svg", result_table(result), Text(""), width=84)
     with tempfile.TemporaryDirectory() as folder:
         os.environ["MMKD_CONFIG"] = folder
-        asyncio.run(screens(run_dir))
+        asyncio.run(screens(run_dir, events[-1].t))
 
 
 if __name__ == "__main__":
