@@ -20,7 +20,7 @@ import torch
 
 from engine import paths
 from engine.checkpoints_of_run import EVERY, RunCheckpoints
-from engine.compiled.stepper import stepper_of
+from engine.compiled.stepper import panel_of, stepper_of
 from engine.control import Control
 from engine.data import Images, load_images
 from engine.device import resolve_device, uses_bf16
@@ -234,6 +234,8 @@ class Run:
         if self._caches:
             cached = held.enter_context(closing(CachedTeachers(TeacherCache(preset, images, self.cache), panel, self._emit)))
             images = replace(images, views=cached.cache.views)
+        archs = [part.arch for part in preset.teachers]
+        asked = panel_of(panel, archs, images.classes, preset.hardware.compile, self._log)
         plan = Plan(
             preset.method,
             preset.student.arch,
@@ -257,7 +259,7 @@ class Run:
         trainer = Trainer(
             method,
             images,
-            cached or panel,
+            cached or asked,
             preset.train,
             preset.evaluate,
             seed=preset.seed,

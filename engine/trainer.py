@@ -118,6 +118,7 @@ class Trainer:
                 self._end_epoch()
         finally:
             self.stepper.close()
+            self.panel.close()
         assert self.best is not None
         return self.best
 
@@ -152,7 +153,9 @@ class Trainer:
     def _emit_metrics(self, fields: dict[str, Any], lr: float) -> None:
         steps = self.recipe.epochs * self.steps_per_epoch
         rate = self._window_images / max(self._window_seconds, 1e-9)
-        self.stepper.consider((steps - self.step) * self.recipe.batch_size / max(rate, 1e-9))
+        seconds_left = (steps - self.step) * self.recipe.batch_size / max(rate, 1e-9)
+        self.panel.consider(seconds_left)
+        self.stepper.consider(seconds_left)
         if not math.isfinite(fields["loss"]):
             fields["loss"] = None
         self.emit(Metrics(**self._position(), steps=steps, lr=lr, images_per_second=rate, **fields))

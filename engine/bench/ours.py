@@ -5,14 +5,18 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
+from torch import Tensor
 
 from engine.bench.networks import BATCHES, Setting, recipe
 from engine.bench.subject import Subject
+from engine.compiled.changeover import Compile
 from engine.compiled.flat import Function, callable_of, compile_flat
-from engine.compiled.pure import Pure
-from engine.compiled.steps import Compile, CompiledStepper
+from engine.compiled.panel import CompiledPanel
+from engine.compiled.pure import Pure, PurePanel
+from engine.compiled.steps import CompiledStepper
 from engine.data import Batch
 from engine.device import uses_bf16
 from engine.meta.sgd import Sgd, momenta_of
@@ -36,7 +40,7 @@ def ours(setting: Setting, name: str, precision: str, *, cached: bool) -> Subjec
     method = _method(part, setting, bf16, teachers.channels)
     assert isinstance(method, Mmkd)
     stepper = _stepper(method, case.compiled)
-    source = _from_store(setting, teachers) if cached else _from_teachers(setting, teachers)
+    source = _from_store(setting, teachers) if cached else _asked(setting, teachers)
     numbers = (number for number in itertools.count() if (number + 1) % case.every)  # those without a meta step
 
     def train() -> None:
@@ -65,7 +69,7 @@ def limit(setting: Setting, precision: str) -> Subject:
     """The teachers' forward and a plain student step: no form of distillation without a cache can be faster."""
     bf16 = _bf16(setting, precision)
     teachers = TeacherPanel(setting.teachers(), bf16)
-    return _plain(setting, "limit", bf16, _from_teachers(setting, teachers))
+    return _plain(setting, "limit", bf16, _asked(setting, teachers))
 
 
 def student(setting: Setting, precision: str) -> Subject:
@@ -109,15 +113,10 @@ def _bf16(setting: Setting, precision: str) -> bool:
 
 
 class _AtOnce:
-    """Compiles here and now, which a run never does: the benchmark times settled steps alone."""
+    """Compiles `pure`'s functions here and now, which a run never does: the benchmark times settled steps alone."""
 
-    def __init__(self, method: Method, optimizer: torch.optim.SGD, batch: Batch, teachers: Sequence[Output]) -> None:
-        self.pure = Pure(method, Sgd.of(optimizer))
-        parameters, buffers, weights = self.pure.tensors()
-        momenta = momenta_of(optimizer, list(method.learner.parameters()))
-        outputs = [tensor for teacher in teachers for tensor in teacher]
-        lr = parameters[0].new_zeros(())
-        self.example = (parameters, momenta, buffers, weights, lr, batch.images, batch.labels, *outputs)
+    def __init__(self, pure: Pure | PurePanel, example: tuple[Any, ...]) -> None:
+        self.pure, self.example = pure, example
         self.found: dict[str, Function | Exception] = {}
 
     def ready(self, part: str) -> bool:
@@ -137,22 +136,41 @@ class _AtOnce:
         pass
 
 
+def _fail(level: str, message: str) -> None:
+    if level == "warning":
+        raise RuntimeError(message)
+
+
 def _stepper(method: Method, compiled: bool) -> CompiledStepper:
     optimizer = recipe(method.learner.parameters())
 
-    mode: Compile = "on" if compiled else "auto"
+    def source(batch: Batch, teachers: Sequence[Output], sgd: Sgd) -> _AtOnce:
+        pure = Pure(method, sgd)
+        parameters, buffers, weights = pure.tensors()
+        momenta = momenta_of(optimizer, list(method.learner.parameters()))
+        outputs = [tensor for teacher in teachers for tensor in teacher]
+        lr = parameters[0].new_zeros(())
+        return _AtOnce(pure, (parameters, momenta, buffers, weights, lr, batch.images, batch.labels, *outputs))
 
-    def fail(level: str, message: str) -> None:
-        if level == "warning":
-            raise RuntimeError(message)
-
-    return CompiledStepper(
-        method, optimizer, lambda batch, teachers, sgd: _AtOnce(method, optimizer, batch, teachers), fail, mode
-    )
+    return CompiledStepper(method, optimizer, source, _fail, _mode(compiled))
 
 
-def _from_teachers(setting: Setting, teachers: TeacherPanel) -> Taught:
-    return ((batch, teachers(batch.images)) for batch in setting.in_turn())
+def _mode(compiled: bool) -> Compile:
+    return "on" if compiled else "auto"
+
+
+def _asked(setting: Setting, teachers: TeacherPanel) -> Taught:
+    """Batches, and what the teachers say of them, in their final form from the first one on."""
+
+    def source(images: Tensor) -> _AtOnce:
+        pure = PurePanel(teachers.quick(images), teachers.bf16)
+        return _AtOnce(pure, (pure.tensors(), images))
+
+    panel = CompiledPanel(teachers, source, _fail, _mode(setting.case.compiled))
+    batches = setting.in_turn()
+    while setting.case.compiled and not panel.compiled:
+        panel.of(next(batches))
+    return ((batch, panel.of(batch)) for batch in batches)
 
 
 def _from_store(setting: Setting, teachers: TeacherPanel) -> Taught:

@@ -16,24 +16,23 @@ REQUEST = "request.json"
 
 
 def main(folder: Path) -> None:
-    """Compiles what is not there yet: `train.bin`, then `meta.bin` where the method has a meta step."""
+    """Compiles what is not there yet: a file PART.bin for each part of the request."""
     os.nice(NICENESS)
     threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     # Imported late: the thread above is to watch over the import of torch, too.
     import torch
 
     from engine.compiled.flat import compile_flat, save
-    from engine.compiled.request import Request
+    from engine.compiled.request import request_of
 
     torch.set_num_threads(1)
-    request = Request.from_json((folder / REQUEST).read_text())
-    pure = request.pure()
+    request = request_of((folder / REQUEST).read_text())
     workers = max(1, (os.cpu_count() or 1) // 4)
-    for part in pure.parts:
+    for part in request.parts:
         target = folder / f"{part}.bin"
         if not target.exists():
             began = time.monotonic()
-            save(*compile_flat(getattr(pure, part), request.example(pure), request.threads, workers), target)
+            save(*compile_flat(request.function(part), request.example(), request.threads, workers), target)
             sys.stdout.write(f"{part}: {time.monotonic() - began:.0f} s\n")
             sys.stdout.flush()
 

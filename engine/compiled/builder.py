@@ -1,4 +1,4 @@
-"""Where compiled steps come from: another process that fills a folder, watched without ever waiting for it."""
+"""Where compiled functions come from: another process that fills a folder, watched without ever waiting for it."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class Builder:
             )
 
     def take(self, part: str) -> Function | Exception | None:
-        """The compiled step, once it is here; why there will be none; None as long as neither is known."""
+        """The compiled function, once it is here; why there will be none; None as long as neither is known."""
         if part in self._loaded:
             return self._loaded[part]
         if part in self._loading or time.monotonic() - self._looked < LOOK_EVERY:

@@ -1,4 +1,4 @@
-"""A method's training step and meta step as functions of tensors alone, which is what a compiler takes."""
+"""A method's steps and the teachers' pass as functions of tensors alone, which is what a compiler takes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from engine.data import Batch
 from engine.kernels import Arithmetic
 from engine.meta.sgd import Sgd, Tensors
 from engine.methods.base import MetaGradient, Method, Step
-from engine.models import Output
+from engine.models import Classifier, Output
 
 FIELDS = tuple(field.name for field in fields(Step))
 
@@ -96,3 +96,29 @@ class Pure:
         names = (*self.parameter_names, *self.buffer_names, *self.weight_names)
         tensors = dict(zip(names, (*parameters, *buffers, *weights), strict=True))
         return functional_call(self.method, tensors, (part, *args))
+
+
+class PurePanel:
+    """Teachers, made quick to ask, with their tensors taken out: a list for each, in the module's own order."""
+
+    def __init__(self, teachers: Sequence[Classifier], bf16: bool) -> None:
+        self.models, self.bf16 = list(teachers), bf16
+        self.names = [list(_tensors_of(model)) for model in self.models]
+
+    def tensors(self) -> list[Tensors]:
+        """As they are now."""
+        return [list(_tensors_of(model).values()) for model in self.models]
+
+    @torch.no_grad()
+    def teachers(self, tensors: Sequence[Tensors], images: Tensor) -> list[Tensor]:
+        """[B, channels, H, W] -> logits, features, logits, features, ..., all float32."""
+        said: list[Tensor] = []
+        for model, names, own in zip(self.models, self.names, tensors, strict=True):
+            with Arithmetic(bf16=self.bf16):
+                output: Output = functional_call(model, dict(zip(names, own, strict=True)), (images,))
+            said += [output.logits.float(), output.features.float()]
+        return said
+
+
+def _tensors_of(model: Classifier) -> dict[str, Tensor]:
+    return {name: p.detach() for name, p in model.named_parameters()} | dict(model.named_buffers())

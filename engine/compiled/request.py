@@ -1,33 +1,69 @@
-"""What a compiled step depends on, as data: another process makes it from that, and runs that ask for the same share it."""
+"""What a compiled function depends on, as data: another process makes it from that, and runs that ask for the same share it."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import platform
+from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from engine import paths
-from engine.compiled.pure import Pure
+from engine.compiled.pure import Pure, PurePanel
 from engine.meta.sgd import Sgd
 from engine.methods.make import Plan
+from engine.models import build_model
+from engine.models.panel import TeacherPanel
 from engine.preset import METHOD
 
-FORMAT = 1
-# The packages whose code ends up in a compiled step.
+FORMAT = 2
+# The packages whose code ends up in a compiled function.
 CODE = ("compiled", "kernels", "meta", "methods", "models")
-PARTS = ("train", "meta")
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
-    """A plan, the shapes that its first batch had, the optimiser's settings and the device."""
+class Request(ABC):
+    """Frozen and of plain data; a subclass is a dataclass."""
+
+    KIND: ClassVar[str]
+    device: str  # "cpu" or "cuda"
+    threads: int
+
+    @property
+    @abstractmethod
+    def parts(self) -> tuple[str, ...]:
+        """The functions that are wanted, the first of which is compiled first."""
+
+    @abstractmethod
+    def function(self, part: str) -> Callable[..., Any]:
+        """One of them, uncompiled."""
+
+    @abstractmethod
+    def example(self) -> tuple[Any, ...]:
+        """Arguments like those to come."""
+
+    def to_json(self) -> str:
+        """One line; `request_of` reads it."""
+        return json.dumps({"kind": self.KIND} | asdict(self), sort_keys=True)  # type: ignore[call-overload]
+
+    def folder(self) -> Path:
+        """Where its functions are kept: elsewhere for each release of PyTorch, of our code, and each kind of processor."""
+        where = torch.cuda.get_device_name() if self.device == "cuda" else torch.backends.cpu.get_cpu_capability()
+        asked = [FORMAT, self.to_json(), torch.__version__, platform.machine(), where, _code()]
+        return paths.cache_dir() / "compiled" / hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class StepsRequest(Request):
+    """A training's steps: a plan, the shapes that its first batch had, the optimiser's settings and the device."""
+
+    KIND: ClassVar[str] = "steps"
 
     method: dict[str, Any]
     arch: str
@@ -38,11 +74,11 @@ class Request:
     momentum: float
     weight_decay: float
     nesterov: bool
-    device: str  # "cpu" or "cuda"
+    device: str
     threads: int
 
     @classmethod
-    def of(cls, plan: Plan, images: Tensor, teachers: list[tuple[int, int, int]], sgd: Sgd) -> Request:
+    def of(cls, plan: Plan, images: Tensor, teachers: list[tuple[int, int, int]], sgd: Sgd) -> StepsRequest:
         """For steps on batches like `images`, with teachers' feature maps of these shapes."""
         return cls(
             method=plan.part.model_dump(mode="json"),
@@ -58,22 +94,15 @@ class Request:
             threads=torch.get_num_threads(),
         )
 
-    @classmethod
-    def from_json(cls, text: str) -> Request:
-        """What `to_json` wrote."""
-        fields = json.loads(text)
-        return cls(**fields | {"images": tuple(fields["images"]), "teachers": tuple(map(tuple, fields["teachers"]))})
+    @property
+    def parts(self) -> tuple[str, ...]:
+        return self.pure.parts
 
-    def to_json(self) -> str:
-        """One line."""
-        return json.dumps(asdict(self), sort_keys=True)
+    def function(self, part: str) -> Callable[..., Any]:
+        found: Callable[..., Any] = getattr(self.pure, part)
+        return found
 
-    def folder(self) -> Path:
-        """Where its compiled steps are kept: elsewhere for each release of PyTorch, of our code, and each kind of processor."""
-        where = torch.cuda.get_device_name() if self.device == "cuda" else torch.backends.cpu.get_cpu_capability()
-        asked = [FORMAT, self.to_json(), torch.__version__, platform.machine(), where, _code()]
-        return paths.cache_dir() / "compiled" / hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:16]
-
+    @cached_property
     def pure(self) -> Pure:
         """The steps, on a learner with arbitrary weights."""
         batch, channels, _, _ = self.images
@@ -90,9 +119,8 @@ class Request:
         method.learner.train()
         return Pure(method, Sgd(0.0, self.momentum, self.weight_decay, self.nesterov))
 
-    def example(self, pure: Pure) -> tuple[Any, ...]:
-        """Arguments like those to come."""
-        parameters, buffers, weights = pure.tensors()
+    def example(self) -> tuple[Any, ...]:
+        parameters, buffers, weights = self.pure.tensors()
         device, batch = torch.device(self.device), self.images[0]
         outputs: list[Tensor] = []
         for shape in self.teachers:
@@ -101,6 +129,55 @@ class Request:
         labels = torch.zeros(batch, dtype=torch.int64, device=device)
         return (parameters, momenta, buffers, weights, parameters[0].new_zeros(()), torch.zeros(self.images, device=device),
                 labels, *outputs)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class TeachersRequest(Request):
+    """What all teachers say of a batch: their architectures, the batch's shape and the device."""
+
+    KIND: ClassVar[str] = "teachers"
+
+    archs: tuple[str, ...]
+    images: tuple[int, int, int, int]  # [B, channels, H, W]
+    classes: int
+    bf16: bool
+    device: str
+    threads: int
+
+    @classmethod
+    def of(cls, panel: TeacherPanel, archs: tuple[str, ...], classes: int, images: Tensor) -> TeachersRequest:
+        """For teachers of these architectures, on batches like `images`."""
+        shape: Any = tuple(images.shape)
+        return cls(archs, shape, classes, panel.bf16, images.device.type, torch.get_num_threads())
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        return ("teachers",)
+
+    def function(self, part: str) -> Callable[..., Any]:
+        return self.pure.teachers
+
+    @cached_property
+    def pure(self) -> PurePanel:
+        """Such teachers, with arbitrary weights."""
+        device = torch.device(self.device)
+        models = [build_model(arch, self.images[1], self.classes).to(device) for arch in self.archs]
+        panel = TeacherPanel(models, self.bf16)
+        return PurePanel(panel.quick(torch.zeros(self.images, device=device)), self.bf16)
+
+    def example(self) -> tuple[Any, ...]:
+        return self.pure.tensors(), torch.zeros(self.images, device=self.device)
+
+
+def request_of(text: str) -> Request:
+    """What `Request.to_json` wrote."""
+    fields = json.loads(text)
+    kind = {found.KIND: found for found in (StepsRequest, TeachersRequest)}[fields.pop("kind")]
+    return kind(**{name: _frozen(value) for name, value in fields.items()})
+
+
+def _frozen(value: Any) -> Any:
+    return tuple(_frozen(one) for one in value) if isinstance(value, list) else value
 
 
 @cache

@@ -48,6 +48,12 @@ class Teachers(Protocol):
     def of(self, batch: Batch) -> list[Output]:
         """What each teacher says of a batch, in float32."""
 
+    def consider(self, seconds_left: float) -> None:
+        """Told now and then how long the training has still to go."""
+
+    def close(self) -> None:
+        """Called after the last batch; a second time does nothing."""
+
 
 @dataclass(frozen=True, slots=True)
 class MetaGradient:

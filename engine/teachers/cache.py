@@ -172,6 +172,9 @@ class CachedTeachers:
             outputs.append(Output(logits, features))
         return outputs
 
+    def consider(self, seconds_left: float) -> None:
+        """Nothing is gained by knowing."""
+
     def close(self) -> None:
         """Lets go of files and memory. A second time does nothing."""
         self._rows.clear()

@@ -11,10 +11,13 @@ from support.presets import tiny
 
 from engine import Run, paths
 from engine.compiled.builder import Builder
-from engine.compiled.request import Request
+from engine.compiled.pure import PurePanel
+from engine.compiled.request import StepsRequest, TeachersRequest, request_of
 from engine.events import EpochEnded, Event, Log
 from engine.meta.sgd import Sgd
 from engine.methods import Plan
+from engine.models import build_model
+from engine.models.panel import TeacherPanel
 from engine.preset import KdPart
 
 pytestmark = pytest.mark.slow
@@ -24,8 +27,8 @@ SGD = Sgd(0.05, 0.9, 5e-4, True)
 PATIENCE = 600
 
 
-def request() -> Request:
-    return Request.of(PLAN, torch.zeros(16, 1, 8, 8), [(64, 2, 2)], SGD)
+def request() -> StepsRequest:
+    return StepsRequest.of(PLAN, torch.zeros(16, 1, 8, 8), [(64, 2, 2)], SGD)
 
 
 def wait_for(builder: Builder, part: str):
@@ -48,7 +51,7 @@ def _own_cache(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_step_is_compiled_once_kept_and_found_again() -> None:
     asked = request()
-    assert Request.from_json(asked.to_json()) == asked
+    assert request_of(asked.to_json()) == asked
     builder = Builder(asked)
     assert not builder.ready("train")
     builder.start()
@@ -61,10 +64,9 @@ def test_a_step_is_compiled_once_kept_and_found_again() -> None:
     other.close()
     assert builder.folder.stat().st_mode & 0o077 == 0
 
-    pure = asked.pure()
-    given = asked.example(pure)
+    given = asked.example()
     given = (*given[:4], given[4] + 0.05, torch.randn_like(given[5]), *given[6:])
-    for ours, theirs in zip(step(*given)[0], pure.train(*given)[0], strict=True):
+    for ours, theirs in zip(step(*given)[0], asked.function("train")(*given)[0], strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-5)
     again = Builder(request())
     assert again.ready("train")
@@ -76,11 +78,31 @@ def test_a_step_is_compiled_once_kept_and_found_again() -> None:
     assert not damaged.ready("train")  # the next run compiles it anew
 
 
+@pytest.mark.parametrize("bf16", [False, True])
+def test_the_teachers_pass_is_compiled_with_their_weights_left_open(bf16: bool) -> None:
+    """Shared by all runs with such teachers, whatever these have learned."""
+    images = torch.randn(16, 1, 8, 8)
+    teachers = [build_model("resnet8", 1, 10, seed=1), build_model("vgg8", 1, 10, seed=2)]
+    panel = TeacherPanel(teachers, bf16)
+    asked = TeachersRequest.of(panel, ("resnet8", "vgg8"), 10, images)
+    assert request_of(asked.to_json()) == asked
+    builder = Builder(asked)
+    builder.start()
+    compiled = wait_for(builder, "teachers")
+    builder.close()
+    assert callable(compiled), compiled
+    found = compiled(PurePanel(panel.quick(images), bf16).tensors(), images)
+    expected = [tensor for teacher in teachers for tensor in teacher(images)]
+    for ours, theirs in zip(found, expected, strict=True):
+        assert ours.dtype == torch.float32
+        assert (ours - theirs).norm() < (0.05 if bf16 else 1e-5) * theirs.norm()
+
+
 def test_a_compiler_that_fails_is_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CXX", "/nowhere/c++")
     monkeypatch.setenv("PATH", "/nowhere")
     plan = Plan(KdPart(name="kd"), "resnet14", 1, 10, 16, teacher_channels=(64,))
-    builder = Builder(Request.of(plan, torch.zeros(16, 1, 8, 8), [(64, 2, 2)], SGD))
+    builder = Builder(StepsRequest.of(plan, torch.zeros(16, 1, 8, 8), [(64, 2, 2)], SGD))
     builder.start()
     found = wait_for(builder, "train")
     builder.close()
@@ -95,7 +117,7 @@ def test_a_run_changes_over_and_its_loss_curve_stays(tmp_path: Path, precision: 
     monkeypatch.setenv("MMKD_CACHE", str(tmp_path / "cache"))
     curves: dict[str, list[float]] = {}
     told: list[str] = []
-    overrides = (f"hardware.precision={precision}", "train={epochs: 60}", "evaluate.student_alone=false", "method.beta=10")
+    overrides = (f"hardware.precision={precision}", "train.epochs=60", "evaluate.student_alone=false", "method.beta=10")
     for mode in ("off", "on"):
         run = Run(tiny("dataset.train_images=1000", *overrides, f"hardware.compile={mode}"), tmp_path / mode)
         events: list[Event] = []
@@ -107,6 +129,7 @@ def test_a_run_changes_over_and_its_loss_curve_stays(tmp_path: Path, precision: 
         told += [e.message for e in events if isinstance(e, Log) and mode == "on"]
     assert any("training steps take over" in line for line in told), told
     assert any("meta steps take over" in line for line in told), told
+    assert any("compiled teachers take over" in line for line in told), told
     for eager, compiled in zip(curves["off"][5:], curves["on"][5:], strict=True):
         assert compiled == pytest.approx(eager, rel=0.25)
     ends = [sum(curve[-10:]) / 10 for curve in curves.values()]

@@ -1,0 +1,126 @@
+"""When compiled functions take the place of eager ones: once they are there, at a call on which both were found to agree."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import torch
+from torch import Tensor
+
+from engine.compiled.flat import Function
+
+TRIES = 3  # calls that a compiled function is compared on before it is given up
+WORTH_LOADING = 30.0  # seconds that a training must have before it, for compiled functions to be looked for
+
+Compile = Literal["auto", "on", "off"]
+Tell = Callable[[str, str], None]  # level, message
+
+
+class Source(Protocol):
+    """Where compiled functions come from."""
+
+    def ready(self, part: str) -> bool:
+        """Whether it needs no compiling."""
+
+    def start(self) -> None:
+        """Begins to compile."""
+
+    def take(self, part: str) -> Function | Exception | None:
+        """The function, why there is none, or None while that is not known."""
+
+    def close(self) -> None:
+        """Ends it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One of the functions that take over."""
+
+    words: str  # for the log, in the plural
+    tolerance: float  # of the difference's norm, as a share of the eager result's
+
+
+class Changeover:
+    """Of some parts that come from one source. Any failure leaves things as they are, with one line to `tell`."""
+
+    def __init__(self, parts: dict[str, Part], title: str, worth: float, tell: Tell, mode: Compile) -> None:
+        """`title` says what is compiled. Under "auto" that needs a training with `worth` seconds before it."""
+        self.parts, self.title, self.worth, self.tell, self.mode = parts, title, worth, tell, mode
+        self.compiled: dict[str, Function] = {}
+        self._source: Source | None = None
+        self._seconds_left = 0.0
+        self._given_up: set[str] = set()
+        self._failures: dict[str, int] = {}
+        self._began = 0.0
+
+    def consider(self, seconds_left: float) -> None:
+        """How long the training has still to go, at the pace that it has now."""
+        self._seconds_left = seconds_left
+
+    def close(self) -> None:
+        """Ends the compiling, if it goes on."""
+        if self._source is not None:
+            self._source.close()
+
+    def candidate(self, part: str, source: Callable[[], Source]) -> Function | None:
+        """A compiled function that has not been tried yet. `source` is made when it is time to look for one."""
+        if part in self._given_up or not self._started(source):
+            return None
+        assert self._source is not None
+        found = self._source.take(part)
+        if isinstance(found, Exception):
+            self.give_up(part, found)
+            return None
+        return found
+
+    def agree(self, part: str, function: Function, found: Sequence[Tensor], expected: Sequence[Tensor]) -> bool:
+        """Whether a compiled function's result is as good as the eager one's; it is used from now on if it is."""
+        difference, size = _norm(torch._foreach_sub(list(found), list(expected))), _norm(expected)
+        error = (difference / size.clamp_min(torch.finfo(size.dtype).tiny)).item()
+        if not error <= self.parts[part].tolerance:
+            self._failures[part] = self._failures.get(part, 0) + 1
+            if self._failures[part] == TRIES:
+                self.give_up(part, RuntimeError(f"the results differ by {error:.2g} of the eager one's size"))
+            return False
+        self.compiled[part] = function
+        seconds = time.monotonic() - self._began
+        words = self.parts[part].words
+        self.tell("info", f"compiled {words} take over, {seconds:.0f} s after compiling began (difference {error:.1g})")
+        return True
+
+    def give_up(self, part: str, error: Exception) -> None:
+        """Leaves it as it is, and says why."""
+        self._given_up.add(part)
+        text = str(error).strip().splitlines()
+        why = f"{type(error).__name__}: {text[0] if text else ''}"
+        self.tell("warning", f"{self.parts[part].words} stay as they are, uncompiled: {why}")
+
+    def _started(self, source: Callable[[], Source]) -> bool:
+        """Begins to compile when it is time; whether it has begun."""
+        if self._began:
+            return self._source is not None
+        if self.mode == "auto" and self._seconds_left < WORTH_LOADING:
+            return False
+        if self._source is None:
+            self._source = source()
+        ready = all(self._source.ready(part) for part in self.parts)
+        if self.mode == "auto" and not ready and self._seconds_left < self.worth:
+            return False
+        self._began = time.monotonic()
+        if not ready:
+            try:
+                self._source.start()
+            except Exception as error:
+                self.give_up(next(iter(self.parts)), error)
+                self._given_up.update(self.parts)
+                return False
+            self.tell("info", f"{self.title} are being compiled on the side")
+        return True
+
+
+def _norm(tensors: Sequence[Tensor]) -> Tensor:
+    total: Tensor = torch.stack(torch._foreach_norm(list(tensors))).double().norm()
+    return total

@@ -1,0 +1,66 @@
+"""Teachers that are asked eagerly at first, and by one compiled pass through all of them once that is there and agrees."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from engine.compiled.changeover import Changeover, Compile, Part, Source, Tell
+from engine.compiled.pure import PurePanel, paired
+from engine.models import Output
+from engine.models.panel import HasImages, TeacherPanel
+
+PART = "teachers"
+# The norm of the outputs' difference over that of the eager outputs, in float32 and with bfloat16, whose roundings a compiled
+# pass does elsewhere.
+TOLERANCE = (1e-3, 0.05)
+WORTH = 120.0  # seconds that a training must have before it: a pass without a derivative is compiled sooner than a step
+
+
+class CompiledPanel:
+    """Answers as `panel` does. `source` makes what compiles the pass, from a first batch of images."""
+
+    def __init__(self, panel: TeacherPanel, source: Callable[[Tensor], Source], tell: Tell, mode: Compile = "auto") -> None:
+        self.panel, self._make_source = panel, source
+        part = Part("teachers", TOLERANCE[panel.bf16])
+        self.changeover = Changeover({PART: part}, "the teachers", WORTH, tell, mode)
+        self._tensors: list[list[Tensor]] = []
+
+    @property
+    def channels(self) -> list[int]:
+        """Of each teacher's feature map."""
+        return self.panel.channels
+
+    @property
+    def compiled(self) -> bool:
+        """Whether the compiled pass has taken over."""
+        return PART in self.changeover.compiled
+
+    @torch.no_grad()
+    def of(self, batch: HasImages) -> list[Output]:
+        """What each teacher says of a batch's images, in float32."""
+        images = batch.images
+        compiled = self.changeover.compiled.get(PART)
+        if compiled is not None:
+            return paired(compiled(self._tensors, images))
+        expected = self.panel(images)
+        candidate = self.changeover.candidate(PART, lambda: self._make_source(images))
+        if candidate is not None:
+            self._tensors = PurePanel(self.panel.quick(images), self.panel.bf16).tensors()
+            try:
+                found = candidate(self._tensors, images)
+            except Exception as error:
+                self.changeover.give_up(PART, error)
+            else:
+                self.changeover.agree(PART, candidate, found, [tensor for output in expected for tensor in output])
+        return expected
+
+    def consider(self, seconds_left: float) -> None:
+        """How long the training has still to go, at the pace that it has now."""
+        self.changeover.consider(seconds_left)
+
+    def close(self) -> None:
+        """Ends the compiling, if it goes on."""
+        self.changeover.close()

@@ -1,0 +1,67 @@
+"""The teachers' change-over: what a compiled pass says is used once it agrees with what they say themselves, and never else."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from engine.compiled.panel import CompiledPanel
+from engine.compiled.pure import PurePanel
+from engine.data import Batch
+from engine.models import build_model
+from engine.models.panel import TeacherPanel
+
+IMAGES = torch.randn(4, 8, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+
+
+class Prepared:
+    """Has the uncompiled function ready, changed by `change`."""
+
+    def __init__(self, panel: TeacherPanel, change: Any) -> None:
+        self.pure, self.change, self.asked = PurePanel(panel.quick(IMAGES[0]), panel.bf16), change, 0
+
+    def ready(self, part: str) -> bool:
+        return True
+
+    def start(self) -> None: ...
+
+    def close(self) -> None: ...
+
+    def take(self, part: str) -> Any:
+        def function(tensors: list[list[Tensor]], images: Tensor) -> list[Tensor]:
+            self.asked += 1
+            return [self.change(t) for t in self.pure.teachers(tensors, images)]
+
+        return function
+
+
+def said(change: Any, bf16: bool = False) -> tuple[list[Tensor], list[Tensor], Prepared, CompiledPanel, list[str]]:
+    """Everything said of four batches by the panel under test and by the teachers themselves."""
+    panel = TeacherPanel([build_model("resnet8", 1, 10, seed=1), build_model("vgg8", 1, 10, seed=2)], bf16)
+    source = Prepared(panel, change)
+    told: list[str] = []
+    compiled = CompiledPanel(panel, lambda images: source, lambda level, text: told.append(f"{level}: {text}"), "on")
+    batches = [Batch(images, torch.zeros(8, dtype=torch.int64)) for images in IMAGES]
+    ours = [tensor for batch in batches for output in compiled.of(batch) for tensor in output]
+    theirs = [tensor for batch in batches for output in panel(batch.images) for tensor in output]
+    return ours, theirs, source, compiled, told
+
+
+@pytest.mark.parametrize("bf16", [False, True])
+def test_it_takes_over_after_one_batch_on_which_both_agree(bf16: bool) -> None:
+    ours, theirs, source, compiled, told = said(lambda t: t, bf16)
+    assert all(torch.equal(one, other) for one, other in zip(ours, theirs, strict=True))
+    assert compiled.compiled
+    assert source.asked == 4
+    assert told == [line for line in told if line.startswith("info: compiled teachers take over")]
+
+
+@pytest.mark.parametrize("change", [lambda t: t * 1.1, lambda t: t * torch.nan, lambda t: t[:1]])
+def test_what_is_wrong_is_never_used(change: Any) -> None:
+    ours, theirs, _, compiled, told = said(change)
+    assert all(torch.equal(one, other) for one, other in zip(ours, theirs, strict=True))
+    assert not compiled.compiled
+    assert [line.split(":")[0] for line in told] == ["warning"]
