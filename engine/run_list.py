@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,6 +37,7 @@ class RunSummary:
     student_accuracy: float | None
     student_alone_accuracy: float | None
     size: int  # bytes on disk
+    ended: float | None = None  # seconds since the epoch: the last thing that its process wrote; None while it is live
 
 
 def list_runs(runs: Path) -> list[RunSummary]:
@@ -63,7 +66,24 @@ def summary(path: Path) -> RunSummary:
         student_accuracy=as_share(result.get("student_accuracy")),
         student_alone_accuracy=as_share(result.get("student_alone_accuracy")),
         size=size_of(path),
+        ended=None if state.live else _last_written(run_dir),
     )
+
+
+def outdated(runs: Sequence[RunSummary], age: float, *, keep_best: bool = False, now: float | None = None) -> list[RunSummary]:
+    """Those that ended more than `age` seconds ago, the oldest first; none that is live.
+
+    With `keep_best`, of the finished runs of each preset's name (whatever their age) the most accurate one is not among them.
+    """
+    before = (time.time() if now is None else now) - age
+    best: dict[str, RunSummary] = {}
+    for run in runs:
+        known = best.get(run.name)
+        if run.student_accuracy is not None and (known is None or run.student_accuracy > (known.student_accuracy or 0.0)):
+            best[run.name] = run
+    kept = {run.path for run in best.values()} if keep_best else set()
+    old = [run for run in runs if not run.state.live and run.ended is not None and run.ended < before and run.path not in kept]
+    return sorted(old, key=lambda run: run.ended or 0.0)
 
 
 def find_run(runs: Path, name: str | None, live: bool = False) -> Path:
@@ -138,6 +158,15 @@ def size_of(path: Path) -> int:
         except OSError:
             continue
     return total
+
+
+def _last_written(run_dir: RunDir) -> float | None:
+    """By the files' times, which no clock inside the files can contradict."""
+    times = []
+    for path in (run_dir.result, run_dir.heartbeat, run_dir.events, run_dir.preset):
+        with suppress(OSError):
+            times.append(path.stat().st_mtime)
+    return max(times, default=None)
 
 
 def _folders(runs: Path) -> Iterator[Path]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
@@ -73,27 +74,62 @@ def show_command(
 
 @app.command("rm")
 def rm_command(
-    runs: Annotated[list[str], typer.Argument(metavar="RUN...", help="Names of runs, or parts of them.")],
+    runs: Annotated[list[str] | None, typer.Argument(metavar="[RUN...]", help="Names of runs, or parts of them.")] = None,
     runs_dir: RunsDir = Path("runs"),
+    older_than: Annotated[
+        str | None, typer.Option("--older-than", metavar="AGE", help="Runs that ended so long ago: 12h, 30d or 8w.")
+    ] = None,
+    keep_best: Annotated[
+        bool, typer.Option("--keep-best", help="Of each preset, keep the run whose student is the most accurate.")
+    ] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
 ) -> int:
-    """Delete runs and all that is in their folders. A live run is never deleted."""
-    from engine.run_list import find_run, remove_run, summary
+    """Delete runs and all that is in their folders: those named, or all that ended some time ago. A live run is never deleted."""
+    from engine.run_list import list_runs, outdated, remove_run
 
     folder = runs_dir.expanduser()
-    chosen = [summary(path) for path in dict.fromkeys(find_run(folder, name) for name in runs)]
-    for run in chosen:
-        if not run.path.parent.exists() or not run.path.parent.samefile(folder):
-            raise UserError(f"{run.path} is not in {folder}; give the folder that it is in by --runs-dir, and its name")
-        if run.state.live:
-            raise UserError(f"{run.path.name} is live ({run.state}); mmkd stop {run.path.name} stops it")
+    if (older_than is None) == (not runs):
+        raise UserError("name runs, or say how old they must be by --older-than (not both)")
+    if older_than is None:
+        if keep_best:
+            raise UserError("--keep-best goes with --older-than; leave it out where runs are named")
+        chosen = _named(folder, runs or [])
+    else:
+        chosen = outdated(list_runs(folder), seconds_of(older_than), keep_best=keep_best)
+        if not chosen:
+            say(f"no run in {folder} ended more than {older_than} ago" + " and is not the best of its preset" * keep_best)
+            return exit_codes.DONE
+    total = megabytes(sum(run.size for run in chosen))
     if not yes and not agreed("run", [f"{run.path.name}  {run.state}  {megabytes(run.size)}" for run in chosen]):
         say("nothing removed")
         return exit_codes.FAILED
     for run in chosen:
         remove_run(run.path)
         say(f"removed {run.path.name} ({megabytes(run.size)})")
+    if len(chosen) > 1:
+        say(f"{len(chosen)} runs, {total}")
     return exit_codes.DONE
+
+
+def _named(folder: Path, names: Sequence[str]) -> list[RunSummary]:
+    """Runs that may be removed. UserError where one may not."""
+    from engine.run_list import find_run, summary
+
+    chosen = [summary(path) for path in dict.fromkeys(find_run(folder, name) for name in names)]
+    for run in chosen:
+        if not run.path.parent.exists() or not run.path.parent.samefile(folder):
+            raise UserError(f"{run.path} is not in {folder}; give the folder that it is in by --runs-dir, and its name")
+        if run.state.live:
+            raise UserError(f"{run.path.name} is live ({run.state}); mmkd stop {run.path.name} stops it")
+    return chosen
+
+
+def seconds_of(age: str) -> float:
+    """`12h`, `30d`, `8w` -> seconds. UserError where it is none such."""
+    found = re.fullmatch(r"(\d{1,6})([hdw])", age.strip())
+    if found is None:
+        raise UserError(f"--older-than is '{age[:32]}', which is no age; give hours, days or weeks: 12h, 30d, 8w")
+    return int(found[1]) * {"h": 3600.0, "d": 86_400.0, "w": 604_800.0}[found[2]]
 
 
 def _preset(path: Path) -> Preset | None:

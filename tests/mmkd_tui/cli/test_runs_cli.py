@@ -7,6 +7,7 @@ import os
 import pty
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -165,3 +166,54 @@ assert not {"torch", "numpy"} & set(sys.modules)
 """
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[3])}
     subprocess.run([sys.executable, "-c", code], check=True, env=environment, stdin=subprocess.DEVNULL, capture_output=True)
+
+
+def aged(run: RunDir, days: float) -> None:
+    then = time.time() - days * 86_400
+    for path in run.path.iterdir():
+        os.utime(path, (then, then))
+
+
+def test_old_runs_are_removed_but_for_the_best_and_the_live(runs: Path, capfd: Capture) -> None:
+    ages = {"best": 90, "worse": 80, "stopped": 70, "crashed": 60, "recent": 5, "live": 50}
+    accuracies = {"best": 0.98, "worse": 0.97, "recent": 0.96}
+    for name, days in ages.items():
+        state = {"stopped": "stopped", "crashed": None, "live": None}.get(name, "done")
+        run = make_run(runs, name, state, student_accuracy=accuracies.get(name))
+        if name == "live":
+            held = Lock(run)
+        aged(run, days)
+    assert run_command(["runs", "rm", "--older-than", "30d", "--keep-best", "--yes"]) == 0
+    held.release()
+    err = capfd.readouterr().err
+    assert {path.name for path in runs.iterdir()} == {"best", "recent", "live"}
+    assert [line.split()[1] for line in err.splitlines()[:-1]] == ["worse", "stopped", "crashed"]
+    assert err.splitlines()[-1].startswith("3 runs, ")
+    assert run_command(["runs", "rm", "--older-than", "30d", "--keep-best", "--yes"]) == 0  # the lock is free now: crashed
+    assert {path.name for path in runs.iterdir()} == {"best", "recent"}
+    assert run_command(["runs", "rm", "--older-than", "1w", "--yes"]) == 0
+    assert {path.name for path in runs.iterdir()} == {"recent"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ([], "name runs, or say how old"),
+        (["a", "--older-than", "3d"], "not both"),
+        (["--older-than", "3 months"], "'3 months', which is no age; give hours, days or weeks: 12h, 30d, 8w"),
+        (["a", "--keep-best"], "--keep-best goes with --older-than"),
+    ],
+)
+def test_what_is_to_be_removed_must_be_clear(runs: Path, capfd: Capture, arguments: list[str], words: str) -> None:
+    run = make_run(runs, "a", "done")
+    assert run_command(["runs", "rm", *arguments, "--yes"]) == 2
+    assert words in capfd.readouterr().err
+    assert run.path.is_dir()
+
+
+def test_nobody_is_asked_where_there_is_no_terminal(runs: Path, capfd: Capture) -> None:
+    run = make_run(runs, "a", "done")
+    aged(run, 3)
+    assert run_command(["runs", "rm", "--older-than", "1d"]) == 2
+    assert "--yes" in capfd.readouterr().err
+    assert run.path.is_dir()
