@@ -13,7 +13,7 @@ import typer
 import engine.openmp  # noqa: F401  before torch, for the commands that train
 from engine.errors import PresetError, UserError
 from engine.text import one_line, plain
-from mmkd_tui.cli import bench, cache, control, data, exit_codes, presets, run, runs, teachers, tui
+from mmkd_tui.cli import bench, cache, control, data, doctor, exit_codes, presets, run, runs, teachers, tui
 
 app = typer.Typer(
     help="Multi-teacher knowledge distillation in the terminal.",
@@ -31,6 +31,7 @@ app.add_typer(teachers.app, name="teachers")
 app.add_typer(cache.app, name="cache")
 app.add_typer(data.app, name="data")
 app.command("bench")(bench.bench_command)
+app.command("doctor")(doctor.doctor_command)
 
 
 def _show_version(wanted: bool) -> None:

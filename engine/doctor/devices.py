@@ -1,0 +1,88 @@
+"""What there is to compute with, and in which precision it is fast."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+
+from engine.bench.machine import FLAGS, processor
+from engine.device import bf16_is_fast
+from engine.doctor.finding import Finding, Grade
+from engine.gpu_lock import GpuBusyError, gpu_of, refuse_if_busy
+from engine.text import one_line
+
+SECTION = "devices"
+GIB = 1 << 30
+
+
+def findings() -> Iterator[Finding]:
+    """Of the processor, its memory, and each GPU."""
+    model, flags = processor()
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    known = ", ".join(flag for flag in FLAGS if flag in flags)
+    yield Finding(SECTION, "processor", f"{model}, {cores} core{'s' * (cores > 1)}{f' ({known})' * bool(known)}")
+    fast = "bf16 and fp32" if bf16_is_fast(torch.device("cpu")) else "fp32 (no bf16 instructions)"
+    yield Finding(SECTION, "CPU precision", f"fast at {fast}; {torch.get_num_threads()} threads")
+    yield from _memory()
+    yield from _gpus()
+
+
+def _memory() -> Iterator[Finding]:
+    pages, size = os.sysconf("SC_PHYS_PAGES"), os.sysconf("SC_PAGE_SIZE")
+    total = pages * size
+    limit = _container_limit()
+    if limit is not None and limit < total:
+        remedy = "a run that needs more is killed; give the container or job more memory"
+        grade: Grade = "warning" if limit < 4 * GIB else "note"
+        yield Finding(SECTION, "memory", f"{limit / GIB:.1f} GiB of {total / GIB:.1f} for this container", grade, remedy)
+    else:
+        yield Finding(SECTION, "memory", f"{total / GIB:.1f} GiB")
+
+
+def _container_limit() -> int | None:
+    for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        try:
+            return int(Path(path).read_text())
+        except (OSError, ValueError):
+            continue
+    return None
+
+
+def _gpus() -> Iterator[Finding]:
+    if not torch.cuda.is_available():
+        yield _no_gpu()
+        return
+    for index in range(torch.cuda.device_count()):
+        found = torch.cuda.get_device_properties(index)
+        free, total = torch.cuda.mem_get_info(index)
+        precision = "bf16, tf32 and fp32" if bf16_is_fast(torch.device("cuda", index)) else "fp32"
+        memory = f"{free / GIB:.1f} of {total / GIB:.1f} GiB free"
+        value = f"{one_line(found.name, 60)}, {memory}, compute {found.major}.{found.minor}, fast at {precision}"
+        name = f"cuda:{index}"
+        try:
+            refuse_if_busy(name)
+        except GpuBusyError as error:
+            yield Finding(SECTION, name, f"{value}; {error.holder} is at work on it", "note")
+            continue
+        crowded = free < total / 10
+        yield Finding(
+            SECTION, name, value, "warning" if crowded else "ok", "nvidia-smi shows what fills its memory" if crowded else ""
+        )
+
+
+def _no_gpu() -> Finding:
+    """Whether there is one that PyTorch cannot use."""
+    driver = Path("/proc/driver/nvidia/version").exists() or bool(list(Path("/dev").glob("nvidia[0-9]*")))
+    if not driver:
+        return Finding(SECTION, "GPU", "none", "note")
+    if torch.version.cuda is None:
+        remedy = "this PyTorch is built for the CPU: pip install --force-reinstall torch torchvision"
+        return Finding(SECTION, "GPU", "an NVIDIA driver is here, but PyTorch cannot use it", "problem", remedy)
+    if gpu_of("cuda:0") is None:
+        remedy = "CUDA_VISIBLE_DEVICES hides every GPU: unset it, or name one"
+        return Finding(SECTION, "GPU", "an NVIDIA driver is here, but no GPU is visible", "warning", remedy)
+    remedy = f"PyTorch is built for CUDA {torch.version.cuda}: nvidia-smi shows whether the driver works and is new enough for it"
+    return Finding(SECTION, "GPU", "an NVIDIA driver is here, but PyTorch cannot use it", "problem", remedy)
