@@ -13,6 +13,7 @@ teachers:
 student: {arch: resnet8}
 method: {name: mmkd, beta: 1, meta: {every: 2, buffer_size: 40}}
 train: {epochs: 3, batch_size: 32}
+hardware: {compile: off}
 """
 
 
