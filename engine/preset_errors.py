@@ -55,6 +55,8 @@ _TOGETHER: dict[str, tuple[KeyPath, ...]] = {
     "milestones": (("milestones",),),
     "either": (("checkpoint",), ("train",)),
     "teachers": (("teachers",), ("method", "name"), ("method",)),
+    "joint": (("batches",), ("learning",)),
+    "tolerance": (("method", "tolerance"), ("teachers",)),
     "buffer": (("method", "meta", "buffer_size"), ("train", "batch_size")),
 }
 

@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 
-from engine.catalog import METHODS
 from engine.data import Batch, Images
 from engine.device import uses_bf16
 from engine.events import Event, Log
@@ -58,7 +57,7 @@ class TeacherCache:
         with torch.no_grad():
             output = model(parameter.new_zeros((1, facts.channels, facts.size, facts.size)))
         layouts = [Layout("logits", tuple(output.logits.shape[1:]), "float32")]
-        if METHODS[self.preset.method.name].features:
+        if self.preset.looks_at_features:
             layouts.append(Layout("features", tuple(output.features.shape[1:]), "float16"))
         key = outputs_key(part.arch, model, self.bf16, self._images_digest()) if trained else None
         return Subject(self.preset.teacher_labels[index], part.arch, tuple(layouts), key)
