@@ -20,10 +20,10 @@ METHODS = {
     "camkd": "{name: camkd, beta: 1}",
     "aekd": "{name: aekd}",
     "aekd-features": "{name: aekd, beta: 1}",
-    "logits-alone": "{name: mmkd, beta: 1, weigh: logits, meta: {every: 2, buffer_size: 40}}",
-    "features-alone": "{name: mmkd, beta: 1, weigh: features, meta: {every: 2, buffer_size: 40}}",
+    "logits-alone": "{name: mmkd, beta: 1, weigh: logits, meta: {every: 4, buffer_size: 40}}",
+    "features-alone": "{name: mmkd, beta: 1, weigh: features, meta: {every: 4, buffer_size: 40}}",
     "joint": "{name: mmkd, beta: 1, meta: {learning: joint}}",
-    "random": "{name: mmkd, beta: 1, meta: {every: 2, buffer_size: 40, batches: random}}",
+    "random": "{name: mmkd, beta: 1, meta: {every: 4, buffer_size: 40, batches: random}}",
 }
 TEACHERS = "[{arch: resnet8, train: &}, {arch: resnet14, seed: 1, train: &}, {arch: resnet8, seed: 2, train: *}]"
 
