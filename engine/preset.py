@@ -345,10 +345,11 @@ class Preset(Part):
 
     @property
     def teacher_labels(self) -> tuple[str, ...]:
-        """A short name for each teacher, each different: `vgg13-s0`, or its checkpoint file's name."""
+        """A short name for each teacher, each different: `vgg13-s0`, `vgg13-s0-n40` with 40 % label noise, or its file's name."""
         labels: list[str] = []
         for teacher in self.teachers:
-            label = f"{teacher.arch}-s{teacher.seed}" if teacher.checkpoint is None else Path(teacher.checkpoint).stem
+            noise = f"-n{100 * teacher.recipe.label_noise:.3g}" if teacher.recipe.label_noise else ""
+            label = f"{teacher.arch}-s{teacher.seed}{noise}" if teacher.checkpoint is None else Path(teacher.checkpoint).stem
             same = sum(known == label or known.startswith(f"{label} (") for known in labels)
             labels.append(f"{label} ({same + 1})" if same else label)
         return tuple(labels)

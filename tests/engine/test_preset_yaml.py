@@ -210,6 +210,12 @@ def test_a_part_that_was_replaced_is_the_override_s() -> None:
     assert problems("teachers.1={arch: q}")[0].startswith("--set teachers.1={arch: q}: teachers.1.arch: ")
 
 
+def test_teachers_are_told_apart_by_their_labels() -> None:
+    noisy = ["teachers.*.seed=0", "teachers.*.train={epochs: 9}", "teachers.1.train.label_noise=0.4"]
+    assert parse_preset(SMALL, "f.yaml", noisy).teacher_labels == ("resnet20-s0", "resnet20-s0-n40")
+    assert parse_preset(SMALL, "f.yaml").teacher_labels == ("resnet20-s0", "resnet20-s1")
+
+
 # Dumps
 
 seeds = st.integers(0, 2**63 - 1)
