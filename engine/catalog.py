@@ -118,6 +118,10 @@ METHODS = {
     for fact in (
         MethodFacts("mmkd", "MMKD", "a meta-weight network learns each teacher's weight for each sample", 2, None),
         MethodFacts("aver", "Average", "every teacher's logits count the same", 2, None, features=False),
+        MethodFacts("ebkd", "EBKD", "the surer a teacher is of a sample, the more it counts", 2, None, features=False),
+        MethodFacts("camkd", "CA-MKD", "the nearer a teacher is to a sample's label, the more it counts", 2, None),
+        MethodFacts("aekd", "AEKD", "weights under which the teachers' gradients agree best", 2, None),
+        MethodFacts("fitnet", "FitNet", "every teacher's logits and feature maps count the same", 1, None),
         MethodFacts("kd", "KD", "one teacher's softened logits", 1, 1, features=False),
         MethodFacts("ce", "No teacher", "cross entropy on the labels alone", 0, None, features=False),
     )

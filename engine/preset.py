@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, model_validator
 from pydantic_core import PydanticCustomError
@@ -69,6 +70,10 @@ class TrainPart(Part):
     )
     lr_decay: float = setting(0.1, "factor of the learning rate at each milestone", "factor", gt=0.0, le=1.0)
     augment: bool = setting(True, "random crops (and flips where the data set allows them) of training images")
+    label_noise: float = setting(
+        0.0, "share of the training labels replaced by other classes; which, the training's seed says", "fraction of images",
+        ge=0.0, lt=1.0,
+    )  # fmt: skip
 
     @model_validator(mode="after")
     def _agree(self) -> Self:
@@ -132,6 +137,21 @@ class MetaPart(Part):
     weight_decay: float = setting(1e-4, "L2 penalty on the weight networks", "1 per step", ge=0.0, le=1.0)
     match_steps: int = setting(2, "inner SGD steps on the matching loss before the one on cross entropy", "steps", ge=1, le=16)
     buffer_size: int = setting(256, "samples in the hard buffer; at least one batch", "images", ge=2, le=1_000_000)
+    learning: Literal["meta", "joint"] = setting(
+        "meta",
+        "meta: by the meta step; joint: an ablation without it, each training step's matching loss teaches the weights, too",
+    )
+    batches: Literal["hard", "random"] = setting(
+        "hard", "what meta steps learn from: samples that the student got wrong, or (an ablation) any recent ones"
+    )
+
+    @model_validator(mode="after")
+    def _agree(self) -> Self:
+        if self.learning == "joint" and self.batches != "hard":
+            raise PydanticCustomError(
+                "joint", "learning: joint takes no meta steps, so batches: random says nothing; remove it or set learning: meta"
+            )
+        return self
 
 
 class _KnowledgePart(Part):
@@ -142,24 +162,67 @@ class _KnowledgePart(Part):
     temperature: float = setting(4.0, "softens both sides' logits in the KL divergence", "none", gt=0.0, le=1000.0)
 
 
-class MmkdPart(_KnowledgePart):
-    """Adaptive multi-teacher distillation with meta-learning (ICME 2023)."""
+class _FeaturePart(_KnowledgePart):
+    """What every method shares that imitates the teachers' feature maps, too."""
 
-    name: Literal["mmkd"] = setting(..., "the method")
     beta: float = setting(100.0, "weight of the feature loss", "factor", ge=0.0, le=1e6)
     regressor: Literal["pointwise", "bottleneck"] = setting(
         "pointwise", "maps the student's features to a teacher's channels: one 1x1 convolution, or 1x1, 3x3, 1x1"
     )
+
+
+class MmkdPart(_FeaturePart):
+    """Adaptive multi-teacher distillation with meta-learning (ICME 2023)."""
+
+    name: Literal["mmkd"] = setting(..., "the method")
     gram: Literal["normalised", "raw"] = setting(
         "normalised", "input of the feature weights: Gram rows divided by their L2 norm, or as they are (the public code's)"
     )
+    weigh: Literal["both", "logits", "features"] = setting(
+        "both", "what gets learned weights; the other side counts every teacher the same (an ablation)"
+    )
     meta: MetaPart = setting(MetaPart(), "how the weights are learned")
+
+    @property
+    def buffered(self) -> bool:
+        """Whether there are meta steps, which learn from a buffer."""
+        return self.meta.learning == "meta"
 
 
 class AverPart(_KnowledgePart):
     """Equal weights for every teacher's logits."""
 
     name: Literal["aver"] = setting(..., "the method")
+
+
+class EbkdPart(_KnowledgePart):
+    """Logit weights by the entropy of each teacher's prediction (Kwon et al., ICASSP 2020)."""
+
+    name: Literal["ebkd"] = setting(..., "the method")
+
+
+class CamkdPart(_FeaturePart):
+    """Logit and feature weights by each teacher's cross entropy with the label (CA-MKD, ICASSP 2022)."""
+
+    name: Literal["camkd"] = setting(..., "the method")
+    beta: float = setting(50.0, "weight of the feature loss", "factor", ge=0.0, le=1e6)
+
+
+class AekdPart(_FeaturePart):
+    """Weights of each batch by the shortest vector in the hull of the teachers' gradients (AEKD, NeurIPS 2020)."""
+
+    name: Literal["aekd"] = setting(..., "the method")
+    beta: float = setting(0.0, "weight of the feature loss; 0: logits alone", "factor", ge=0.0, le=1e6)
+    tolerance: float = setting(
+        0.6, "the most that one teacher may weigh: the paper's C, at least 1 / teachers, where all weigh the same", "weight",
+        gt=0.0, le=1.0,
+    )  # fmt: skip
+
+
+class FitnetPart(_FeaturePart):
+    """Equal weights for every teacher's logits and feature maps (FitNets, ICLR 2015)."""
+
+    name: Literal["fitnet"] = setting(..., "the method")
 
 
 class KdPart(_KnowledgePart):
@@ -174,8 +237,11 @@ class CePart(Part):
     name: Literal["ce"] = setting(..., "the method")
 
 
-Method = Annotated[MmkdPart | AverPart | KdPart | CePart, Field(discriminator="name")]
+Method = Annotated[
+    MmkdPart | AverPart | EbkdPart | CamkdPart | AekdPart | FitnetPart | KdPart | CePart, Field(discriminator="name")
+]
 METHOD: TypeAdapter[Method] = TypeAdapter(Method)
+METHOD_PARTS: dict[str, type[Part]] = {get_args(p.model_fields["name"].annotation)[0]: p for p in get_args(get_args(Method)[0])}
 
 
 class TeacherCachePart(Part):
@@ -259,7 +325,12 @@ class Preset(Part):
                     "teachers", "teachers {first} and {later} are the same one twice; give one another seed or architecture",
                     {"first": self.teachers.index(teacher), "later": later},
                 )  # fmt: skip
-        if isinstance(self.method, MmkdPart) and self.method.meta.buffer_size < self.train.batch_size:
+        if isinstance(self.method, AekdPart) and self.method.tolerance * count < 1:
+            raise PydanticCustomError(
+                "tolerance", "{count} weights of at most {given} cannot sum to 1; set it to at least 1/{count}, {least}",
+                {"count": count, "given": self.method.tolerance, "least": math.ceil(1e4 / count) / 1e4},
+            )  # fmt: skip
+        if isinstance(self.method, MmkdPart) and self.method.buffered and self.method.meta.buffer_size < self.train.batch_size:
             raise PydanticCustomError(
                 "buffer", "a buffer of {size} holds no whole batch; set it to at least train.batch_size, {batch}",
                 {"size": self.method.meta.buffer_size, "batch": self.train.batch_size},
@@ -267,11 +338,23 @@ class Preset(Part):
         return self
 
     @property
+    def looks_at_features(self) -> bool:
+        """Whether the method looks at the teachers' feature maps, beside their logits."""
+        part = self.method
+        return part.beta > 0 if isinstance(part, AekdPart) else catalog.METHODS[part.name].features
+
+    @property
+    def asks_heads(self) -> bool:
+        """Whether the method asks the teachers' classifier heads at every step, beside what the teachers say."""
+        return isinstance(self.method, CamkdPart)
+
+    @property
     def teacher_labels(self) -> tuple[str, ...]:
-        """A short name for each teacher, each different: `vgg13-s0`, or its checkpoint file's name."""
+        """A short name for each teacher, each different: `vgg13-s0`, `vgg13-s0-n40` with 40 % label noise, or its file's name."""
         labels: list[str] = []
         for teacher in self.teachers:
-            label = f"{teacher.arch}-s{teacher.seed}" if teacher.checkpoint is None else Path(teacher.checkpoint).stem
+            noise = f"-n{100 * teacher.recipe.label_noise:.3g}" if teacher.recipe.label_noise else ""
+            label = f"{teacher.arch}-s{teacher.seed}{noise}" if teacher.checkpoint is None else Path(teacher.checkpoint).stem
             same = sum(known == label or known.startswith(f"{label} (") for known in labels)
             labels.append(f"{label} ({same + 1})" if same else label)
         return tuple(labels)

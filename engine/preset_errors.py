@@ -55,6 +55,8 @@ _TOGETHER: dict[str, tuple[KeyPath, ...]] = {
     "milestones": (("milestones",),),
     "either": (("checkpoint",), ("train",)),
     "teachers": (("teachers",), ("method", "name"), ("method",)),
+    "joint": (("batches",), ("learning",)),
+    "tolerance": (("method", "tolerance"), ("teachers",)),
     "buffer": (("method", "meta", "buffer_size"), ("train", "batch_size")),
 }
 
@@ -113,8 +115,9 @@ def _unknown_key(path: KeyPath, given: Any, data: Any) -> str:
     if path[0] == "method":
         others = [method for method, fields in _methods().items() if key in fields.model_fields and len(path) == 2]
         if others:
+            do = "do" if len(others) > 1 else "does"
             return (
-                f"{said}; method {_method_name(data)} does not take it, {', '.join(others)} does; remove it or change the method"
+                f"{said}; method {_method_name(data)} does not take it, {', '.join(others)} {do}; remove it or change the method"
             )
     likely = catalog.nearest(key, known)
     return f"{said}; did you mean '{likely}'?" if likely else f"{said}; the keys are {', '.join(known)}"

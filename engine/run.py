@@ -245,7 +245,7 @@ class Run:
             tuple(panel.channels),
             bf16,
         )
-        method = plan.build(preset.seed, device)
+        method = plan.build(preset.seed, device, [teacher.head for teacher in panel.teachers])
         student = method.learner.student
 
         def listen(event: Event) -> None:

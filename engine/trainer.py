@@ -73,6 +73,7 @@ class Trainer:
         poll: Callable[[Trainer], None],
         stepper: Callable[[Method, torch.optim.SGD], Stepper] = Stepper,
     ) -> None:
+        images = images.with_label_noise(recipe.label_noise, seed)
         self.method, self.images, self.panel, self.recipe, self.evaluate = method, images, panel, recipe, evaluate
         self.seed, self.phase, self.emit, self.poll = seed, phase, emit, poll
         self.student = method.learner.student

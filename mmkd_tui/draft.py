@@ -9,16 +9,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
-from engine.preset import AverPart, CePart, DatasetPart, KdPart, MmkdPart, Preset, StudentPart, TrainPart
+from engine.preset import METHOD_PARTS, CePart, DatasetPart, Preset, StudentPart, TrainPart
 from engine.preset_errors import field_at, mistakes
 from engine.preset_yaml import dump_preset, parse_preset
 from engine.yaml_lines import KeyPath, dotted, scalar, show
 from mmkd_tui.estimates import training_images, validation_images
 
-METHOD_PARTS: dict[str, type[BaseModel]] = {"mmkd": MmkdPart, "aver": AverPart, "kd": KdPart, "ce": CePart}
 MOST_CHARACTERS = 300  # of a number as it is typed; Python refuses to read some that are longer
 MOST_PROBLEMS = 50
 
@@ -131,7 +130,7 @@ class Draft:
             return
         mine = {path: text for path, text in self.typed.items() if path[0] == "method"}
         self._others[self.method] = (self.data["method"], mine)
-        data, typed = self._others.pop(name, (METHOD_PARTS[name](name=name).model_dump(), {}))
+        data, typed = self._others.pop(name, (METHOD_PARTS[name].model_validate({"name": name}).model_dump(), {}))
         self.data = self.data | {"method": data}
         self.typed = {path: text for path, text in self.typed.items() if path[0] != "method"} | typed
 

@@ -6,7 +6,7 @@ import re
 import statistics
 from dataclasses import dataclass
 
-from engine.catalog import ARCHITECTURES, DATASETS, METHODS, DatasetFacts
+from engine.catalog import ARCHITECTURES, DATASETS, DatasetFacts
 from engine.preset import DatasetPart, HardwarePart, MmkdPart, Preset, TrainPart
 from mmkd_tui.machine import Machine
 from mmkd_tui.stock import Stock
@@ -142,14 +142,13 @@ def estimate(preset: Preset, stock: Stock, machine: Machine) -> Estimate:
 
 def cache_size(preset: Preset) -> int:
     """Of the teacher cache, in bytes; 0 where there is none."""
-    method = METHODS[preset.method.name]
-    if preset.teacher_cache is None or method.name == "ce":
+    if preset.teacher_cache is None or preset.method.name == "ce":
         return 0
     facts = DATASETS[preset.dataset.name]
     row = 0
     for part in preset.teachers:
         row += 4 * len(facts.classes)
-        row += 2 * ARCHITECTURES[part.arch].features * feature_side(part.arch, facts.size) ** 2 if method.features else 0
+        row += 2 * ARCHITECTURES[part.arch].features * feature_side(part.arch, facts.size) ** 2 if preset.looks_at_features else 0
     return _views(preset) * training_images(preset.dataset) * row
 
 
@@ -170,7 +169,7 @@ def _views(preset: Preset) -> int:
 
 def _meta_seconds(preset: Preset, facts: DatasetFacts, pace: Pace) -> float:
     """Of the meta steps, spread over all steps: each goes forwards and back through a few steps of the student."""
-    if not isinstance(preset.method, MmkdPart):
+    if not isinstance(preset.method, MmkdPart) or not preset.method.buffered:
         return 0.0
     step = step_seconds(preset.student.arch, facts, preset.train.batch_size, pace)
     return (2.5 * step + META[pace.kind]) * (preset.method.meta.match_steps + 1) / preset.method.meta.every
@@ -180,7 +179,9 @@ def _memory(preset: Preset, facts: DatasetFacts, kind: str) -> int:
     pixels = (facts.train_images + facts.test_images) * facts.channels * facts.size**2  # one byte each
     batch = preset.train.batch_size
     student = 12 * _parameters(preset.student.arch, facts) + 4 * batch * _activations(preset.student.arch, facts)
-    if isinstance(preset.method, MmkdPart):  # the graph of the inner steps is kept until the hyper-gradient is known
+    if (
+        isinstance(preset.method, MmkdPart) and preset.method.buffered
+    ):  # the graph of the inner steps is kept until the hyper-gradient is known
         student *= preset.method.meta.match_steps + 2
     teachers = sum(4 * _parameters(part.arch, facts) for part in preset.teachers)
     passing = max((_activations(part.arch, facts) for part in preset.teachers), default=0) / 8 * 4 * batch

@@ -10,7 +10,7 @@ from engine.compiled.builder import Builder
 from engine.compiled.changeover import Compile, Tell
 from engine.compiled.panel import CompiledPanel
 from engine.compiled.request import StepsRequest, TeachersRequest
-from engine.compiled.steps import CompiledStepper
+from engine.compiled.steps import WORTH, CompiledStepper
 from engine.data import Batch
 from engine.meta.sgd import Sgd
 from engine.methods import Method, Plan
@@ -20,8 +20,23 @@ from engine.models.panel import TeacherPanel
 from engine.stepping import Stepper
 
 
+class EagerStepper(Stepper):
+    """Takes the steps of a method that cannot be compiled, and says so once where compiling was asked for or would pay."""
+
+    def __init__(self, method: Method, optimizer: torch.optim.SGD, tell: Tell, mode: Compile) -> None:
+        super().__init__(method, optimizer)
+        self._tell, self._least = tell, 0.0 if mode == "on" else WORTH
+        self._told = False
+
+    def consider(self, seconds_left: float) -> None:
+        """How long this training has still to go, at the pace that it has now."""
+        if not self._told and seconds_left >= self._least:
+            self._told = True
+            self._tell("info", f"the training step is not compiled: {self.method.eager_because}")
+
+
 def stepper_of(plan: Plan, mode: Compile, tell: Tell) -> Callable[[Method, torch.optim.SGD], Stepper]:
-    """For a method that `plan` built: eager steps, which change over to compiled ones unless `mode` is "off"."""
+    """For a method that `plan` built: eager steps, which change over to compiled ones if `mode` and the method allow it."""
     if mode == "off":
         return Stepper
 
@@ -29,7 +44,12 @@ def stepper_of(plan: Plan, mode: Compile, tell: Tell) -> Callable[[Method, torch
         shapes = [(t.features.shape[1], t.features.shape[2], t.features.shape[3]) for t in teachers]
         return Builder(StepsRequest.of(plan, batch.images, shapes, sgd))
 
-    return lambda method, optimizer: CompiledStepper(method, optimizer, source, tell, mode)
+    def make(method: Method, optimizer: torch.optim.SGD) -> Stepper:
+        if method.eager_because:
+            return EagerStepper(method, optimizer, tell, mode)
+        return CompiledStepper(method, optimizer, source, tell, mode)
+
+    return make
 
 
 def panel_of(panel: TeacherPanel, archs: Sequence[str], classes: int, mode: Compile, tell: Tell) -> Teachers:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from engine.catalog import DatasetFacts
 from engine.data.augment import Augmentation, FixedViews
+from engine.data.label_noise import noisy_labels
 from engine.randomness import permutation
 
 
@@ -82,6 +83,13 @@ class Images:
         """What is done to training images, if anything is wanted."""
         own = self.augmentation if wanted else None
         return own if self.views is None else FixedViews(own, self.views)
+
+    def with_label_noise(self, share: float, seed: int) -> Images:
+        """The same with a share of the training labels replaced; validation and test stay as they are."""
+        if not share:
+            return self
+        labels = noisy_labels(self.train.labels, self.classes, share, seed)
+        return replace(self, train=replace(self.train, labels=labels))
 
     @property
     def classes(self) -> int:

@@ -75,8 +75,10 @@ class Method(nn.Module, ABC):
     a hard batch, `meta_gradient` and `learn`.
 
     `step` and `meta_gradient` are functions of the module's tensors and their arguments alone: they change nothing but the
-    learner's buffers (`step`), so that they can be compiled.
+    learner's buffers (`step`), so that they can be compiled. A method of which that is not true says why in `eager_because`.
     """
+
+    eager_because: str = ""  # why its steps cannot be compiled, as the end of a sentence about a training step
 
     def __init__(self, learner: Learner) -> None:
         super().__init__()

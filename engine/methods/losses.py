@@ -21,6 +21,11 @@ def divergences(teachers: Sequence[Tensor], student: Tensor, temperature: float)
     return torch.stack(columns, dim=1) * temperature**2
 
 
+def weighted(weights: Tensor, losses: Tensor) -> Tensor:
+    """mean_i sum_k w_ik l_ik: [B, K] and [B, K] -> a scalar."""
+    return (weights * losses).sum(1).mean()
+
+
 def distances(teachers: Sequence[Tensor], regressed: Sequence[Tensor]) -> Tensor:
     """Mean squared difference over channels and positions: K times [B, c_k, h_k, w_k] and K times [B, c_k, h', w'] -> [B, K].
 

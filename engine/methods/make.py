@@ -8,13 +8,17 @@ from dataclasses import dataclass
 import torch
 
 from engine.meta.weight_nets import WeightNets
+from engine.methods.aekd import AdaptiveEnsemble
 from engine.methods.aver import Average
 from engine.methods.base import Method
+from engine.methods.camkd import ConfidenceAware, Head
 from engine.methods.ce import CrossEntropy
+from engine.methods.ebkd import EntropyBased
+from engine.methods.fitnet import Hints
 from engine.methods.mmkd import Mmkd
 from engine.models import Classifier, build_model
 from engine.models.regressor import Learner
-from engine.preset import CePart, MmkdPart
+from engine.preset import AekdPart, CamkdPart, CePart, EbkdPart, FitnetPart, MmkdPart
 from engine.preset import Method as MethodPart
 
 
@@ -30,8 +34,8 @@ class Plan:
     teacher_channels: tuple[int, ...] = ()  # of each teacher's feature map
     bf16: bool = False
 
-    def build(self, seed: int, device: torch.device) -> Method:
-        """The method, with a new student; initial weights are a function of `seed`."""
+    def build(self, seed: int, device: torch.device, heads: Sequence[Head] = ()) -> Method:
+        """The method, with a new student; initial weights are a function of `seed`. `heads`: the teachers', for who asks them."""
         return make_method(
             self.part,
             build_model(self.arch, self.channels, self.classes, seed),
@@ -41,6 +45,7 @@ class Plan:
             seed=seed,
             device=device,
             bf16=self.bf16,
+            heads=heads,
         )
 
 
@@ -54,11 +59,29 @@ def make_method(
     seed: int,
     device: torch.device,
     bf16: bool = False,
+    heads: Sequence[Head] = (),
 ) -> Method:
-    """The method, with its learner (and weight networks) on `device`. `teacher_channels`: of each teacher's feature map."""
-    if isinstance(part, MmkdPart):
-        learner = Learner(student, teacher_channels, part.regressor, seed, bf16=bf16).to(device)
-        nets = WeightNets(len(teacher_channels), classes, batch_size, part.gram == "normalised", seed).to(device)
-        return Mmkd(part, learner, nets, seed)
-    learner = Learner(student, bf16=bf16).to(device)
-    return CrossEntropy(learner) if isinstance(part, CePart) else Average(part, learner)
+    """The method, with its learner (and weight networks) on `device`.
+
+    `teacher_channels`: of each teacher's feature map. `heads`: each teacher's, frozen and on `device`; only camkd asks them.
+    """
+    hints = isinstance(part, MmkdPart | CamkdPart | FitnetPart) or (isinstance(part, AekdPart) and part.beta > 0)
+    if hints:
+        learner = Learner(student, teacher_channels, part.regressor, seed, bf16=bf16).to(device)  # type: ignore[union-attr]
+    else:
+        learner = Learner(student, bf16=bf16).to(device)
+    match part:
+        case MmkdPart():
+            nets = WeightNets(len(teacher_channels), classes, batch_size, part.gram == "normalised", seed).to(device)
+            return Mmkd(part, learner, nets, seed)
+        case EbkdPart():
+            return EntropyBased(part, learner)
+        case CamkdPart():
+            return ConfidenceAware(part, learner, heads)
+        case AekdPart():
+            return AdaptiveEnsemble(part, learner)
+        case FitnetPart():
+            return Hints(part, learner)
+        case CePart():
+            return CrossEntropy(learner)
+    return Average(part, learner)

@@ -1,6 +1,7 @@
 """MMKD: a meta-weight network, learned by bi-level optimisation, weighs each teacher's logits and features for each sample.
 
-Zhang, Chen & Wang, *Adaptive Multi-Teacher Knowledge Distillation with Meta-Learning*, ICME 2023 (arXiv 2306.06634).
+Zhang, Chen & Wang, *Adaptive Multi-Teacher Knowledge Distillation with Meta-Learning*, ICME 2023 (arXiv 2306.06634). The
+settings weigh, meta.learning and meta.batches are its ablations.
 """
 
 from __future__ import annotations
@@ -48,7 +49,12 @@ class Matching:
 
 
 class Mmkd(Method):
-    """L = gamma L_ce + alpha L_logit + beta L_feat; every `meta.every` steps, the weights are learned from the hard buffer."""
+    """L = gamma L_ce + alpha L_logit + beta L_feat; every `meta.every` steps, the weights are learned from the hard buffer.
+
+    `weigh: logits` or `features`: the other side's weights are 1/K. `meta.learning: joint`: there is no meta step, and after each
+    training step Adam updates the nets by the gradient of that step's own alpha L_logit + beta L_feat. `meta.batches: random`:
+    the buffer takes in every sample, not those alone that the student got wrong.
+    """
 
     def __init__(self, settings: MmkdPart, learner: Learner, nets: WeightNets, seed: int) -> None:
         super().__init__(learner)
@@ -61,7 +67,7 @@ class Mmkd(Method):
     def step(self, batch: Batch, teachers: Sequence[Output]) -> Step:
         """One pass of the student; the weights are used, not learned."""
         output: LearnerOutput = self.learner(batch.images, sizes_of(teachers))
-        with torch.no_grad():
+        with torch.set_grad_enabled(self.joint):
             weights = self.weigh(output, teachers)
         matching = self.match(output, teachers, weights)
         ce = F.cross_entropy(output.logits, batch.labels)
@@ -71,9 +77,19 @@ class Mmkd(Method):
             ce=ce,
             logit=matching.logit,
             feature=matching.feature,
-            logit_weights=matching.logit_weights,
-            feature_weights=matching.feature_weights,
+            logit_weights=matching.logit_weights.detach(),
+            feature_weights=matching.feature_weights.detach(),
         )
+
+    @property
+    def joint(self) -> bool:
+        """Whether training steps teach the weights."""
+        return self.settings.meta.learning == "joint"
+
+    @property
+    def eager_because(self) -> str:  # type: ignore[override]
+        """A compiled training step differentiates with respect to the learner alone."""
+        return "it teaches the weight networks, too" if self.joint else ""
 
     @property
     def weights(self) -> list[nn.Parameter]:
@@ -82,7 +98,13 @@ class Mmkd(Method):
 
     def after_step(self, batch: Batch, teachers: Sequence[Output], step: Step, number: int) -> Hard | None:
         """Offers the batch to the hard buffer and, every `meta.every` steps once that is full, draws one from it."""
+        if self.joint:
+            self.adam.step()
+            self.adam.zero_grad()
+            return None
         wrong = step.logits.argmax(1) != batch.labels
+        if self.settings.meta.batches == "random":
+            wrong = torch.ones_like(wrong)
         order = permutation(self.buffer.size, self.seed, "buffer places", number)
         outputs = [tensor for teacher in teachers for tensor in teacher]
         self.buffer.offer([batch.images, batch.labels, *outputs], wrong, order)
@@ -95,9 +117,11 @@ class Mmkd(Method):
 
     def weigh(self, output: LearnerOutput, teachers: Sequence[Output]) -> tuple[Tensor, Tensor]:
         """a and b, [B, K] each."""
+        equal = output.logits.new_full((len(output.logits), len(teachers)), 1 / len(teachers))
+        asked = self.settings.weigh
         return (
-            self.nets.logit_weights([t.logits for t in teachers], output.logits),
-            self.nets.feature_weights([t.features for t in teachers], output.features),
+            equal if asked == "features" else self.nets.logit_weights([t.logits for t in teachers], output.logits),
+            equal if asked == "logits" else self.nets.feature_weights([t.features for t in teachers], output.features),
         )
 
     def match(self, output: LearnerOutput, teachers: Sequence[Output], weights: tuple[Tensor, Tensor]) -> Matching:

@@ -39,6 +39,7 @@ class LearnerOutput(NamedTuple):
     logits: Tensor  # [B, C]
     features: Tensor  # [B, c, h, w]
     regressed: list[Tensor]  # K times [B, c_k, h', w'], h' the smaller of the student's and the teacher's
+    taken: Tensor  # the features as the regressors took them (in bf16 where they compute so): gradients go by this one
 
 
 class Learner(nn.Module):
@@ -67,10 +68,10 @@ class Learner(nn.Module):
         with Arithmetic(bf16=True) if self.bf16 else nullcontext():
             logits, features = self.student(images)
             pairs = zip(self.regressors, sizes, strict=True)
-            output = LearnerOutput(logits, features, [regressor(shrink(features, size)) for regressor, size in pairs])
+            regressed = [regressor(shrink(features, size)) for regressor, size in pairs]
         if self.bf16:
-            output = LearnerOutput(output.logits.float(), output.features.float(), [r.float() for r in output.regressed])
-        return output
+            return LearnerOutput(logits.float(), features.float(), [r.float() for r in regressed], features)
+        return LearnerOutput(logits, features, regressed, features)
 
 
 def shrink(features: Tensor, size: tuple[int, int]) -> Tensor:

@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 
-from engine.catalog import METHODS
 from engine.data import Batch, Images
 from engine.device import uses_bf16
 from engine.events import Event, Log
@@ -58,7 +57,7 @@ class TeacherCache:
         with torch.no_grad():
             output = model(parameter.new_zeros((1, facts.channels, facts.size, facts.size)))
         layouts = [Layout("logits", tuple(output.logits.shape[1:]), "float32")]
-        if METHODS[self.preset.method.name].features:
+        if self.preset.looks_at_features:
             layouts.append(Layout("features", tuple(output.features.shape[1:]), "float16"))
         key = outputs_key(part.arch, model, self.bf16, self._images_digest()) if trained else None
         return Subject(self.preset.teacher_labels[index], part.arch, tuple(layouts), key)
@@ -156,8 +155,9 @@ class CachedTeachers:
             self._say("info", f"teacher cache: whole, after {passes} in {builder.busy:.1f} s")
         else:
             self._say("info", "teacher cache: all of it was there; no teacher is asked")
-        for model in self.panel.teachers:
-            model.to("cpu")  # training has better uses for the device's memory
+        if not self.cache.preset.asks_heads:
+            for model in self.panel.teachers:
+                model.to("cpu")  # training has better uses for the device's memory
 
     def of(self, batch: Batch) -> list[Output]:
         """What each teacher says of a batch of fixed views, float32; features are empty where the method needs none."""

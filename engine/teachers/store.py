@@ -51,12 +51,13 @@ def content_key(dataset: DatasetPart, arch: str, seed: int, recipe: TrainPart, e
     # Recipes that say the same in other words have one key.
     cuts = [epoch for epoch in recipe.decay_epochs if epoch < recipe.epochs]
     same = {"milestones": cuts, "lr_decay": recipe.lr_decay if cuts else None}
+    said = recipe.model_dump(mode="json", exclude=None if recipe.label_noise else {"label_noise"})
     asked = {
         "format": FORMAT,
         "dataset": dataset.model_dump(mode="json"),
         "arch": arch,
         "seed": seed,
-        "recipe": recipe.model_dump(mode="json") | same,
+        "recipe": said | same,
         "chosen": [evaluate.select_on, evaluate.every],
         "precision": precision,
     }

@@ -137,10 +137,11 @@ def _cells(entry: Stored) -> tuple[str, ...]:
     def text(value: object) -> str:
         return plain(value, 32) if isinstance(value, str) else ""
 
+    noise = part("recipe").get("label_noise")
     return (
         entry.key[:8],
         text(entry.facts.get("arch")),
-        text(part("dataset").get("name")),
+        text(part("dataset").get("name")) + (f" ({number(noise, '.0%')} noise)" if noise and number(noise, "") else ""),
         number(entry.facts.get("seed"), ""),
         number(part("recipe").get("epochs"), ""),
         number(entry.facts.get("accuracy"), ".4f"),

@@ -10,9 +10,8 @@ from textual.widgets import Static
 
 from engine.catalog import ARCHITECTURES, DATASETS, METHODS
 from engine.data_files import remedy
-from engine.preset import EvaluatePart, HardwarePart, MetaPart, TrainPart
+from engine.preset import METHOD_PARTS, EvaluatePart, HardwarePart, MetaPart, TrainPart
 from engine.yaml_lines import KeyPath
-from mmkd_tui.draft import METHOD_PARTS
 from mmkd_tui.estimates import estimate, size_words, training_images
 from mmkd_tui.machine import Machine
 from mmkd_tui.starting import data_is_here

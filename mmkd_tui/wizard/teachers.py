@@ -111,7 +111,8 @@ class TeachersStep(Step):
 
     def _origin(self, network: Network) -> str:
         where = "store" if self._fits(network) else "other split"
-        return f"{where}: s{network.seed}, {network.recipe.epochs} epochs"
+        noise = f", {100 * network.recipe.label_noise:.3g} % noise" if network.recipe.label_noise else ""
+        return f"{where}: s{network.seed}, {network.recipe.epochs} epochs{noise}"
 
     def _row(self, number: int) -> Row:
         teacher = self.bench.draft.teachers[number]

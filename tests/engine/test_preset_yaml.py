@@ -181,6 +181,10 @@ def test_overrides_replace_a_null_part() -> None:
         ("train.momentum=0", "train: nesterov", []),
         ("teachers.*.seed=1", "teachers: teachers 0 and 1", []),
         ("method.name=kd", "teachers: method kd takes 1 teacher", []),
+        ("method={name: aekd, tolerance: 0.1}", "method.tolerance: 2 weights of at most 0.1", ["at least 1/2, 0.5"]),
+        ("method.meta={learning: joint, batches: random}", "method.meta: learning: joint takes no meta steps", []),
+        ("method={name: fitnet, weigh: both}", "method.weigh: there is no key 'weigh'", ["mmkd does"]),
+        ("train.label_noise=-0.1", "train.label_noise: -0.1 is out of range", ["at least 0 and below 1"]),
         ("train.batch_size=512", "method.meta.buffer_size: a buffer of 256", ["512"]),
         ("teachers={}", "teachers: {} is not a list", []),
     ],
@@ -204,6 +208,12 @@ def test_a_mistake_in_the_file_keeps_its_line_beside_overrides() -> None:
 
 def test_a_part_that_was_replaced_is_the_override_s() -> None:
     assert problems("teachers.1={arch: q}")[0].startswith("--set teachers.1={arch: q}: teachers.1.arch: ")
+
+
+def test_teachers_are_told_apart_by_their_labels() -> None:
+    noisy = ["teachers.*.seed=0", "teachers.*.train={epochs: 9}", "teachers.1.train.label_noise=0.4"]
+    assert parse_preset(SMALL, "f.yaml", noisy).teacher_labels == ("resnet20-s0", "resnet20-s0-n40")
+    assert parse_preset(SMALL, "f.yaml").teacher_labels == ("resnet20-s0", "resnet20-s1")
 
 
 # Dumps
@@ -278,6 +288,7 @@ trains = st.builds(
     milestones=milestones,
     lr_decay=st.floats(1e-9, 1.0),
     augment=st.booleans(),
+    label_noise=st.just(0.0) | st.floats(0.0, 0.99),
 )
 archs = st.sampled_from(sorted(ARCHITECTURES))
 recipes = st.one_of(
@@ -294,8 +305,15 @@ methods = st.one_of(
         name=st.just("mmkd"),
         beta=st.floats(0.0, 1e6),
         regressor=st.sampled_from(["pointwise", "bottleneck"]),
-        meta=st.builds(models.MetaPart, buffer_size=st.integers(256, 10**6), lr=st.floats(1e-300, 10.0)),
+        weigh=st.sampled_from(["both", "logits", "features"]),
+        meta=st.builds(models.MetaPart, buffer_size=st.integers(256, 10**6), lr=st.floats(1e-300, 10.0))
+        | st.builds(models.MetaPart, batches=st.just("random"))
+        | st.builds(models.MetaPart, learning=st.just("joint")),
     ),
+    st.builds(models.EbkdPart, name=st.just("ebkd"), temperature=st.floats(1e-3, 1e3)),
+    st.builds(models.CamkdPart, name=st.just("camkd"), beta=st.floats(0.0, 1e6)),
+    st.builds(models.AekdPart, name=st.just("aekd"), beta=st.floats(0.0, 1e6), tolerance=st.floats(0.5, 1.0)),
+    st.builds(models.FitnetPart, name=st.just("fitnet"), regressor=st.sampled_from(["pointwise", "bottleneck"])),
     st.builds(models.AverPart, name=st.just("aver"), temperature=st.floats(1e-3, 1e3)),
     st.builds(models.CePart, name=st.just("ce")),
 )

@@ -192,7 +192,7 @@ def test_gpus_come_from_nvidias_library(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 @pytest.mark.parametrize("dataset", DATASETS)
-@pytest.mark.parametrize("method", ["mmkd", "aver"])
+@pytest.mark.parametrize("method", ["mmkd", "aver", "camkd", "aekd", "aekd, beta: 1"])
 def test_the_teacher_caches_size_is_what_the_engine_makes_of_it(dataset: str, method: str, tmp_path: Path) -> None:
     from engine.data import Images, Split
     from engine.models import build_model

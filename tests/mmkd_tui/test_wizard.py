@@ -16,7 +16,9 @@ from textual.pilot import Pilot
 from textual.widgets import Input
 
 from engine import paths
-from engine.preset_yaml import dump_preset, load_preset
+from engine.catalog import METHODS
+from engine.preset import METHOD_PARTS
+from engine.preset_yaml import dump_preset, load_preset, parse_preset
 from engine.run_client import DirectoryClient, RunState
 from mmkd_tui.app import MmkdApp
 from mmkd_tui.draft import Draft
@@ -272,6 +274,28 @@ def test_back_keeps_everything() -> None:
     run(look())
 
 
+def test_every_method_can_be_chosen_by_keyboard_and_saved() -> None:
+    async def look() -> None:
+        async with wizard(Draft.of(tiny()), (100, 48)) as pilot:
+            draft = screen(pilot).draft
+            await go(pilot, 3)
+            screen(pilot).steps[3].first.focus()
+            for number, facts in enumerate(METHODS.values()):
+                await pilot.press(*["down"] * min(number, 1), *["enter"] * min(number, 1))
+                await pilot.pause()
+                assert draft.method == facts.name
+                if facts.name in ("kd", "ce"):
+                    continue
+                assert f"{facts.title}: its settings" in text(pilot.app)
+                shown = {row.path[1] for row in screen(pilot).query(SettingRow) if row.path[0] == "method"}
+                assert shown == METHOD_PARTS[facts.name].model_fields.keys() - {"name"}
+                saved = draft.yaml()
+                assert saved is not None
+                assert parse_preset(saved, "saved").method.name == facts.name
+
+    run(look())
+
+
 def test_methods_are_chosen_and_keep_their_settings() -> None:
     async def look() -> None:
         async with wizard(Draft.of(tiny()), (100, 48)) as pilot:
@@ -279,7 +303,8 @@ def test_methods_are_chosen_and_keep_their_settings() -> None:
             await go(pilot, 3)
             await retype(pilot, ("method", "beta"), "7")
             screen(pilot).steps[3].first.focus()
-            await pilot.press("down", "down", "enter")
+            kd = list(METHODS).index("kd")
+            await pilot.press(*["down"] * kd, "enter")
             await pilot.pause()
             assert draft.method == "kd"
             said = text(pilot.app)
@@ -289,11 +314,11 @@ def test_methods_are_chosen_and_keep_their_settings() -> None:
             await go(pilot, 1)
             assert "method kd takes 1 teacher and has 2" in text(pilot.app)
             await go(pilot, 3)
-            await pilot.press("up", "up", "enter")
+            await pilot.press(*["up"] * kd, "enter")
             await pilot.pause()
             assert draft.text(("method", "beta")) == "7"
             assert "buffer_size" in text(pilot.app)
-            await pilot.press("down", "down", "down", "enter")
+            await pilot.press(*["down"] * list(METHODS).index("ce"), "enter")
             await pilot.pause()
             assert draft.preset() is not None
             assert "temperature" not in text(pilot.app)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import torch
 
 from engine.data import Batch
-from engine.methods import make_method
+from engine.methods import Method, make_method
 from engine.methods.mmkd import Mmkd
 from engine.models import Output, build_model
 from engine.models.panel import TeacherPanel
-from engine.preset import MetaPart, MmkdPart
+from engine.preset import METHOD_PARTS, MetaPart, MmkdPart
 
 CLASSES = 5
 SIZE = 16
@@ -33,6 +33,28 @@ def mmkd_case(
     method.learner.to(dtype)
     method.nets.to(dtype)
     return method, panel
+
+
+def method_case(
+    name: str, teachers: tuple[str, ...], dtype: torch.dtype = torch.float64, bf16: bool = False, **settings: object
+) -> tuple[Method, TeacherPanel]:
+    """Any method with a ResNet-8 and teachers of random weights, for batches of 8."""
+    panel = TeacherPanel([build_model(arch, 3, CLASSES, seed).to(dtype) for seed, arch in enumerate(teachers)])
+    for number, teacher in enumerate(panel.teachers):  # predictions that are not all alike
+        for parameter in dict(teacher.named_children()).get("fc", getattr(teacher, "classifier", teacher)).parameters():
+            parameter.mul_(3.0 + 2 * number)
+    method = make_method(
+        METHOD_PARTS[name].model_validate({"name": name} | settings),  # type: ignore[arg-type]
+        build_model("resnet8", 3, CLASSES, 9),
+        panel.channels,
+        classes=CLASSES,
+        batch_size=8,
+        seed=0,
+        device=torch.device("cpu"),
+        bf16=bf16,
+        heads=[teacher.head for teacher in panel.teachers],
+    )
+    return method.to(dtype), panel
 
 
 def random_batch(panel: TeacherPanel, size: int, seed: int, dtype: torch.dtype = torch.float64) -> tuple[Batch, list[Output]]:

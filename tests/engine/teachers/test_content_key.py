@@ -28,6 +28,7 @@ OTHERS: dict[str, dict[str, Any]] = {
         "milestones": (100,),
         "lr_decay": 0.2,
         "augment": False,
+        "label_noise": 0.4,
     },
     "evaluate": {"select_on": "test", "every": 2},
     "rest": {"arch": "vgg13", "seed": 1, "precision": "bf16"},
@@ -51,6 +52,11 @@ def key(**changes: dict[str, Any]) -> str:
 def test_form() -> None:
     assert len(key()) == 16
     assert set(key()) <= set("0123456789abcdef")
+
+
+def test_it_is_the_one_that_stores_have() -> None:
+    assert key() == "79fb8bbccf5f8ce5"
+    assert key(recipe={"label_noise": 0.0}) == key()
 
 
 def test_no_field_is_forgotten() -> None:
