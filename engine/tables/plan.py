@@ -95,6 +95,7 @@ def run_key(preset: Preset) -> str:
     data = preset.model_dump(mode="json", exclude=_APART, exclude_defaults=True)
     # What is at its default is left out, so that a setting which a later version adds changes no key; but not the method.
     data["method"] = preset.method.model_dump(mode="json", exclude_defaults=True) | {"name": preset.method.name}
+    data = {key: value for key, value in data.items() if value != {}}
     return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()[:8]
 
 

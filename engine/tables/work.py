@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import time
@@ -98,7 +97,7 @@ def _ending(run: PlannedRun, client: DirectoryClient, process: subprocess.Popen[
     if state is RunState.CRASHED:
         code = process.returncode if process is not None else None
         how = "" if code is None else f" by signal {-code}" if code < 0 else f" with exit code {code}"
-        said = [line for line in client.console_tail(20) if line.strip()][-1:]
-        return Ended(state, f"its process ended{how}{os.linesep.join(['', *said]).replace(os.linesep, ': ')}")
+        last = next((f": {line}" for line in reversed(client.console_tail(20)) if line.strip()), "")
+        return Ended(state, f"its process ended{how}{last}")
     result = client.result() or {}
     return Ended(state, str(result.get("message", "")))

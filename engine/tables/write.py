@@ -133,7 +133,7 @@ def _latex(report: Report, table: Table) -> str:
         figure = _tex(mean if std in ("", NONE) else f"{mean} ± {std}")
         if line.kind == "method" and line.summary.mean == best and best is not None:
             figure = f"\\textbf{{{figure}}}"
-        cells = [_tex(label), figure, _tex(interval), n, *map(_tex, rest)]
+        cells = [_tex(label), figure, _tex(interval), n, *(_tex(cell.replace("-", "−")) for cell in rest)]
         if published:
             cells.append(
                 ", ".join(

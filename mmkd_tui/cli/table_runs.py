@@ -108,6 +108,8 @@ def _work(plans: list[Plan], stops: list[int], data_root: Path | None, force: bo
         state = state_of(run)
         if state is RunState.FINISHED:
             continue
+        if stops:
+            return False
         what = f"run {number} of {len(runs)}: {one_line(run.label)}, seed {run.seed}"
         if not quiet:
             how = "" if state is None else " is at work; waiting for it" if state.live else f" was {state}; it goes on"
