@@ -33,6 +33,16 @@ EXAMPLES = {
     "std": "std: 0.21",
     "published": "published: [{method: MMKD, mean: 75.76, source: 'table 1'}]",
 }
+_WORDS = {  # pydantic's, and ours
+    "a valid tuple": "a list",
+    "a valid list": "a list",
+    "a valid integer": "a whole number",
+    "a valid number": "a number",
+    "a valid string": "text",
+    "a valid dictionary": "a mapping of keys",
+    "greater than or equal to": "at least",
+    "less than or equal to": "at most",
+}
 _TOGETHER = ("reference", "methods", "seeds", "presets")  # mistakes of the whole table, by the key that they are shown at
 
 
@@ -98,6 +108,8 @@ def _mistake(detail: ErrorDetails, document: Document) -> tuple[int, str]:
         case _ if kind in _TOGETHER and not path:
             return line_of(document, (kind,)), f"{kind}: {plain(detail['msg'])}"
     said = detail["msg"].removeprefix("Input should be ")
+    for theirs, ours in _WORDS.items():
+        said = said.replace(theirs, ours)
     example = f"; write for example '{EXAMPLES[key]}'" if key in EXAMPLES else ""
     return line_of(document, path), f"{where}{show(given)} is not right: it should be {one_line(said, 160)}{example}"
 

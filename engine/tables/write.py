@@ -153,7 +153,7 @@ def _latex(report: Report, table: Table) -> str:
         [
             "\\begin{table}[t]",
             "  \\centering",
-            f"  \\caption{{{_tex(_caption(report, table))}}}",
+            _filled(f"  \\caption{{{_tex(_caption(report, table))}}}"),
             f"  \\label{{tab:{label}}}",
             f"  \\begin{{tabular}}{{l{'r' * (len(head) - 1)}}}",
             "    \\toprule",
@@ -167,6 +167,10 @@ def _latex(report: Report, table: Table) -> str:
             "",
         ]
     )
+
+
+def _filled(text: str) -> str:
+    return textwrap.fill(text, 100, subsequent_indent="    ", break_long_words=False, break_on_hyphens=False)
 
 
 def as_data(report: Report) -> dict[str, Any]:
