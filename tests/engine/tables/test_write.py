@@ -89,9 +89,9 @@ def test_latex() -> None:
         as_latex(report())
         == r"""\begin{table}[t]
   \centering
-  \caption{Two methods. Test accuracy in \% on digits, 2 $\times$ vgg13, resnet8 $\rightarrow$
-    vgg8; the best epoch is chosen on the validation split. Differences to MMKD and paired t-tests
-    against it are over common seeds.}
+  \caption{Two methods. Test accuracy in \% on digits, 2 $\times$ vgg13, resnet8 $\rightarrow$ vgg8;
+    the best epoch is chosen on the validation split. Differences to MMKD and paired t-tests against
+    it are over common seeds.}
   \label{tab:pairs-vgg-pair}
   \begin{tabular}{lrrrrrrr}
     \toprule

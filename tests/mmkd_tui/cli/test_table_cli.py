@@ -56,9 +56,9 @@ def test_a_table_is_broken_off_and_the_same_command_goes_on(place: Path, capfd: 
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
         try:
-            wait_until(lambda: list(folder.glob("aver-s0-*/heartbeat.json")), "the second run")
+            wait_until(lambda: list(folder.glob("aver-s0-*/heartbeat.json")), "the second run", 240)
             process.send_signal(signal.SIGINT)
-            out, err = process.communicate(timeout=60)
+            out, err = process.communicate(timeout=240)
         finally:
             process.kill()
         assert process.returncode == 130, err
