@@ -48,7 +48,11 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_a_table_is_broken_off_and_the_same_command_goes_on(place: Path, capfd: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("seeds", [(0,), pytest.param((0, 1), marks=pytest.mark.slow)], ids=str)
+def test_a_table_is_broken_off_and_the_same_command_goes_on(
+    seeds: tuple[int, ...], place: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (place / "pair.yaml").write_text(TABLE.replace("[0, 1]", str(list(seeds))))
     folder = place / "runs" / "tables" / "pair"
     with no_process_left(folder):
         process = subprocess.Popen(
@@ -74,21 +78,21 @@ def test_a_table_is_broken_off_and_the_same_command_goes_on(place: Path, capfd: 
 
         assert run_command(["table", "pair.yaml", "--json", "--out", "paper"]) == 0
         out, err = capfd.readouterr()
-    assert "run 2 of 4: AVER, seed 0 was stopped; it goes on" in err
-    assert "run 1 of 4" not in err
+    assert f"run 2 of {2 * len(seeds)}: AVER, seed 0 was stopped; it goes on" in err
+    assert "run 1 of" not in err
     assert (first / "result.json").stat().st_mtime_ns == finished
     assert "goes on from checkpoints/" in (second / "console.log").read_text()
     (table,) = json.loads(out)["tables"]
     assert [(run["method"], run["seed"], run["state"]) for run in table["runs"]] == [
-        ("MMKD", 0, "done"), ("AVER", 0, "done"), ("MMKD", 1, "done"), ("AVER", 1, "done")
-    ]  # fmt: skip
+        (method, seed, "done") for seed in seeds for method in ("MMKD", "AVER")
+    ]
     for run in table["runs"]:  # the table says what the runs say
         assert run["accuracy"] == 100 * json.loads((Path(run["run_dir"]) / "result.json").read_text())["student_accuracy"]
     lines = {line["label"]: line for line in table["lines"]}
     assert list(lines) == ["teacher resnet8-s0", "teacher resnet14-s1", "teachers' average", "MMKD", "AVER"]
     accuracies = {name: [run["accuracy"] for run in table["runs"] if run["method"] == name] for name in ("MMKD", "AVER")}
-    assert lines["AVER"]["mean"] == pytest.approx(sum(accuracies["AVER"]) / 2)
-    difference = sum(a - m for a, m in zip(accuracies["AVER"], accuracies["MMKD"], strict=True)) / 2
+    assert lines["AVER"]["mean"] == pytest.approx(sum(accuracies["AVER"]) / len(seeds))
+    difference = sum(a - m for a, m in zip(accuracies["AVER"], accuracies["MMKD"], strict=True)) / len(seeds)
     assert lines["AVER"]["comparison"]["difference"] == pytest.approx(difference)
     assert {path.suffix for path in (place / "paper").iterdir()} == {".md", ".csv", ".tex"}
     assert "(trained)" not in err  # each teacher was trained once, by the first run
