@@ -63,17 +63,17 @@ def _ask(console: Console) -> str:
             if entry.preset is not None:
                 groups.setdefault(entry.preset.dataset.name, {})[entry.name] = entry.description
         about = {name: next(iter(group)) if len(group) == 1 else f"{len(group)} presets" for name, group in groups.items()}
-        chosen = _choose(console, about, "Which data set? [1] ", names)
-        if chosen in names:
+        chosen, listed = _choose(console, about, "Which data set? [1] ", names)
+        if not listed:
             return chosen
         names = groups[chosen]
         if len(names) == 1:
             return next(iter(names))
-    return _choose(console, names, "Which one? [1] ", names)
+    return _choose(console, names, "Which one? [1] ", names)[0]
 
 
-def _choose(console: Console, lines: Mapping[str, str], question: str, names: Collection[str]) -> str:
-    """One of the lines, by number or name, or one of `names`."""
+def _choose(console: Console, lines: Mapping[str, str], question: str, names: Collection[str]) -> tuple[str, bool]:
+    """One of `names`, typed, or one of the lines, by number or name; and whether it is meant as a line."""
     from rich.table import Table
     from rich.text import Text
 
@@ -93,9 +93,9 @@ def _choose(console: Console, lines: Mapping[str, str], question: str, names: Co
             raise typer.Abort
         answer = line.strip() or "1"
         if answer.isdecimal() and 1 <= int(answer) <= len(lines):
-            return list(lines)[int(answer) - 1]
+            return list(lines)[int(answer) - 1], True
         if answer in lines or answer in names:
-            return answer
+            return answer, answer not in names
         console.print(f"Type a number from 1 to {len(lines)}, or a name.")
 
 
