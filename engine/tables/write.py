@@ -15,10 +15,12 @@ from typing import Any
 from engine.paths import write_whole
 from engine.tables.form import Published
 from engine.tables.gather import Line, Report, Table
+from engine.tables.statistics import Summary
 from engine.text import one_line, plain
 
 NONE = "n/a"
 WIDTH = 80  # columns, for what people read in a terminal
+_SHARED = ("ensemble", "alone", "method")  # lines that every preset of a table has
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]<>#|~$])")
 _LATEX = {
     "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#", "_": r"\_", "%": r"\%",
@@ -43,7 +45,22 @@ def write_report(report: Report, folder: Path) -> tuple[Path, ...]:
 def as_markdown(report: Report) -> str:
     """Columns line up as they stand, so that it can be read in a terminal, too."""
     parts = [_markdown(report, table) for table in report.tables]
+    if len(report.tables) > 1:
+        head, *rows = _overview(report)
+        lines = _pipes([_md(cell) for cell in head], [(_md(label), *cells) for label, *cells in rows])
+        parts.append("\n".join([f"## {_md(report.name)}: all presets", "", *lines, ""]))
     return "\n".join(parts)
+
+
+def _overview(report: Report) -> list[list[str]]:
+    """Rows of one table over all presets: a column each, a line a method, `mean ± std`."""
+    labels = dict.fromkeys(line.label for table in report.tables for line in table.lines if line.kind in _SHARED)
+    found = [{line.label: line.summary for line in table.lines if line.kind in _SHARED} for table in report.tables]
+    rows = [["method", *(plain(table.title) for table in report.tables)]]
+    for label in labels:
+        summaries = [lines.get(label, Summary(0)) for lines in found]
+        rows.append([plain(label), *(_mean_std(summary.mean, summary.std) for summary in summaries)])
+    return rows
 
 
 def _markdown(report: Report, table: Table) -> str:
@@ -116,7 +133,31 @@ def _record(report: Report, table: Table, line: Line, figure: Published | None) 
 
 def as_latex(report: Report) -> str:
     """A booktabs table for each preset: `\\usepackage{booktabs}`. The best mean of the methods is bold."""
-    return "\n".join(_latex(report, table) for table in report.tables)
+    parts = [_latex(report, table) for table in report.tables]
+    if len(report.tables) > 1:
+        head, *rows = _overview(report)
+        lines = [f"    {' & '.join(map(_tex, row))} \\\\" for row in rows]
+        caption = f"{report.description} Test accuracy in % for each pair of teachers and student."
+        parts.append(
+            "\n".join(
+                [
+                    "\\begin{table*}[t]",
+                    "  \\centering",
+                    _filled(f"  \\caption{{{_tex(caption.strip())}}}"),
+                    f"  \\label{{tab:{_slug(report.name)}}}",
+                    f"  \\begin{{tabular}}{{l{'r' * (len(head) - 1)}}}",
+                    "    \\toprule",
+                    f"    {' & '.join(_tex(cell) for cell in head)} \\\\",
+                    "    \\midrule",
+                    *lines,
+                    "    \\bottomrule",
+                    "  \\end{tabular}",
+                    "\\end{table*}",
+                    "",
+                ]
+            )
+        )
+    return "\n".join(parts)
 
 
 def _latex(report: Report, table: Table) -> str:
@@ -148,7 +189,7 @@ def _latex(report: Report, table: Table) -> str:
         f"  \\par\\smallskip\\footnotesize\\textsuperscript{{{number}}}\\,{_tex(text)}{f' {_tex(url)}' if url else ''}"
         for number, (text, url) in enumerate(sources, 1)
     ]
-    label = re.sub(r"[^a-z0-9]+", "-", f"{report.name}-{table.title}".lower()).strip("-")
+    label = _slug(f"{report.name}-{table.title}")
     return "\n".join(
         [
             "\\begin{table}[t]",
@@ -167,6 +208,10 @@ def _latex(report: Report, table: Table) -> str:
             "",
         ]
     )
+
+
+def _slug(text: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
 
 
 def _filled(text: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -157,6 +158,26 @@ def test_data_for_programs() -> None:
     assert line["comparison"] == {"pairs": 5, "difference": -0.84, "p": 0.0004, "p_holm": 0.0421}
     assert line["ci95"] == [pytest.approx(74.96 - 0.389), pytest.approx(74.96 + 0.389)]
     assert table["lines"][3]["published"] == [{"mean": 75.76, "std": 0.2, "source": SOURCE.source, "url": SOURCE.url}]
+
+
+def test_several_presets_end_in_a_table_of_them_all() -> None:
+    (first,) = report(published=()).tables
+    second = replace(first, title="other_pair", lines=first.lines[3:5])
+    both = Report("pairs", "", (first, second))
+    rows = [line for line in as_markdown(both).split("## pairs: all presets")[1].splitlines() if line]
+    assert rows == [
+        "| method            |     vgg-pair |  other\\_pair |",
+        "| ----------------- | -----------: | -----------: |",
+        "| teachers' average |        77.07 |          n/a |",
+        "| student alone     | 70.50 ± 0.20 |          n/a |",
+        "| MMKD              | 75.80 ± 0.53 | 75.80 ± 0.53 |",
+        "| AVER              | 74.96 ± 0.31 | 74.96 ± 0.31 |",
+        "| once              |        74.00 |          n/a |",
+    ]
+    latex = as_latex(both).split(r"\begin{table*}")[1]
+    assert r"Method" not in latex
+    assert r"    method & vgg-pair & other\_pair \\" in latex
+    assert r"    MMKD & 75.80 $\pm$ 0.53 & 75.80 $\pm$ 0.53 \\" in latex
 
 
 def test_the_three_files(tmp_path: Path) -> None:
