@@ -223,7 +223,7 @@ def _entry(path: Path) -> PresetEntry:
 
 def find_preset(name_or_path: str) -> Path:
     """The file of a shipped preset's name, or of a path; `UserError` that lists the names for anything else."""
-    shipped = {path.stem: path for path in sorted(presets_dir().glob("*.yaml"))}
+    shipped = {path.stem: path for path in sorted(presets_dir().glob("*.yaml"), key=lambda path: path.stem)}
     if name_or_path in shipped:
         return shipped[name_or_path]
     path = Path(name_or_path)

@@ -31,7 +31,7 @@ def spawn(preset: Preset, runs: Path, *, data_root: Path | None = None, force: b
     lock = Lock(run_dir)
     try:
         write_whole(run_dir.preset, dump_preset(preset))
-        _start(run_dir, lock, data_root, ["--force"] * force)
+        start_host(run_dir, lock, data_root, ["--force"] * force)
     except OSError as error:
         raise UserError(f"{run_dir.path}: the run cannot be started: {error.strerror or error}") from error
     finally:
@@ -53,14 +53,14 @@ def respawn(path: Path, *, data_root: Path | None = None, force: bool = False) -
         if data_root is None and (known := as_text((read_object(run_dir.meta) or {}).get("data_root"))):
             data_root = Path(known)
         try:
-            _start(run_dir, lock, data_root, ["--resume", *["--force"] * force])
+            start_host(run_dir, lock, data_root, ["--resume", *["--force"] * force])
         finally:
             lock.release()
     except OSError as error:
         raise UserError(f"{path}: the run cannot be resumed: {error.strerror or error}") from error
 
 
-def _start(run_dir: RunDir, lock: Lock, data_root: Path | None, options: list[str]) -> None:
+def start_host(run_dir: RunDir, lock: Lock, data_root: Path | None, options: list[str]) -> subprocess.Popen[bytes]:
     """The child inherits the lock: from its first moment to its last, whoever looks can tell that it lives."""
     # -P: a folder called `engine` where the user happens to be must not be taken for ours.
     command = [sys.executable, "-P", "-m", "engine.host", "--lock", str(lock.handle), *options]
@@ -87,3 +87,4 @@ def _start(run_dir: RunDir, lock: Lock, data_root: Path | None, options: list[st
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
     # It outlives us; if it does not, its end is taken note of.
     threading.Thread(target=process.wait, name="mmkd-reaper", daemon=True).start()
+    return process

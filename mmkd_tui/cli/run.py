@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -49,30 +50,53 @@ def run_command(
 
 
 def _ask(console: Console) -> str:
-    """The menu, in a terminal; elsewhere an error that lists the presets."""
-    from rich.table import Table
-    from rich.text import Text
-
+    """The menu, in a terminal; elsewhere an error that lists the presets. Too many for the screen: first, which data set."""
     from engine.preset_yaml import list_presets
 
     entries = [entry for entry in list_presets() if entry.preset is not None]
     if not (sys.stdin.isatty() and console.is_terminal):
         raise UserError(f"name a preset: {', '.join(entry.name for entry in entries)}, or a file; mmkd presets list tells more")
+    names = {entry.name: entry.description for entry in entries}
+    if len(names) + 2 > console.size.height:
+        groups: dict[str, dict[str, str]] = {}
+        for entry in entries:
+            if entry.preset is not None:
+                groups.setdefault(entry.preset.dataset.name, {})[entry.name] = entry.description
+        about = {name: next(iter(group)) if len(group) == 1 else f"{len(group)} presets" for name, group in groups.items()}
+        chosen, listed = _choose(console, about, "Which data set? [1] ", names)
+        if not listed:
+            return chosen
+        names = groups[chosen]
+        if len(names) == 1:
+            return next(iter(names))
+    return _choose(console, names, "Which one? [1] ", names)[0]
+
+
+def _choose(console: Console, lines: Mapping[str, str], question: str, names: Collection[str]) -> tuple[str, bool]:
+    """One of `names`, typed, or one of the lines, by number or name; and whether it is meant as a line."""
+    from rich.table import Table
+    from rich.text import Text
+
     menu = Table.grid(padding=(0, 2, 0, 0))
-    for number, entry in enumerate(entries, start=1):
-        menu.add_row(Text(f"{number:3}"), Text(entry.name, style="bold"), Text(entry.description))
+    menu.add_column()
+    menu.add_column(no_wrap=True)
+    room = console.width - max(map(len, lines)) - 9  # for what is said about each
+    for number, (name, about) in enumerate(lines.items(), start=1):
+        said = Text(about)
+        said.truncate(max(room, 8), overflow="ellipsis")
+        menu.add_row(Text(f"{number:3}"), Text(name, style="bold"), said)
     console.print(menu)
     while True:
-        console.print("Which one? [1] ", end="")
+        console.print(question, end="")
         line = sys.stdin.readline()
         if not line:
             raise typer.Abort
         answer = line.strip() or "1"
-        if answer.isdecimal() and 1 <= int(answer) <= len(entries):
-            return entries[int(answer) - 1].name
-        if answer in {entry.name for entry in entries}:
-            return answer
-        console.print(f"Type a number from 1 to {len(entries)}, or a name.")
+        if answer.isdecimal() and 1 <= int(answer) <= len(lines):
+            return list(lines)[int(answer) - 1], True
+        if answer in lines or answer in names:
+            return answer, answer not in names
+        console.print(f"Type a number from 1 to {len(lines)}, or a name.")
 
 
 def _serve(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -28,9 +29,10 @@ from mmkd_tui.screens.start import start_run
 from mmkd_tui.starting import hindrance
 from mmkd_tui.stock import Stock
 from mmkd_tui.widgets.key_bar import KeyBar
-from mmkd_tui.widgets.table import Table, shown_text
+from mmkd_tui.widgets.table import Row, Table, shown_text
 
 LOOK = 1.0  # seconds between two looks at the runs
+FEW = 8  # presets that are all told about at length
 
 
 class HomeScreen(MmkdScreen):
@@ -47,6 +49,7 @@ class HomeScreen(MmkdScreen):
         self._runs_dir, self._data_root = runs_dir, data_root
         self._folder = folder or Path.cwd()
         self._offered: list[Offered] = []
+        self._preset_rows: list[Row] = []
         self._runs: list[RunSummary] = []
         self._stock = Stock()
         self._looking = self._starting = False
@@ -99,10 +102,17 @@ class HomeScreen(MmkdScreen):
 
     def _show_presets(self) -> None:
         machine, glyphs = self.mmkd.machine, marks(self.mmkd.ascii)
-        self.presets.show(
-            [preset_row(n, item, self._stock, machine, self.data_root, glyphs) for n, item in enumerate(self._offered)],
-            "no presets are installed; press n to plan an experiment",
-        )
+        self._preset_rows = [
+            preset_row(n, item, self._stock, machine, self.data_root, glyphs) for n, item in enumerate(self._offered)
+        ]
+        self._draw_presets()
+
+    def _draw_presets(self) -> None:
+        """Of many presets, only the one at the cursor is told about at length: the others stay in sight then."""
+        rows, here = self._preset_rows, self.presets.current or "0"
+        if len(rows) > FEW:
+            rows = [row if row.id == here else replace(row, below=()) for row in rows]
+        self.presets.show(rows, "no presets are installed; press n to plan an experiment")
 
     @work(exit_on_error=False, group="runs")
     async def _look(self) -> None:
@@ -154,7 +164,9 @@ class HomeScreen(MmkdScreen):
         self.refresh_bindings()
 
     @on(Table.Pointed)
-    def _pointed(self) -> None:
+    def _pointed(self, event: Table.Pointed) -> None:
+        if event.table is self.presets and len(self._preset_rows) > FEW:
+            self._draw_presets()
         self.refresh_bindings()
 
     @on(Table.Chosen)

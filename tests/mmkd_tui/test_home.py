@@ -210,16 +210,39 @@ def test_new_edit_and_back(tmp_path: Path) -> None:
     run(look())
 
 
+def test_of_many_presets_only_the_one_at_the_cursor_is_told_at_length(tmp_path: Path) -> None:
+    for number in range(30):
+        (tmp_path / f"own-{number:02}.yaml").write_text(
+            dump_preset(tiny(f"name=own-{number:02}", f"description=about {number:02}"))
+        )
+
+    async def look() -> None:
+        async with at_home(tmp_path, (80, 24)) as pilot:
+            said = text(pilot.app)
+            assert "Three ResNet-20 teach" in said
+            assert sum(f"own-{number:02}" in said for number in range(30)) >= 5
+            assert "about 0" not in said
+            await pilot.press("down", "down", "down", "down")
+            await until(pilot, lambda: "about 01" in text(pilot.app))
+            assert "Three ResNet-20 teach" not in text(pilot.app)
+            await pilot.press("end")
+            await until(pilot, lambda: "about 29" in text(pilot.app))
+            assert "about 01" not in text(pilot.app)
+
+    run(look())
+
+
 def test_own_presets_are_offered(tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_text(dump_preset(tiny(f"description={HOSTILE!r}")))
     (tmp_path / "other.yaml").write_text("version: 3\n")
     (tmp_path / "folder.yaml").mkdir()
     names = [(item.entry.name, item.own) for item in offered(tmp_path)]
-    assert names == [("quickstart", False), ("fashion-mnist", False), ("tiny", True)]
+    assert names == [("quickstart", False), ("fashion-mnist", False), ("fashion-mnist-small", False), ("tiny", True)]
 
     async def look() -> None:
         async with at_home(tmp_path, (80, 24)) as pilot:
-            assert SHOWN.replace("\\", "\\") in text(pilot.app)
+            await pilot.press("end")
+            await until(pilot, lambda: SHOWN.replace("\\", "\\") in text(pilot.app))
             assert "your mine.yaml" in text(pilot.app)
 
     run(look())

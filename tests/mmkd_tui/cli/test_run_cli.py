@@ -122,6 +122,23 @@ def test_sigint_stops_after_the_step_saves_and_exits_130(place: Path) -> None:
     assert len(list((folder / "checkpoints").iterdir())) == 1
 
 
+def test_a_menu_too_long_for_the_screen_asks_for_the_data_set_first(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LINES", "4")
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.execv(sys.executable, [*COMMAND, "run"])
+    seen = read_until(terminal, b"Which data set?")
+    assert b"digits" in seen
+    assert b"2 presets" in seen
+    os.write(terminal, b"2\n")
+    seen = read_until(terminal, b"Which one?")
+    assert b"fashion-mnist-small" in seen
+    assert b"quickstart" not in seen
+    os.write(terminal, b"\x03")
+    os.waitpid(pid, 0)
+    os.close(terminal)
+
+
 def test_in_a_terminal_there_is_a_menu_and_a_live_picture_and_a_lost_terminal_costs_nothing(place: Path) -> None:
     (place / "tiny.yaml").write_text(dump_preset(tiny("train.epochs=40", "evaluate.student_alone=false")))
     pid, terminal = pty.fork()

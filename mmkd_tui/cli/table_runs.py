@@ -1,0 +1,186 @@
+"""`mmkd table`: methods x seeds, each a run; then the table of what they brought."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from engine.errors import PresetError, UserError
+from engine.text import one_line, plain
+from mmkd_tui.cli import exit_codes
+from mmkd_tui.cli.options import DataRoot, Device, Force, Overrides, data_root_of
+from mmkd_tui.cli.talk import say
+
+if TYPE_CHECKING:
+    from engine.tables.gather import Report
+    from engine.tables.plan import Plan, PlannedRun
+
+
+def table_command(
+    files: Annotated[list[str], typer.Argument(metavar="FILE...", help="Table files, or names of shipped ones.")],
+    runs: Annotated[Path, typer.Option("--runs", "--runs-dir", help="The runs lie in RUNS/tables/NAME.")] = Path("runs"),
+    out: Annotated[
+        Path | None, typer.Option(help="Where NAME.md, .csv and .tex are written (RUNS/tables/NAME).", show_default=False)
+    ] = None,
+    device: Device = None,
+    overrides: Overrides = None,
+    data_root: DataRoot = None,
+    as_json: Annotated[bool, typer.Option("--json", help="A JSON object on stdout, on a line, for each file.")] = False,
+    report_only: Annotated[bool, typer.Option("--report-only", help="Train nothing; report what there is.")] = False,
+    force: Force = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
+) -> int:
+    """Train methods x seeds of a table file, and print and write the table: Markdown, CSV, LaTeX.
+
+    Runs that are done are not done again: the same command goes on with a table that was broken off. Ctrl-C stops the run in hand
+    with a checkpoint. Exit codes: 0 done, 1 a run failed, 2 a mistake in what was asked, 130 stopped.
+    """
+    plans = _plans(files, runs, overrides or [], device)
+    failed = False
+    if not report_only:
+        _check(plans, data_root_of(data_root), force)
+        with _stop_signals() as stops:
+            failed = _work(plans, stops, data_root, force, quiet)
+        if stops:
+            again = _again(files, runs, out, device, overrides or [], data_root, as_json, force, quiet)
+            say(f"Stopped; what is done stays done, and this goes on from here: {again}")
+            return 128 + stops[0]
+    for plan in plans:
+        _report(plan, out or plan.folder, as_json)
+    return exit_codes.FAILED if failed else exit_codes.DONE
+
+
+def _plans(files: list[str], runs: Path, overrides: list[str], device: str | None) -> list[Plan]:
+    """All of them before anything is begun. A mistake in an option is told in that option's words."""
+    from engine.tables.plan import plan_table
+    from engine.tables.read import find_table
+
+    own = [] if device is None else [f"hardware.device={json.dumps(device)}"]
+    try:
+        plans = [plan_table(find_table(name), runs.expanduser(), [*overrides, *own]) for name in files]
+    except PresetError as error:
+        spelled = f"--set {own[0]}: " if own else None
+        raise PresetError(tuple(line.replace(spelled, "--device: ") if spelled else line for line in error.problems)) from None
+    names = [plan.name for plan in plans]
+    for name in names:
+        if names.count(name) > 1:
+            raise UserError(f"two of these tables are called '{plain(name)}'; give one another name")
+    return plans
+
+
+def _check(plans: list[Plan], data_root: Path, force: bool) -> None:
+    """What would end every run at once is told before the first."""
+    from engine.gpu_lock import refuse_if_busy
+    from engine.tables.gather import state_of
+    from mmkd_tui.starting import hindrance
+
+    states = {run: state_of(run) for run in _runs(plans)}
+    for run, state in states.items():
+        if state != "finished" and (stop := hindrance(run.preset, data_root)):
+            raise UserError(stop)
+    if not force and not any(state is not None and state.live for state in states.values()):
+        for device in {run.preset.hardware.device for run, state in states.items() if state != "finished"}:
+            refuse_if_busy(device)
+
+
+def _work(plans: list[Plan], stops: list[int], data_root: Path | None, force: bool, quiet: bool) -> bool:
+    """Does what is not done; whether any run failed."""
+    from engine.run_state import RunState
+    from engine.tables.gather import state_of
+    from engine.tables.work import work_off
+    from mmkd_tui.console_thread import ConsoleThread
+    from mmkd_tui.progress import RunConsole, make_progress
+
+    runs = list(_runs(plans))
+    done = sum(state_of(run) is RunState.FINISHED for run in runs)
+    if not quiet:
+        say(f"{len(runs)} runs, {done} of them done; what they leave lies in {', '.join(str(plan.folder) for plan in plans)}")
+    failures: list[str] = []
+    for number, run in enumerate(runs, start=1):
+        state = state_of(run)
+        if state is RunState.FINISHED:
+            continue
+        if stops:
+            return False
+        what = f"run {number} of {len(runs)}: {one_line(run.label)}, seed {run.seed}"
+        if not quiet:
+            how = "" if state is None else " is at work; waiting for it" if state.live else f" was {state}; it goes on"
+            say(f"{what}{how} (mmkd attach {shlex.quote(str(run.folder))} shows it)")
+        with ConsoleThread(make_progress(RunConsole(), quiet)) as progress:
+            ended = work_off(run, progress, lambda: bool(stops), data_root=data_root, force=force)
+        if stops:
+            return False
+        if ended.state is not RunState.FINISHED:
+            failures.append(f"{what}: {ended.state}: {one_line(ended.message, 500)}; its log is {run.folder}/console.log")
+            say(f"mmkd: {failures[-1]}")
+    if failures:
+        say(f"mmkd: {len(failures)} of {len(runs)} runs are not done; the same command tries them again:")
+        for line in failures:
+            say(f"  {line}")
+    return bool(failures)
+
+
+def _runs(plans: list[Plan]) -> Iterator[PlannedRun]:
+    return (run for plan in plans for run in plan.runs)
+
+
+@contextmanager
+def _stop_signals() -> Iterator[list[int]]:
+    """The signals that asked to stop, as they come. A second Ctrl-C ends this at once; a lost terminal ends nothing."""
+    stops: list[int] = []
+
+    def on_signal(number: int, frame: FrameType | None) -> None:
+        if stops and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        stops.append(number)
+
+    before = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
+    before[signal.SIGHUP] = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        yield stops
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _report(plan: Plan, out: Path, as_json: bool) -> None:
+    from engine.tables.gather import gather
+    from engine.tables.write import as_data, as_markdown, write_report
+
+    report: Report = gather(plan)
+    try:
+        written = write_report(report, out.expanduser())
+    except OSError as error:
+        raise UserError(
+            f"the table cannot be written to {out}: {error.strerror or error}; name another folder with --out"
+        ) from error
+    typer.echo(json.dumps(as_data(report)) if as_json else as_markdown(report), nl=as_json)
+    say(f"Written: {', '.join(str(path) for path in written)}")
+
+
+def _again(
+    files: list[str],
+    runs: Path,
+    out: Path | None,
+    device: str | None,
+    overrides: list[str],
+    data_root: Path | None,
+    as_json: bool,
+    force: bool,
+    quiet: bool,
+) -> str:
+    """The command that goes on."""
+    words = ["mmkd", "table", *files, *(["--runs", str(runs)] if runs != Path("runs") else [])]
+    for key, value in (("--out", out), ("--device", device), ("--data-root", data_root)):
+        words += [key, str(value)] if value else []
+    words += [word for override in overrides for word in ("--set", override)]
+    words += [word for word, given in (("--json", as_json), ("--force", force), ("--quiet", quiet)) if given]
+    return shlex.join(words)
