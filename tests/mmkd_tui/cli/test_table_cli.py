@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from support.hosts import no_process_left, wait_until
+from support.hosts import Watched, no_process_left, wait_until
 from support.presets import TINY
 
 from engine.run_client import DirectoryClient, RunState
@@ -138,3 +138,29 @@ def test_a_report_of_nothing_says_so(place: Path, capfd: pytest.CaptureFixture[s
     out, _ = capfd.readouterr()
     assert "4 of 4 runs are not done." in out.replace("\n", " ")
     assert "n/a" in out
+
+
+@pytest.mark.slow
+def test_a_run_whose_process_is_killed_does_not_end_the_table(place: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    (place / "pair.yaml").write_text(
+        TABLE.replace("{name: mmkd}", "{name: ce, overrides: {teachers: []}}").replace("[0, 1]", "[0]")
+    )
+    folder = place / "runs" / "tables" / "pair"
+    with no_process_left(folder):
+        process = subprocess.Popen(
+            [sys.executable, "-m", "mmkd_tui.cli.main", "table", "pair.yaml"],
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        try:
+            wait_until(lambda: list(folder.glob("aver-s0-*/heartbeat.json")), "the second run", 240)
+            (killed,) = folder.glob("aver-s0-*")
+            Watched(killed).kill()
+            out, err = process.communicate(timeout=240)
+        finally:
+            process.kill()
+        assert process.returncode == 1, err
+        assert "mmkd: run 2 of 2: AVER, seed 0: crashed: its process ended by signal 9" in err
+        assert "1 of 2 runs are not done." in out.replace("\n", " ")
+        assert DirectoryClient(killed).state() is RunState.CRASHED
+        assert run_command(["table", "pair.yaml", "--quiet"]) == 0
+        assert DirectoryClient(killed).state() is RunState.FINISHED
