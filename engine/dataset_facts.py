@@ -46,6 +46,11 @@ class DatasetFacts:
         """Whether there is nothing to fetch: it comes with a library."""
         return not self.files and self.name != FOLDER
 
+    @property
+    def names_in_files(self) -> bool:
+        """Whether `classes` are but numbers: the names stand in the publisher's files."""
+        return self.classes[:1] == _numbered(1)
+
 
 FOLDER = "imagefolder"  # a user's own pictures: its facts are those of the folder, see engine.image_folders
 

@@ -65,6 +65,14 @@ def read_pictures(part: DatasetPart, data_root: Path) -> PictureFolder:
     return found
 
 
+def class_names(part: DatasetPart, data_root: Path) -> tuple[str, ...]:
+    """The names that stand in the publisher's files. UserError where those are missing."""
+    if DATASETS[part.name].from_files:
+        return tuple(one_line(name, 100) for name in read_pictures(part, data_root).classes)
+    found: tuple[str, ...] = _reader(part.name).names(data_root)
+    return found
+
+
 def fetch_files(name: str, data_root: Path, tell: Tell | None = None) -> Path:
     """Downloads (or unpacks) a data set that is not embedded; the folder where it lies. UserError where that cannot be done."""
     reader, tell = _reader(name), tell or (lambda progress: None)

@@ -34,7 +34,7 @@ def test_list(capsys: Capture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert run_command(["data", "list"]) == 0
     out, err = capsys.readouterr()
     assert err == ""
-    head, digits, fashion = out.splitlines()
+    head, digits, fashion, *_ = out.splitlines()
     assert " ".join(head.split()) == "name training images test images classes pixels where"
     assert " ".join(digits.split()) == "digits 1,200 597 10 8x8x1 embedded in scikit-learn"
     assert " ".join(fashion.split()) == "fashion-mnist 60,000 10,000 10 28x28x1 missing: mmkd data fetch fashion-mnist"
@@ -79,7 +79,7 @@ def test_fetch_what_is_embedded(capsys: Capture) -> None:
     [
         ("fashon-mnist", "did you mean 'fashion-mnist'?"),
         ("FashionMNIST", "'fashion-mnist'"),
-        ("zzz", "one of digits, fashion-mnist"),
+        ("zzz", "one of digits, fashion-mnist, mnist, cifar-10"),
     ],
 )
 def test_fetch_what_there_is_not(name: str, hint: str, capsys: Capture) -> None:
