@@ -110,6 +110,7 @@ def download(archive: Archive, target: Path, tell: Tell) -> None:
         except UserError:
             file.truncate(0)  # under the lock: nobody goes on with it
             part.unlink()
+            _tag(part).unlink(missing_ok=True)
             raise
         part.replace(target)
     _tag(part).unlink(missing_ok=True)

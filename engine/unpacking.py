@@ -49,6 +49,11 @@ def _unpack_tar(path: Path, folder: Path, most: int, told: Told) -> None:
             archive.extract(member, folder, filter="data")
             if number % 64 == 0:
                 told(min(file.tell(), total), total)
+        # Python takes an archive that was cut between two members for a whole one: it lacks the zeros at the end.
+        assert archive.fileobj is not None
+        archive.fileobj.seek(archive.offset)
+        if len(archive.fileobj.read(tarfile.BLOCKSIZE)) < tarfile.BLOCKSIZE:
+            raise tarfile.ReadError("it ends too early")
     told(total, total)
 
 

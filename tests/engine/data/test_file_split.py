@@ -235,7 +235,7 @@ def test_workers_end_with_their_parent(own: Path) -> None:
     child = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
     assert child.stdout is not None
     workers = [int(number) for number in child.stdout.readline().split()]
-    assert len(workers) == 2
+    assert workers
     child.kill()
     child.wait()
     deadline = time.monotonic() + 20
