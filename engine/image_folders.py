@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import os
+import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from engine.preset import DatasetPart
 from engine.text import one_line
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"})
+PATIENCE = 0.3  # seconds that a display waits for a folder to be counted
 TEST_SHARE = 5  # one picture in so many of each class is for the test where the folder says nothing
 LAYOUT = "lay it out as <path>/train/<class>/* and <path>/test/<class>/*, or as <path>/<class>/*"
 
@@ -32,6 +34,19 @@ class Listing:
 
 
 @dataclass(frozen=True, slots=True)
+class Outside:
+    """Links that lead out of a folder, as a search comes upon them; and until when it may go on."""
+
+    paths: list[str] = field(default_factory=list)
+    deadline: float | None = None
+
+    def check_time(self) -> None:
+        """TimeoutError where it is over."""
+        if self.deadline is not None and time.monotonic() > self.deadline:
+            raise TimeoutError("the folder holds too much to be counted now")
+
+
+@dataclass(frozen=True, slots=True)
 class PictureFolder:
     """What was found in a folder."""
 
@@ -43,8 +58,10 @@ class PictureFolder:
     said: str  # what was found, in one line
 
 
-def read_folder(root: Path, split_seed: int) -> PictureFolder:
+def read_folder(root: Path, split_seed: int, deadline: float | None = None) -> PictureFolder:
     """The pictures below `root`. UserError where they are not laid out so that classes can be told.
+
+    TimeoutError where that takes until after `deadline`, by time.monotonic.
 
     Without train/ and test/ (or val/), a fifth of each class is the test split: those whose paths, hashed with the seed, come
     first. So a picture that is added moves no other from one split to the other.
@@ -52,7 +69,7 @@ def read_folder(root: Path, split_seed: int) -> PictureFolder:
     if not root.is_dir():
         raise UserError(f"dataset.path: there is no folder {one_line(str(root), 300)}; {LAYOUT}")
     parts = {name: root / name for name in ("train", "val", "test") if (root / name).is_dir()}
-    outside: list[str] = []
+    outside = Outside(deadline=deadline)
     if "train" not in parts:
         classes, all_of = _listed(root, root, None, outside)
         train, test = _drawn(all_of, split_seed)
@@ -68,20 +85,21 @@ def read_folder(root: Path, split_seed: int) -> PictureFolder:
     return PictureFolder(root, classes, train, test, validation, _said(root, how, train, test, validation, outside))
 
 
-def pictures_below(folder: Path, root: Path, outside: list[str]) -> list[str]:
+def pictures_below(folder: Path, root: Path, outside: Outside) -> list[str]:
     """Paths below `root` of the pictures in `folder` and its folders, sorted. Links that lead out of `root` are left out, and
     those to folders too; what was left out is added to `outside`.
     """
     found = []
     real = str(root.resolve()) + os.sep
     for place, folders, names in os.walk(folder):
+        outside.check_time()
         folders[:] = [name for name in folders if not name.startswith(".")]
         for name in names:
             if name.startswith(".") or os.path.splitext(name)[1].lower() not in SUFFIXES:  # noqa: PTH122
                 continue
             path = os.path.join(place, name)  # noqa: PTH118  a million of them
             if os.path.islink(path) and not os.path.realpath(path).startswith(real):  # noqa: PTH114
-                outside.append(path)
+                outside.paths.append(path)
             else:
                 found.append(os.path.relpath(path, root))
     return sorted(found)
@@ -100,11 +118,11 @@ def class_folders(folder: Path, root: Path) -> list[str]:
 def facts_of(part: DatasetPart) -> DatasetFacts:
     """A preset's data set: the catalogue's facts with the size asked for, and for a user's own folder what is in it.
 
-    A folder that cannot be read has no classes and no images: a run says why, a display need not.
+    A folder that cannot be read, or not within PATIENCE, has no classes and no images: a run says why, a display need not.
     """
     facts = DATASETS[part.name]
     if part.name == FOLDER and part.path is not None:
-        folder = _known(part)
+        folder = _known(part, PATIENCE)
         if folder is not None:
             facts = replace(
                 facts,
@@ -118,7 +136,7 @@ def facts_of(part: DatasetPart) -> DatasetFacts:
 
 def folder_digest(part: DatasetPart) -> str:
     """Of what is in a user's own folder, by names and numbers: pictures put in or taken out change it."""
-    folder = _known(part)
+    folder = _known(part, None)
     if folder is None:
         return ""
     found = hashlib.sha256(repr((str(folder.root.absolute()), folder.classes)).encode())
@@ -127,17 +145,20 @@ def folder_digest(part: DatasetPart) -> str:
     return found.hexdigest()[:16]
 
 
-def _known(part: DatasetPart) -> PictureFolder | None:
-    root = Path(part.path or "").expanduser()
+def _known(part: DatasetPart, patience: float | None) -> PictureFolder | None:
     try:
-        return _read_once(root, part.split_seed, _stamp(root))
-    except (UserError, OSError, ValueError):
+        root = Path(part.path or "").expanduser()
+        return _read_once(root, part.split_seed, _stamp(root), patience)
+    except (OSError, ValueError, RuntimeError):  # no path of this system's
         return None
 
 
-@lru_cache(maxsize=4)
-def _read_once(root: Path, split_seed: int, stamp: tuple[int, ...]) -> PictureFolder:
-    return read_folder(root, split_seed)
+@lru_cache(maxsize=8)
+def _read_once(root: Path, split_seed: int, stamp: tuple[int, ...], patience: float | None) -> PictureFolder | None:
+    try:
+        return read_folder(root, split_seed, None if patience is None else time.monotonic() + patience)
+    except (UserError, OSError, ValueError):
+        return None
 
 
 def _stamp(root: Path) -> tuple[int, ...]:
@@ -149,7 +170,7 @@ def _stamp(root: Path) -> tuple[int, ...]:
     return tuple(folder.stat().st_mtime_ns for folder in folders)
 
 
-def _listed(root: Path, folder: Path, classes: tuple[str, ...] | None, outside: list[str]) -> tuple[tuple[str, ...], Listing]:
+def _listed(root: Path, folder: Path, classes: tuple[str, ...] | None, outside: Outside) -> tuple[tuple[str, ...], Listing]:
     names = class_folders(folder, root)
     complete = classes is None
     if classes is None:
@@ -198,8 +219,12 @@ def _of(pairs: Sequence[tuple[str, int]]) -> Listing:
     return Listing(tuple(path for path, _ in pairs), tuple(label for _, label in pairs))
 
 
-def _said(root: Path, how: str, train: Listing, test: Listing, validation: Listing | None, outside: list[str]) -> str:
+def _said(root: Path, how: str, train: Listing, test: Listing, validation: Listing | None, outside: Outside) -> str:
     counts = f"{len(train):,} pictures to train on, {len(test):,} to test on"
     counts += f", {len(validation):,} to choose the best epoch on" if validation is not None else ""
-    left = f"; {len(outside)} links that lead out of it are passed over, the first is {outside[0]}" if outside else ""
+    left = (
+        f"; {len(outside.paths)} links that lead out of it are passed over, the first is {outside.paths[0]}"
+        if outside.paths
+        else ""
+    )
     return one_line(f"{root}: {how}: {counts}{left}", 600)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 from engine.catalog import DATASETS
 from engine.data_files import find_files, remedy
 from engine.errors import UserError
-from engine.image_folders import facts_of, read_folder
+from engine.image_folders import PATIENCE, facts_of, read_folder
 from engine.preset import DatasetPart, Preset
 
 
@@ -23,8 +24,10 @@ def missing_data(part: DatasetPart, data_root: Path) -> str:
         if facts_of(part).classes:
             return ""
         try:
-            read_folder(Path(part.path).expanduser(), part.split_seed)
-        except (UserError, OSError, ValueError) as error:
+            read_folder(Path(part.path).expanduser(), part.split_seed, time.monotonic() + PATIENCE)
+        except TimeoutError:
+            return ""
+        except (UserError, OSError, ValueError, RuntimeError) as error:
             return str(error)
         return ""
     if data_is_here(part.name, data_root):

@@ -17,7 +17,7 @@ from engine.data_files import files_of
 from engine.errors import UserError
 from engine.fetching import Progress, Tell
 from engine.fetching import fetch as fetch_archives
-from engine.image_folders import Listing, PictureFolder, class_folders, pictures_below
+from engine.image_folders import Listing, Outside, PictureFolder, class_folders, pictures_below
 from engine.text import one_line
 from engine.unpacking import unpack
 
@@ -37,9 +37,10 @@ def read(data_root: Path) -> PictureFolder:
             f"{folder}: train has {len(wnids):,} class folders and val {len(tests):,}, not the same ones; each class's pictures "
             "belong in train/<wnid> and val/<wnid>, as torchvision.datasets.ImageNet lays them out"
         )
-    outside: list[str] = []
+    outside = Outside()
     train, test = (_listing(folder, part, wnids, outside) for part in ("train", "val"))
-    said = f"{len(outside)} links that lead out of {folder} are passed over, the first is {outside[0]}" if outside else ""
+    links = outside.paths
+    said = f"{len(links)} links that lead out of {folder} are passed over, the first is {links[0]}" if links else ""
     return PictureFolder(folder, _names(folder, wnids), train, test, None, said)
 
 
@@ -91,7 +92,7 @@ def _meta(devkit: Path) -> tuple[dict[str, tuple[str, ...]], list[str]]:
         raise UserError(f"{devkit.parent.name}: its lists of classes cannot be read: {why}; fetch it again") from error
 
 
-def _listing(folder: Path, part: str, wnids: Sequence[str], outside: list[str]) -> Listing:
+def _listing(folder: Path, part: str, wnids: Sequence[str], outside: Outside) -> Listing:
     paths: list[str] = []
     labels: list[int] = []
     for label, wnid in enumerate(wnids):

@@ -16,7 +16,7 @@ from engine.data.augment import Augmentation
 from engine.data.lists import inside, lines_of
 from engine.data_files import files_of
 from engine.errors import UserError
-from engine.image_folders import Listing, pictures_below
+from engine.image_folders import Listing, Outside, pictures_below
 from engine.paths import cache_dir, written_aside
 from engine.pictures import BrokenPictureError, decode
 from engine.text import one_line
@@ -55,7 +55,7 @@ def _train(folder: Path, wnids: list[str]) -> Listing:
     paths: list[str] = []
     labels: list[int] = []
     for label, wnid in enumerate(wnids):
-        own = pictures_below(folder / "train" / inside(wnid, folder, folder / "wnids.txt", label + 1), folder, [])
+        own = pictures_below(folder / "train" / inside(wnid, folder, folder / "wnids.txt", label + 1), folder, Outside())
         if not own:
             raise UserError(f"{folder / 'train' / wnid} holds no picture; fetch {NAME} again")
         paths += own

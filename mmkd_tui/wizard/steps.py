@@ -80,6 +80,8 @@ class DatasetStep(Step):
             missing = self._about_folder()
         self.said.update(shown_text(missing, self.bench.ascii))
         self.said.display = bool(missing)
+        show_row(self, ("dataset", "path"), chosen == FOLDER)
+        show_row(self, ("dataset", "size"), own.from_files)
 
     def _about_folder(self) -> str:
         """What is wrong with a user's folder of pictures; without one, the form below says that it is missing."""
@@ -254,6 +256,7 @@ class HardwareStep(Step):
         return self.form.query("SettingRow .field").first()
 
     def entered(self) -> None:
+        show_row(self, ("hardware", "workers"), self.bench.facts.from_files)
         self.said.update("\n".join(shown_text(line, self.bench.ascii) for line in self._lines()))
 
     def _lines(self) -> list[str]:
@@ -265,6 +268,13 @@ class HardwareStep(Step):
         need, images = size_words(guess.memory), training_images(preset.dataset)
         lines += ["", f"Roughly needed: {need} of {'GPU ' * (guess.kind == 'cuda')}memory, for {images:,} training images"]
         return [*lines, _fits(guess.memory, guess.kind, preset.hardware.device, self.bench.machine)]
+
+
+def show_row(step: Step, path: KeyPath, wanted: bool) -> None:
+    """A setting that only some data sets use."""
+    for row in step.query(SettingRow):
+        if row.path == path:
+            row.display = wanted
 
 
 def _where(facts: DatasetFacts) -> str:

@@ -137,3 +137,13 @@ def test_settings_that_a_data_set_does_not_use_change_no_key() -> None:
     """Teachers of earlier releases are found again."""
     key = content_key(DatasetPart(name="digits"), "resnet8", 0, TrainPart(), EvaluatePart(), "auto")
     assert key == "e35513abe5fb213a"
+
+
+def test_a_display_does_not_wait_for_a_folder_without_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from engine import image_folders
+
+    sets.pictures(tmp_path, {"train": 3, "test": 1})
+    monkeypatch.setattr(image_folders, "PATIENCE", -1.0)
+    assert facts_of(part(tmp_path)).classes == ()
+    monkeypatch.setattr(image_folders, "PATIENCE", 60.0)
+    assert len(facts_of(part(tmp_path)).classes) == 2

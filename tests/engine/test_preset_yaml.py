@@ -310,6 +310,12 @@ presets = st.builds(
         validation_fraction=st.floats(1e-9, 0.5),
         train_images=st.none() | st.integers(1),
         split_seed=seeds,
+    )
+    | st.builds(
+        models.DatasetPart,
+        name=st.just("imagefolder"),
+        path=st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=30),
+        size=st.none() | st.integers(16, 1024),
     ),
     teachers=teachers,
     student=st.builds(models.StudentPart, arch=archs),
