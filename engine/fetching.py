@@ -57,8 +57,13 @@ def fetch(facts: DatasetFacts, data_root: Path, tell: Tell, unpacking: Unpack | 
     absent = [(archive, path) for archive, path in zip(facts.archives, files, strict=True) if not path.is_file()]
     if any(not archive.url for archive, _ in absent):
         raise UserError(f"{facts.name} is not in {data_root}. {remedy(facts, data_root)}")
+    held = -1
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        held = os.open(folder, os.O_RDONLY)
+        _lock(held, facts.name)
+        for left in folder.glob(".unpacking-*"):  # of a try that was killed
+            shutil.rmtree(left, ignore_errors=True)
         _check_room(facts, folder)
         for archive, path in absent:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -75,6 +80,9 @@ def fetch(facts: DatasetFacts, data_root: Path, tell: Tell, unpacking: Unpack | 
         raise UserError(
             f"{facts.name} could not be fetched to {folder}: {why}; make room there, or give another --data-root"
         ) from error
+    finally:
+        if held >= 0:
+            os.close(held)
     if find_files(facts, data_root) is None:
         _, missing = missing_files(facts, data_root)
         raise UserError(
@@ -87,10 +95,7 @@ def download(archive: Archive, target: Path, tell: Tell) -> None:
     """Brings a file, from where an earlier try left off; in its place only when it is whole and its checksum is right."""
     part = target.with_name(f"{target.name}.part")
     with part.open("ab") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise UserError(f"{target.name} is being fetched by another process; wait for it, or end it") from error
+        _lock(file.fileno(), target.name)
         failures, before = 0, file.tell()
         while True:
             try:
@@ -193,6 +198,13 @@ def _transfer(archive: Archive, file: IO[bytes], part: Path, tell: Tell) -> None
 def _tag(part: Path) -> Path:
     """Beside a part: which version of the file it is a part of."""
     return part.with_name(f"{part.name}-of")
+
+
+def _lock(handle: int, name: str) -> None:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        raise UserError(f"{name} is being fetched by another process; wait for it, or end it") from error
 
 
 def _could_not(archive: Archive, target: Path, error: Exception, done: int) -> str:

@@ -98,5 +98,5 @@ class Decoders:
     def close(self) -> None:
         """Ends the processes; they are begun anew where they are needed again."""
         if self._pool is not None:
-            self._pool.shutdown(wait=False, cancel_futures=True)
+            self._pool.shutdown(wait=True, cancel_futures=True)  # at most as long as a piece takes
             self._pool = None

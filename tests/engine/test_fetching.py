@@ -186,6 +186,14 @@ def test_what_is_unpacked_replaces_nothing(tmp_path: Path, monkeypatch: pytest.M
     assert len(list((tmp_path / "cub-200").iterdir())) == 2
 
 
+def test_what_a_killed_fetch_left_is_cleared_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    content = ARCHIVES["cub-200"]()
+    sets.published_as("cub-200", monkeypatch, content)
+    sets.put(tmp_path / "cub-200", content | {".unpacking-killed/CUB_200_2011/images.txt": b"half"})
+    fetch(catalog.DATASETS["cub-200"], tmp_path, quiet)
+    assert sorted(path.name for path in (tmp_path / "cub-200").iterdir()) == ["CUB_200_2011", "CUB_200_2011.tgz"]
+
+
 def test_a_full_disk_is_told_before_anything_is_downloaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from dataclasses import replace
 

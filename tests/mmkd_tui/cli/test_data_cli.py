@@ -117,7 +117,11 @@ def test_fetch_without_a_network(capsys: Capture, tmp_path: Path, monkeypatch: p
     assert "Traceback" not in err
 
 
-@pytest.mark.parametrize("arguments", [["list"], ["list", "--json"], ["fetch", "digits"], ["show", "cifar-100"], ["show", "imagenet", "--json"]], ids=" ".join)
+@pytest.mark.parametrize(
+    "arguments",
+    [["list"], ["list", "--json"], ["fetch", "digits"], ["show", "cifar-100"], ["show", "imagenet", "--json"]],
+    ids=" ".join,
+)
 def test_no_torch(arguments: list[str]) -> None:
     code = (
         "import sys\nfrom mmkd_tui.cli.main import run_command\n"
@@ -163,7 +167,11 @@ def test_check_of_ones_own_pictures(capsys: Capture, tmp_path: Path) -> None:
     sets.pictures(tmp_path, {"train": 5, "test": 2})
     assert run_command(["data", "check", "imagefolder", "--path", str(tmp_path)]) == 0
     out, err = capsys.readouterr()
-    assert [" ".join(line.split()) for line in out.splitlines()] == ["class train images test images", "class-0 5 2", "class-1 5 2"]
+    assert [" ".join(line.split()) for line in out.splitlines()] == [
+        "class train images test images",
+        "class-0 5 2",
+        "class-1 5 2",
+    ]
     assert "14 images read, 0 broken" in err
     (tmp_path / "train" / "class-1" / "000.jpg").write_bytes(b"\xff\xd8\xff\xe0 no more than a beginning")
     assert run_command(["data", "check", "imagefolder", "--path", str(tmp_path), "--json"]) == 1
