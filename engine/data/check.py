@@ -11,7 +11,7 @@ import torch
 
 from engine.data.decoders import PIECE, Decoders, chosen_workers
 from engine.data.load import load_images, read_pictures
-from engine.data_files import find_archives, find_files
+from engine.data_files import files_of, find_archives
 from engine.dataset_facts import DATASETS, DatasetFacts
 from engine.errors import UserError
 from engine.fetching import Progress, Tell, verify
@@ -36,10 +36,10 @@ class Checked:
 
 
 def check(part: DatasetPart, data_root: Path, tell: Tell, workers: int | None = None) -> Checked:
-    """Reads every file. UserError where the data set is not there, or not as its publisher gives it."""
+    """Reads every file. UserError where the data set is not there, or where its lists of pictures are damaged."""
     facts = DATASETS[part.name]
     archives, wrong = _archives(facts, data_root, tell)
-    if facts.from_files:
+    if facts.from_files or facts.name == "tiny-imagenet":
         found = read_pictures(part, data_root)
         broken = tuple(_broken(found, tell, workers))
         splits = {"train": found.train, "validation": found.validation, "test": found.test}
@@ -47,16 +47,19 @@ def check(part: DatasetPart, data_root: Path, tell: Tell, workers: int | None = 
         notes = [found.said] if found.said else []
         classes, folder = found.classes, str(found.root)
     else:
+        where = files_of(facts, data_root) if facts.files else None
+        folder = str(where.folder) if where else facts.origin
         tell(Progress("reading", part.name, 0, None))
-        images = load_images(part, data_root, torch.device("cpu"))
+        try:
+            images = load_images(part, data_root, torch.device("cpu"))
+        except UserError as error:
+            return Checked(part.name, folder, (), {}, archives, (*wrong, (folder, str(error))), ())
         together = torch.cat([images.train.labels, images.validation.labels])
         classes, broken, notes = images.facts.classes, (), []
         counts = {
             "train": _counts(together.tolist(), len(classes)),
             "test": _counts(images.test.labels.tolist(), len(classes)),
         }
-        where = find_files(facts, data_root) if facts.files else None
-        folder = str(where.folder) if where else facts.origin
     if facts.train_images:
         for name, expected in (("train", facts.train_images), ("test", facts.test_images)):
             if sum(counts[name]) != expected:

@@ -58,10 +58,11 @@ def load_images(part: DatasetPart, data_root: Path, device: torch.device, worker
 
 
 def read_pictures(part: DatasetPart, data_root: Path) -> PictureFolder:
-    """Which pictures a data set that lies in files has; none of them is read. UserError where they are missing."""
+    """Which pictures a data set has that is published as such; none of them is read. UserError where they are missing."""
     if part.path is not None:
         return read_folder(Path(part.path).expanduser(), part.split_seed)
-    found: PictureFolder = _reader(part.name).read(data_root)
+    reader = _reader(part.name)
+    found: PictureFolder = reader.read(data_root) if DATASETS[part.name].from_files else reader.pictures(data_root)
     return found
 
 

@@ -16,7 +16,7 @@ from engine.data.augment import Augmentation
 from engine.data.lists import inside, lines_of
 from engine.data_files import files_of
 from engine.errors import UserError
-from engine.image_folders import Listing, Outside, pictures_below
+from engine.image_folders import Listing, Outside, PictureFolder, pictures_below
 from engine.paths import cache_dir, written_aside
 from engine.pictures import BrokenPictureError, decode
 from engine.text import one_line
@@ -44,6 +44,13 @@ def names(data_root: Path) -> tuple[str, ...]:
     wnids = lines_of(folder / "wnids.txt")
     first = [one_line(words.get(wnid, wnid).partition(",")[0], 100) for wnid in wnids]
     return tuple(name if first.count(name) == 1 else f"{name} ({wnid})" for name, wnid in zip(first, wnids, strict=True))
+
+
+def pictures(data_root: Path) -> PictureFolder:
+    """Its files, for who looks at each. UserError where they are missing."""
+    folder = _folder(data_root)
+    wnids = lines_of(folder / "wnids.txt")
+    return PictureFolder(folder, names(data_root), _train(folder, wnids), _test(folder, wnids), None, "")
 
 
 def _folder(data_root: Path) -> Path:

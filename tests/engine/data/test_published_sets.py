@@ -208,6 +208,22 @@ def test_check_counts_and_names_what_is_broken(tmp_path: Path) -> None:
     assert any("the publisher has 5,994" in note for note in found.notes)
 
 
+def test_check_names_every_broken_picture_of_tiny_imagenet(tmp_path: Path) -> None:
+    content = sets.tiny_imagenet()
+    bad = [name for name in content if name.endswith(("val_1.JPEG", "n02124075_2.JPEG"))]
+    sets.put(tmp_path, content | {name: content[name][:100] for name in bad})
+    found = check(DatasetPart(name="tiny-imagenet"), tmp_path, lambda progress: None, workers=0)
+    assert sorted(file for file, _ in found.broken) == sorted(str(tmp_path / name) for name in bad)
+    assert found.splits == {"train": (4, 4, 4), "test": (2, 2, 2)}
+
+
+def test_check_says_which_file_is_not_the_publishers(tmp_path: Path) -> None:
+    sets.put(tmp_path, sets.cifar100())
+    found = check(DatasetPart(name="cifar-100"), tmp_path, lambda progress: None)
+    ((_, why),) = found.broken
+    assert "cifar-100-python/train is not the publisher's file" in why
+
+
 @pytest.mark.parametrize("name", ["cifar-100", "stl-10", "tiny-imagenet", "stanford-dogs", "cub-200", "mit-67", "mnist"])
 def test_what_is_missing_is_told_with_the_remedy(name: str, tmp_path: Path) -> None:
     with pytest.raises(UserError) as caught:
