@@ -129,6 +129,7 @@ def test_a_teachers_key_is_of_what_is_in_the_folder(tmp_path: Path) -> None:
 
     first = key()
     assert key() == first != key(size=32)
+    assert key(size=224) != first
     sets.put(tmp_path, {"train/class-0/new.jpg": sets.jpeg(1)})
     assert key() != first
 
