@@ -35,7 +35,7 @@ def find_files(facts: DatasetFacts, data_root: Path) -> Found | None:
 def find_archives(facts: DatasetFacts, data_root: Path) -> Path | None:
     """The first folder that holds all of the publisher's archives, not unpacked; None where there is none such."""
     for folder in (data_root / place for place in facts.folders):
-        if facts.archives and all(_is(Path.is_file, folder / archive.into / archive.name) for archive in facts.archives):
+        if facts.archives and all(_is(Path.is_file, folder / archive.name) for archive in facts.archives):
             return folder
     return None
 

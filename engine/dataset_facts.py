@@ -15,7 +15,6 @@ class Archive:
     name: str
     url: str  # "": not to be downloaded without a person's agreement to a licence
     md5: str | None  # None: no checksum is published
-    into: str = "."  # the folder, below the data set's own, in which it is unpacked or kept
 
 
 @dataclass(frozen=True, slots=True)

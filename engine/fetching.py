@@ -53,7 +53,7 @@ def fetch(facts: DatasetFacts, data_root: Path, tell: Tell, unpacking: Unpack | 
     as NAME.part and gone on with by the next try. `unpacking` is what to do instead of plain unpacking.
     """
     folder = find_archives(facts, data_root) or data_root / facts.folders[0]
-    files = [folder / archive.into / archive.name for archive in facts.archives]
+    files = [folder / archive.name for archive in facts.archives]
     absent = [(archive, path) for archive, path in zip(facts.archives, files, strict=True) if not path.is_file()]
     if any(not archive.url for archive, _ in absent):
         raise UserError(f"{facts.name} is not in {data_root}. {remedy(facts, data_root)}")

@@ -123,13 +123,14 @@ def crop_box(width: int, height: int, draws: Sequence[float]) -> tuple[int, int,
 
 
 def follow_parent(*_: Any) -> None:
-    """For a decoding process: leaves Ctrl-C to its parent, and ends when that does."""
+    """For a decoding process: leaves Ctrl-C and a lost terminal to its parent, and ends when that does."""
     import multiprocessing
     import multiprocessing.connection
     import signal
     import threading
 
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
     if parent is None:
         return

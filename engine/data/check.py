@@ -13,7 +13,7 @@ from engine.data.decoders import PIECE, Decoders, chosen_workers
 from engine.data.load import load_images, read_pictures
 from engine.data_files import files_of, find_archives
 from engine.dataset_facts import DATASETS, DatasetFacts
-from engine.errors import UserError
+from engine.errors import TrainingError, UserError
 from engine.fetching import Progress, Tell, verify
 from engine.image_folders import Listing, PictureFolder
 from engine.pictures import Job
@@ -39,7 +39,7 @@ def check(part: DatasetPart, data_root: Path, tell: Tell, workers: int | None = 
     """Reads every file. UserError where the data set is not there, or where its lists of pictures are damaged."""
     facts = DATASETS[part.name]
     archives, wrong = _archives(facts, data_root, tell)
-    if facts.from_files or facts.name == "tiny-imagenet":
+    if facts.from_files or facts.name == "tiny-imagenet":  # published as pictures, too
         found = read_pictures(part, data_root)
         broken = tuple(_broken(found, tell, workers))
         splits = {"train": found.train, "validation": found.validation, "test": found.test}
@@ -74,7 +74,7 @@ def _archives(facts: DatasetFacts, data_root: Path, tell: Tell) -> tuple[dict[st
     complete = find_archives(facts, data_root)
     for archive in facts.archives:
         folders = [complete] if complete else [data_root / place for place in facts.folders]
-        path = next((folder / archive.into / archive.name for folder in folders if (folder / archive.name).is_file()), None)
+        path = next((folder / archive.name for folder in folders if (folder / archive.name).is_file()), None)
         if path is None:
             continue
         if archive.md5 is None:
@@ -107,6 +107,8 @@ def _broken(found: PictureFolder, tell: Tell, workers: int | None) -> Iterator[t
             tell(Progress("decoding", found.root.name, done, total))
             for place, why in decoded.broken.items():
                 yield str(found.root / job.paths[place]), why
+    except TrainingError as error:  # a picture that ends the processes that decode it
+        raise UserError(str(error)) from error
     finally:
         decoders.close()
 
