@@ -6,22 +6,9 @@ import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-
-@dataclass(frozen=True, slots=True)
-class DatasetFacts:
-    """A data set as its publisher gives it."""
-
-    name: str
-    title: str
-    classes: tuple[str, ...]
-    channels: int
-    size: int  # height = width, pixels
-    train_images: int  # before the validation split is taken out
-    test_images: int
-    augmentation: str  # in words, for displays
-    origin: str
-    files: tuple[str, ...] = ()  # as published, less the ending .gz; none: the data set is embedded
-    folders: tuple[str, ...] = ()  # where they are looked for: in the data root, or (absolute) where a system's package puts them
+from engine.dataset_facts import DATASETS as DATASETS
+from engine.dataset_facts import FOLDER as FOLDER
+from engine.dataset_facts import DatasetFacts as DatasetFacts
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,47 +37,6 @@ class MethodFacts:
     most_teachers: int | None  # None: any number
     features: bool = True  # whether it looks at the teachers' feature maps, beside their logits
 
-
-DATASETS = {
-    fact.name: fact
-    for fact in (
-        DatasetFacts(
-            name="digits",
-            title="Handwritten digits (UCI, by scikit-learn)",
-            classes=tuple("0123456789"),
-            channels=1,
-            size=8,
-            train_images=1200,
-            test_images=597,
-            augmentation="shift by up to 1 pixel",
-            origin="embedded in scikit-learn",
-        ),
-        DatasetFacts(
-            name="fashion-mnist",
-            title="Fashion-MNIST (Zalando)",
-            classes=(
-                "T-shirt/top",
-                "Trouser",
-                "Pullover",
-                "Dress",
-                "Coat",
-                "Sandal",
-                "Shirt",
-                "Sneaker",
-                "Bag",
-                "Ankle boot",
-            ),
-            channels=1,
-            size=28,
-            train_images=60_000,
-            test_images=10_000,
-            augmentation="shift by up to 2 pixels, horizontal flip",
-            origin="github.com/zalandoresearch/fashion-mnist",
-            files=("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"),
-            folders=("FashionMNIST/raw", "fashion-mnist", ".", "/usr/share/datasets/fashion-mnist"),
-        ),
-    )
-}
 
 ARCHITECTURES = {
     fact.name: fact

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,9 +27,28 @@ def find_files(facts: DatasetFacts, data_root: Path) -> Found | None:
     for folder in (data_root / place for place in facts.folders):
         for ending in ("", ".gz"):
             found = Found(folder, ending)
-            if all(_is_file(found.path(name)) for name in facts.files):
+            if all(_is_there(found, name) for name in facts.files):
                 return found
     return None
+
+
+def find_archives(facts: DatasetFacts, data_root: Path) -> Path | None:
+    """The first folder that holds all of the publisher's archives, not unpacked; None where there is none such."""
+    for folder in (data_root / place for place in facts.folders):
+        if facts.archives and all(_is(Path.is_file, folder / archive.name) for archive in facts.archives):
+            return folder
+    return None
+
+
+def missing_files(facts: DatasetFacts, data_root: Path) -> tuple[Path, tuple[str, ...]]:
+    """The folder that holds the most of a data set's files (its own where all are empty), and which are not there."""
+    own = data_root / facts.folders[0]
+    best = (own, facts.files)
+    for folder in (data_root / facts.name, *(data_root / place for place in facts.folders)):
+        absent = tuple(name for name in facts.files if not any(_is_there(Found(folder, ending), name) for ending in ("", ".gz")))
+        if len(absent) < len(best[1]):
+            best = (folder, absent)
+    return best
 
 
 def files_of(facts: DatasetFacts, data_root: Path) -> Found:
@@ -41,6 +61,15 @@ def files_of(facts: DatasetFacts, data_root: Path) -> Found:
 
 def remedy(facts: DatasetFacts, data_root: Path) -> str:
     """What to do where the files are missing."""
+    if find_archives(facts, data_root) is not None:
+        return f"Its archives are there: unpack them with mmkd data fetch {facts.name}"
+    if facts.archives:
+        names = ", ".join(archive.name for archive in facts.archives)
+        count = f"the {len(facts.archives)} files {names}" if len(facts.archives) > 1 else names
+        put = f"put {count} ({facts.origin}) into {data_root / facts.folders[0]} and run mmkd data fetch {facts.name}"
+        if facts.licence:
+            return f"It needs {facts.licence}: {put}, which unpacks them"
+        return f"Where there is a network: mmkd data fetch {facts.name}. Else {put}"
     packages = [Path(folder).name for folder in facts.folders if folder.startswith("/")]
     debian = f", or on Debian install the package dataset-{packages[0]}" if packages else ""
     return (
@@ -49,8 +78,12 @@ def remedy(facts: DatasetFacts, data_root: Path) -> str:
     )
 
 
-def _is_file(path: Path) -> bool:
+def _is_there(found: Found, name: str) -> bool:
+    return _is(Path.is_dir, found.folder / name) if name.endswith("/") else _is(Path.is_file, found.path(name))
+
+
+def _is(kind: Callable[[Path], bool], path: Path) -> bool:
     try:
-        return path.is_file()
+        return kind(path)
     except OSError:  # a folder on the way that may not be entered
         return False

@@ -9,7 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from engine.data import Split
+from engine.data import AnySplit
+from engine.data.images import LEFT_OUT
 from engine.models import Classifier
 
 
@@ -22,7 +23,7 @@ class Measurement:
 
 
 @torch.no_grad()
-def logits_of(model: Classifier, split: Split, batch_size: int, poll: Callable[[], None] | None = None) -> Tensor:
+def logits_of(model: Classifier, split: AnySplit, batch_size: int, poll: Callable[[], None] | None = None) -> Tensor:
     """[N, C], in the split's order, in float32 whatever the training's precision.
 
     The model's mode is put back; `poll` is called before each pass and may raise.
@@ -41,9 +42,10 @@ def logits_of(model: Classifier, split: Split, batch_size: int, poll: Callable[[
 
 
 def measured(logits: Tensor, labels: Tensor) -> Measurement:
-    """Logits [N, C] against labels [N]."""
+    """Logits [N, C] against labels [N]; images with the label LEFT_OUT do not count."""
     right = (logits.argmax(1) == labels).sum().item()
-    return Measurement(right / len(labels), F.cross_entropy(logits, labels).item())
+    counted = int((labels != LEFT_OUT).sum())
+    return Measurement(right / counted, F.cross_entropy(logits, labels, ignore_index=LEFT_OUT).item())
 
 
 def ensemble(logits: Sequence[Tensor]) -> Tensor:

@@ -54,6 +54,25 @@ class DatasetPart(Part):
         None, "train on only so many images, drawn once by split_seed; null: on all that are left", "images", ge=1
     )
     split_seed: Seed = setting(0, "which images are held out for validation")
+    path: str | None = setting(
+        None, "the folder of your own pictures, for imagefolder; relative to the preset's folder", min_length=1, max_length=4096
+    )
+    size: int | None = setting(
+        None, "height and width to which pictures in files are cropped and scaled; null: 224", "pixels", ge=16, le=1024
+    )
+
+    @model_validator(mode="after")
+    def _agree(self) -> Self:
+        facts = catalog.DATASETS[self.name]
+        own = self.name == catalog.FOLDER
+        if own != (self.path is not None):
+            said = "needs a folder; add path: /where/your/pictures/are" if own else "takes no path; remove it, or use imagefolder"
+            raise PydanticCustomError("path", "{name} {said}", {"name": self.name, "said": said})
+        if self.size is not None and not facts.from_files:
+            raise PydanticCustomError(
+                "size", "the images of {name} have {size}x{size} pixels; remove size", {"name": self.name, "size": facts.size}
+            )
+        return self
 
 
 class TrainPart(Part):
@@ -283,6 +302,11 @@ class HardwarePart(Part):
         "compile the steps beside the training, which never waits for it; auto: where it is long enough to pay that back",
     )
     threads: int | None = setting(None, "CPU threads for tensor work; null: what PyTorch chooses", "threads", ge=1, le=1024)
+    workers: int | None = setting(
+        None,
+        "processes that decode pictures in files; null: one less than the processor's cores, at most 16; 0: the training does it",
+        "processes", ge=0, le=256,
+    )  # fmt: skip
 
 
 class Preset(Part):
@@ -360,11 +384,14 @@ class Preset(Part):
         return tuple(labels)
 
     def anchored(self, folder: Path) -> Preset:
-        """The same preset with its teachers' checkpoints as absolute paths; relative ones are looked for in `folder`."""
+        """The same preset with absolute paths of checkpoints and pictures; relative ones are looked for in `folder`."""
         teachers = tuple(
             t
             if t.checkpoint is None
             else t.model_copy(update={"checkpoint": str((folder / Path(t.checkpoint).expanduser()).resolve())})
             for t in self.teachers
         )
-        return self.model_copy(update={"teachers": teachers})
+        dataset = self.dataset
+        if dataset.path is not None:
+            dataset = dataset.model_copy(update={"path": str((folder / Path(dataset.path).expanduser()).resolve())})
+        return self.model_copy(update={"teachers": teachers, "dataset": dataset})

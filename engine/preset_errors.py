@@ -22,6 +22,8 @@ EXAMPLES = {
     "dataset": "{name: digits}",
     "dataset.name": "digits",
     "dataset.train_images": "1000",
+    "dataset.path": "/where/your/pictures/are",
+    "dataset.size": "224",
     "teachers": "[{arch: resnet20}, {arch: resnet20, seed: 1}]",
     "teachers.*": "{arch: resnet20, seed: 1}",
     "teachers.*.arch": "resnet20",
@@ -42,6 +44,7 @@ EXAMPLES = {
     "evaluate": "{every: 1}",
     "hardware": "{device: cpu}",
     "hardware.threads": "2",
+    "hardware.workers": "4",
 }
 
 _PATTERNS = {
@@ -57,6 +60,8 @@ _TOGETHER: dict[str, tuple[KeyPath, ...]] = {
     "teachers": (("teachers",), ("method", "name"), ("method",)),
     "joint": (("batches",), ("learning",)),
     "tolerance": (("method", "tolerance"), ("teachers",)),
+    "path": (("path",), ("name",)),
+    "size": (("size",),),
     "buffer": (("method", "meta", "buffer_size"), ("train", "batch_size")),
 }
 

@@ -147,7 +147,7 @@ class Run:
             self._gpu_lock = GpuLock.take(gpu, self.dir.path, share=self._share_gpu)
         if self.preset.hardware.threads is not None:
             torch.set_num_threads(self.preset.hardware.threads)
-        images = load_images(self.preset.dataset, self.data_root, device)
+        images = load_images(self.preset.dataset, self.data_root, device, self.preset.hardware.workers)
         steps_per_epoch(images, self.preset.train)
         for number, part in enumerate(self.preset.teachers):
             if part.checkpoint is None:
@@ -218,6 +218,8 @@ class Run:
                 resumed=self._resume,
             )
         )
+        held.callback(images.close)
+        images.troubles.listen(self._log)
         classroom = self._classroom(device, images)
         bf16 = classroom.bf16
         teachers = self._teachers(classroom)

@@ -130,8 +130,11 @@ class Trainer:
         augmentation = self.images.augmenting(self.recipe.augment)
         batches = self.images.train.shuffled(self.recipe.batch_size, self.seed, self.epoch, augmentation, self.step_in_epoch)
         self.poll(self)
-        for batch in batches:
-            began = time.monotonic()
+        while True:
+            began = time.monotonic()  # waiting for pictures to be decoded counts, too
+            batch = next(batches, None)
+            if batch is None:
+                break
             teachers = self.panel.of(batch)
             step, meta = self.stepper(batch, teachers, self.step)
             self.meter.add(step, batch.labels, meta)

@@ -21,6 +21,15 @@ def open_regular(path: Path, flags: int = os.O_RDONLY) -> int:
     return handle
 
 
+def open_picture(path: str) -> int:
+    """A descriptor of a regular file to read; a link is followed, whose target was looked at. OSError for anything else."""
+    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise OSError("it is not a regular file")
+    return handle
+
+
 def open_to_append(path: Path) -> TextIO:
     """A text file that is only ever added to; made where it is not there."""
     return os.fdopen(open_regular(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT), "a", encoding="utf-8")

@@ -12,6 +12,8 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
+from engine.catalog import DATASETS, FOLDER, DatasetFacts
+from engine.image_folders import facts_of
 from engine.preset import METHOD_PARTS, CePart, DatasetPart, Preset, StudentPart, TrainPart
 from engine.preset_errors import field_at, mistakes
 from engine.preset_yaml import dump_preset, parse_preset
@@ -123,6 +125,22 @@ class Draft:
     @property
     def student(self) -> str:
         return str(self.data["student"]["arch"])
+
+    def choose_dataset(self, name: str) -> None:
+        """Another data set; what is said only of the one before is forgotten."""
+        facts = DATASETS[name]
+        self.put(("dataset", "name"), name)
+        if name != FOLDER and self.value(("dataset", "path")) is not None:
+            self.put(("dataset", "path"), "")
+        if not facts.from_files and self.value(("dataset", "size")) is not None:
+            self.put(("dataset", "size"), "")
+
+    def facts(self) -> DatasetFacts:
+        """Of the data set; of a user's own pictures, what is in their folder, if that is known."""
+        try:
+            return facts_of(DatasetPart.model_validate(self.data["dataset"]))
+        except ValidationError:
+            return DATASETS[self.dataset]
 
     def choose_method(self, name: str) -> None:
         """Another method with its defaults, or as it was left."""
@@ -263,6 +281,8 @@ def missing_checkpoint(draft: Draft, number: int) -> Problem | None:
 def _misfits(preset: Preset) -> list[Problem]:
     """What only the data set and this machine's files tell."""
     found: list[tuple[KeyPath, str]] = []
+    if not facts_of(preset.dataset).classes:
+        return []  # a folder of pictures that cannot be read; what starts a run says why
     left = training_images(preset.dataset.model_copy(update={"train_images": None}))
     wanted = preset.dataset.train_images
     if wanted is not None and wanted > left:

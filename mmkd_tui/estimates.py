@@ -6,7 +6,8 @@ import re
 import statistics
 from dataclasses import dataclass
 
-from engine.catalog import ARCHITECTURES, DATASETS, DatasetFacts
+from engine.catalog import ARCHITECTURES, DatasetFacts
+from engine.image_folders import facts_of
 from engine.preset import DatasetPart, HardwarePart, MmkdPart, Preset, TrainPart
 from mmkd_tui.machine import Machine
 from mmkd_tui.stock import Stock
@@ -60,14 +61,15 @@ class Estimate:
 
 def training_images(dataset: DatasetPart) -> int:
     """How many are trained on: the validation split is taken out first."""
-    facts = DATASETS[dataset.name]
-    left = facts.train_images - validation_images(dataset)
+    facts = facts_of(dataset)
+    left = max(facts.train_images - (validation_images(dataset) if facts.validation_images is None else 0), 0)
     return min(left, dataset.train_images or left)
 
 
 def validation_images(dataset: DatasetPart) -> int:
     """How many are held out."""
-    return max(1, round(DATASETS[dataset.name].train_images * dataset.validation_fraction))
+    facts = facts_of(dataset)
+    return facts.validation_images or max(1, round(facts.train_images * dataset.validation_fraction))
 
 
 def pace(hardware: HardwarePart, machine: Machine, stock: Stock) -> Pace:
@@ -101,7 +103,7 @@ def step_seconds(arch: str, facts: DatasetFacts, images: int, pace: Pace, *, tra
 
 def training(arch: str, dataset: DatasetPart, recipe: TrainPart, pace: Pace) -> float:
     """A training on the labels alone, with its measurements after each epoch."""
-    facts = DATASETS[dataset.name]
+    facts = facts_of(dataset)
     steps = recipe.epochs * (training_images(dataset) // recipe.batch_size)
     measured = recipe.epochs * validation_images(dataset) + facts.test_images
     passes = step_seconds(arch, facts, 512, pace, train=False) * measured / 512
@@ -111,7 +113,7 @@ def training(arch: str, dataset: DatasetPart, recipe: TrainPart, pace: Pace) -> 
 def estimate(preset: Preset, stock: Stock, machine: Machine) -> Estimate:
     """Of a run of `preset` here and now: what the store holds is not trained again."""
     here = pace(preset.hardware, machine, stock)
-    facts = DATASETS[preset.dataset.name]
+    facts = facts_of(preset.dataset)
     teachers = tuple(
         0.0
         if part.checkpoint is not None or stock.teacher(preset, part) is not None
@@ -144,7 +146,7 @@ def cache_size(preset: Preset) -> int:
     """Of the teacher cache, in bytes; 0 where there is none."""
     if preset.teacher_cache is None or preset.method.name == "ce":
         return 0
-    facts = DATASETS[preset.dataset.name]
+    facts = facts_of(preset.dataset)
     row = 0
     for part in preset.teachers:
         row += 4 * len(facts.classes)
@@ -176,7 +178,8 @@ def _meta_seconds(preset: Preset, facts: DatasetFacts, pace: Pace) -> float:
 
 
 def _memory(preset: Preset, facts: DatasetFacts, kind: str) -> int:
-    pixels = (facts.train_images + facts.test_images) * facts.channels * facts.size**2  # one byte each
+    images = 0 if facts.from_files else facts.train_images + facts.test_images
+    pixels = images * facts.channels * facts.size**2  # one byte each
     batch = preset.train.batch_size
     student = 12 * _parameters(preset.student.arch, facts) + 4 * batch * _activations(preset.student.arch, facts)
     if (

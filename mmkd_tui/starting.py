@@ -2,24 +2,43 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 from engine.catalog import DATASETS
 from engine.data_files import find_files, remedy
-from engine.preset import Preset
+from engine.errors import UserError
+from engine.image_folders import PATIENCE, facts_of, read_folder
+from engine.preset import DatasetPart, Preset
 
 
 def data_is_here(name: str, data_root: Path) -> bool:
-    """Whether a data set's files lie where runs look for them."""
+    """Whether a data set's files lie where runs look for them; of a user's own pictures, a preset says where they are."""
     facts = DATASETS[name]
     return not facts.files or find_files(facts, data_root) is not None
 
 
+def missing_data(part: DatasetPart, data_root: Path) -> str:
+    """What is in the way of reading a data set, and the remedy; "" where nothing is known to be."""
+    if part.path is not None:
+        if facts_of(part).classes:
+            return ""
+        try:
+            read_folder(Path(part.path).expanduser(), part.split_seed, time.monotonic() + PATIENCE)
+        except TimeoutError:
+            return ""
+        except (UserError, OSError, ValueError, RuntimeError) as error:
+            return str(error)
+        return ""
+    if data_is_here(part.name, data_root):
+        return ""
+    return f"{part.name} is not in {data_root}. {remedy(DATASETS[part.name], data_root)}"
+
+
 def hindrance(preset: Preset, data_root: Path) -> str:
     """Why a run of `preset` would end at once, and the remedy; "" where nothing is known to be in the way."""
-    name = preset.dataset.name
-    if not data_is_here(name, data_root):
-        return f"{name} is not in {data_root}. {remedy(DATASETS[name], data_root)}"
+    if missing := missing_data(preset.dataset, data_root):
+        return missing
     for teacher in preset.teachers:
         if teacher.checkpoint is not None and not Path(teacher.checkpoint).is_file():
             return f"there is no file {teacher.checkpoint}, of the teacher {teacher.arch}; check the path"

@@ -11,6 +11,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from engine.catalog import ARCHITECTURES
+from engine.image_folders import facts_of
 from engine.preset import DatasetPart, Preset, TeacherPart, TrainPart
 from engine.teachers.store import Stored, TeacherStore, content_key
 
@@ -50,6 +51,8 @@ class Stock:
 
     def of(self, preset: Preset, arch: str, seed: int, recipe: TrainPart) -> Network | None:
         """The network that a run of `preset` would find in place of training it."""
+        if preset.dataset.path is not None and not facts_of(preset.dataset).classes:
+            return None  # nobody waits here for a folder to be read
         return self.with_key(content_key(preset.dataset, arch, seed, recipe, preset.evaluate, preset.hardware.precision))
 
     def teacher(self, preset: Preset, part: TeacherPart) -> Network | None:

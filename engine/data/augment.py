@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from engine.pictures import DRAWS
 from engine.randomness import uniform, uniform_at
 
 VIEWS_SEED = 0  # not the run's: views are shared between runs
@@ -39,10 +40,25 @@ class Augmentation:
 
 
 @dataclass(frozen=True, slots=True)
+class ResizedCrop:
+    """Random crops of pictures in files, scaled to the size wanted, and flips; engine.pictures does them where it decodes."""
+
+    flip: bool = True
+
+    def draws(self, indices: Tensor, seed: int, epoch: int) -> Tensor:
+        """[B] -> [B, DRAWS] in [0, 1); a function of (seed, epoch, index)."""
+        return uniform(indices, DRAWS, seed, "resized crop", epoch)
+
+    def view_draws(self, indices: Tensor, views: Tensor) -> Tensor:
+        """As `draws`, of the fixed views `views` [B], whatever the run's seed."""
+        return uniform_at(indices, views, DRAWS, VIEWS_SEED, "resized view")
+
+
+@dataclass(frozen=True, slots=True)
 class FixedViews:
     """`count` fixed views of each image, shown by turns: what was computed of them once serves every epoch and every seed."""
 
-    augmentation: Augmentation | None  # None: the image as it is
+    augmentation: Augmentation | ResizedCrop | None  # None: the image as it is
     count: int
 
     def numbers(self, indices: Tensor, seed: int, epoch: int) -> Tensor:
@@ -52,7 +68,7 @@ class FixedViews:
 
     def __call__(self, pixels: Tensor, indices: Tensor, views: Tensor) -> Tensor:
         """[B, channels, H, W] of the images `indices` [B] -> their views `views` [B]."""
-        return pixels if self.augmentation is None else self.augmentation.view(pixels, indices, views)
+        return self.augmentation.view(pixels, indices, views) if isinstance(self.augmentation, Augmentation) else pixels
 
 
 def crop(padded: Tensor, corners: Tensor, height: int, width: int) -> Tensor:

@@ -1,17 +1,19 @@
-"""Splits of a data set, resident on the training device, and the batches that are drawn from them."""
+"""Splits of a data set, those resident on the training device above all, and the batches that are drawn from them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from typing import NamedTuple
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
 from engine.catalog import DatasetFacts
-from engine.data.augment import Augmentation, FixedViews
+from engine.data.augment import Augmentation, FixedViews, ResizedCrop
+from engine.data.decoders import Decoders
 from engine.data.label_noise import noisy_labels
+from engine.data.troubles import Troubles
 from engine.randomness import permutation
 
 
@@ -22,6 +24,47 @@ class Batch(NamedTuple):
     labels: Tensor  # [B], int64
     indices: Tensor | None = None  # [B], int64, on the CPU: which images of the split these are
     views: Tensor | None = None  # [B], int64, on the CPU: which fixed view of each; None where views are not fixed
+
+
+LEFT_OUT = -100  # the label of an image that cannot be read: no measurement counts it
+_EXACT = 100_000_000  # numbers: statistics of more are reckoned in integers, a piece at a time
+Augmenting = Augmentation | ResizedCrop | FixedViews | None
+
+
+class AnySplit(Protocol):
+    """What trainings and measurements need of some of a data set's images, wherever those lie."""
+
+    @property
+    def labels(self) -> Tensor:
+        """[N], int64, on the training device; LEFT_OUT for an image that turned out to be unreadable."""
+
+    @property
+    def mean(self) -> Tensor:
+        """[channels, 1, 1], of the training images, on the scale of 0 to 255; as `std`."""
+
+    @property
+    def std(self) -> Tensor:
+        """[channels, 1, 1]."""
+
+    def __len__(self) -> int: ...
+
+    def in_order(self, size: int) -> Iterator[Batch]:
+        """All images, as they are, `size` at a time."""
+
+    def shuffled(self, size: int, seed: int, epoch: int, augmentation: Augmenting, start: int = 0) -> Iterator[Batch]:
+        """The epoch's batches from number `start` on. Images that do not fill a last batch are left out.
+
+        The order is a function of (seed, epoch); what augmentation does to an image, of (seed, epoch, image).
+        """
+
+    def viewed(self, indices: Tensor, fixed: FixedViews, view: int) -> Batch:
+        """One fixed view of each of the images `indices` [B]."""
+
+    def labelled(self, labels: Tensor) -> AnySplit:
+        """The same images with other labels [N]."""
+
+    def fingerprint(self) -> Iterator[Tensor]:
+        """All that decides what networks see of these images, but for the augmentation."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,17 +84,12 @@ class Split:
         return Batch((pixels.to(self.mean.dtype) - self.mean) / self.std, labels)
 
     def in_order(self, size: int) -> Iterator[Batch]:
-        """All images, as they are, `size` at a time."""
+        """See AnySplit."""
         for start in range(0, len(self), size):
             yield self.ready(self.pixels[start : start + size], self.labels[start : start + size])
 
-    def shuffled(
-        self, size: int, seed: int, epoch: int, augmentation: Augmentation | FixedViews | None, start: int = 0
-    ) -> Iterator[Batch]:
-        """The epoch's batches from number `start` on. Images that do not fill a last batch are left out.
-
-        The order is a function of (seed, epoch); what augmentation does to an image, of (seed, epoch, image).
-        """
+    def shuffled(self, size: int, seed: int, epoch: int, augmentation: Augmenting, start: int = 0) -> Iterator[Batch]:
+        """See AnySplit."""
         order = permutation(len(self), seed, "order", epoch)[: len(self) // size * size]
         fixed = augmentation if isinstance(augmentation, FixedViews) else None
         views = fixed.numbers(order, seed, epoch) if fixed else torch.zeros_like(order)
@@ -67,19 +105,35 @@ class Split:
             batch = self.ready(pixels, self.labels[chosen])
             yield batch._replace(indices=order[number], views=views[number] if fixed else None)
 
+    def viewed(self, indices: Tensor, fixed: FixedViews, view: int) -> Batch:
+        """See AnySplit."""
+        indices = indices.to(self.labels.device)
+        pixels = fixed(self.pixels[indices], indices, torch.full_like(indices, view))
+        return self.ready(pixels, self.labels[indices])
+
+    def labelled(self, labels: Tensor) -> Split:
+        """See AnySplit."""
+        return replace(self, labels=labels)
+
+    def fingerprint(self) -> Iterator[Tensor]:
+        """See AnySplit."""
+        yield from (self.pixels, self.labels, self.mean, self.std)
+
 
 @dataclass(frozen=True, slots=True)
 class Images:
     """A data set, split: nothing is trained on but `train`, nothing chosen on but `validation`, nothing reported but `test`."""
 
     facts: DatasetFacts
-    train: Split
-    validation: Split
-    test: Split
-    augmentation: Augmentation
+    train: AnySplit
+    validation: AnySplit
+    test: AnySplit
+    augmentation: Augmentation | ResizedCrop
     views: int | None = None  # how many fixed views of each training image are shown; None: a new one every epoch
+    troubles: Troubles = field(default_factory=Troubles)  # what could not be read, as it is found out
+    decoders: Decoders | None = None  # where pictures lie in files
 
-    def augmenting(self, wanted: bool) -> Augmentation | FixedViews | None:
+    def augmenting(self, wanted: bool) -> Augmenting:
         """What is done to training images, if anything is wanted."""
         own = self.augmentation if wanted else None
         return own if self.views is None else FixedViews(own, self.views)
@@ -89,14 +143,20 @@ class Images:
         if not share:
             return self
         labels = noisy_labels(self.train.labels, self.classes, share, seed)
-        return replace(self, train=replace(self.train, labels=labels))
+        return replace(self, train=self.train.labelled(labels))
 
     @property
     def classes(self) -> int:
         """How many classes there are."""
         return len(self.facts.classes)
 
-    def choosing(self, select_on: str) -> Split:
+    def close(self) -> None:
+        """Ends the processes that decode, if there are any; says how much was broken."""
+        if self.decoders is not None:
+            self.decoders.close()
+        self.troubles.conclude()
+
+    def choosing(self, select_on: str) -> AnySplit:
         """The split that chooses the best epoch."""
         return self.test if select_on == "test" else self.validation
 
@@ -114,21 +174,53 @@ def split_images(
 ) -> Images:
     """Takes the validation images out of the training ones ([N, channels, H, W] uint8, [N] int64) and moves all to `device`."""
     pixels, labels = train
-    order = permutation(len(labels), split_seed, "validation split")
-    held = max(1, round(len(labels) * validation_fraction))
-    kept = order[held:][:train_images]
-    # Statistics in float64 on the CPU: the same numbers wherever the training runs.
-    spread = pixels[kept].to(torch.float64)
-    mean = spread.mean((0, 2, 3))[:, None, None].to(torch.float32).to(device)
-    std = spread.std((0, 2, 3)).clamp(min=1.0)[:, None, None].to(torch.float32).to(device)
+    held, kept = split_numbers(len(labels), validation_fraction, train_images, split_seed)
+    training = pixels[kept]
+    if facts.mean is not None and facts.std is not None:
+        mean, std = published_statistics(facts, device)
+    else:
+        mean, std = (value[:, None, None].to(torch.float32).to(device) for value in _statistics(training))
 
     def split(pixels: Tensor, labels: Tensor) -> Split:
         return Split(pixels.to(device), labels.to(device), mean, std)
 
     return Images(
         facts=facts,
-        train=split(pixels[kept], labels[kept]),
-        validation=split(pixels[order[:held]], labels[order[:held]]),
+        train=split(training, labels[kept]),
+        validation=split(pixels[held], labels[held]),
         test=split(*test),
         augmentation=augmentation,
     )
+
+
+def split_numbers(count: int, validation_fraction: float, train_images: int | None, seed: int) -> tuple[Tensor, Tensor]:
+    """Which of `count` images are held out for validation, and which are trained on."""
+    order = permutation(count, seed, "validation split")
+    held = max(1, round(count * validation_fraction))
+    return order[:held], order[held:][:train_images]
+
+
+def published_statistics(facts: DatasetFacts, device: torch.device) -> tuple[Tensor, Tensor]:
+    """The catalogue's mean and standard deviation, [channels, 1, 1], on the scale of 0 to 255."""
+    assert facts.mean is not None
+    assert facts.std is not None
+    mean, std = (torch.tensor(value, dtype=torch.float64) * 255 for value in (facts.mean, facts.std))
+    return mean[:, None, None].to(torch.float32).to(device), std[:, None, None].to(torch.float32).to(device)
+
+
+def _statistics(pixels: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of each channel, [channels] float64 each: the same numbers wherever the training runs."""
+    if pixels.numel() <= _EXACT:
+        spread = pixels.to(torch.float64)
+        return spread.mean((0, 2, 3)), spread.std((0, 2, 3)).clamp(min=1.0)
+    first = torch.zeros(pixels.shape[1], dtype=torch.int64)
+    second = torch.zeros_like(first)
+    for start in range(0, len(pixels), 1024):
+        piece = pixels[start : start + 1024]
+        whole = piece.to(torch.int64)
+        first += whole.sum((0, 2, 3))
+        second += whole.square().sum((0, 2, 3))
+    count = pixels.numel() // pixels.shape[1]
+    mean = first.to(torch.float64) / count
+    variance = (second.to(torch.float64) - count * mean.square()) / (count - 1)
+    return mean, variance.clamp(min=0).sqrt().clamp(min=1.0)

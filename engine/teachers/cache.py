@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -46,7 +46,7 @@ class TeacherCache:
         self.asked = part.views
         self.views = part.views if preset.train.augment else 1  # without augmentation every view is the image itself
         self.store = CacheStore(root)
-        self.bf16 = uses_bf16(preset.hardware, images.train.pixels.device)
+        self.bf16 = uses_bf16(preset.hardware, images.train.labels.device)
         self._digest: str | None = None
 
     def subject(self, index: int, model: Classifier, trained: bool) -> Subject:
@@ -94,13 +94,12 @@ class TeacherCache:
 
     def facts(self, subject: Subject) -> dict[str, Any]:
         """For `mmkd cache list`."""
-        augmentation = self.images.augmentation
         return {
             "teacher": subject.label,
             "arch": subject.arch,
             "dataset": self.preset.dataset.name,
             "images": len(self.images.train),
-            "augmentation": {"padding": augmentation.padding, "flip": augmentation.flip} if self.preset.train.augment else None,
+            "augmentation": asdict(self.images.augmentation) if self.preset.train.augment else None,
             "precision": "bf16" if self.bf16 else "fp32",
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
             "version": version(),

@@ -172,9 +172,8 @@ class Builder:
     def _rows_of(self, job: Job, view: int, chunk: int, layouts: Sequence[Layout]) -> list[Bytes]:
         """What the teacher says of a view of one chunk of images, as bytes in each layout."""
         split = self.split
-        indices = torch.arange(chunk * CHUNK, min((chunk + 1) * CHUNK, len(split)), device=split.labels.device)
-        pixels = self.fixed(split.pixels[indices], indices, torch.full_like(indices, view))
-        (output,) = job.teacher(split.ready(pixels, split.labels[indices]).images)
+        indices = torch.arange(chunk * CHUNK, min((chunk + 1) * CHUNK, len(split)))
+        (output,) = job.teacher(split.viewed(indices, self.fixed, view).images)
         blocks = []
         for layout in layouts:
             values = output.logits if layout.kind == "logits" else output.features

@@ -9,19 +9,19 @@ from dataclasses import asdict
 import torch
 from torch import Tensor
 
-from engine.data import Split
-from engine.data.augment import VIEWS_SEED, Augmentation
+from engine.data import AnySplit
+from engine.data.augment import VIEWS_SEED, Augmentation, ResizedCrop
 from engine.models import Classifier
 
 FORMAT = 1  # raised when the same key would no longer stand for the same rows
 
 
-def images_digest(split: Split, augmentation: Augmentation | None) -> str:
+def images_digest(split: AnySplit, augmentation: Augmentation | ResizedCrop | None) -> str:
     """Of the training images as networks see them: pixels, labels, normalisation, and how views are made of them."""
     found = hashlib.sha256()
     made = None if augmentation is None else {"seed": VIEWS_SEED, **asdict(augmentation)}
     found.update(json.dumps([FORMAT, made], sort_keys=True).encode())
-    for tensor in (split.pixels, split.labels, split.mean, split.std):
+    for tensor in split.fingerprint():
         _add(found, tensor)
     return found.hexdigest()
 

@@ -17,7 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from engine.dataset_facts import DATASETS
 from engine.errors import UserError
+from engine.image_folders import folder_digest
 from engine.paths import sync_folder
 from engine.preset import DatasetPart, EvaluatePart, TrainPart
 
@@ -54,7 +56,7 @@ def content_key(dataset: DatasetPart, arch: str, seed: int, recipe: TrainPart, e
     said = recipe.model_dump(mode="json", exclude=None if recipe.label_noise else {"label_noise"})
     asked = {
         "format": FORMAT,
-        "dataset": dataset.model_dump(mode="json"),
+        "dataset": _asked(dataset),
         "arch": arch,
         "seed": seed,
         "recipe": said | same,
@@ -62,6 +64,14 @@ def content_key(dataset: DatasetPart, arch: str, seed: int, recipe: TrainPart, e
         "precision": precision,
     }
     return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _asked(dataset: DatasetPart) -> dict[str, Any]:
+    """A data set, without the settings that it does not use; a user's own folder with what is in it."""
+    asked = dataset.model_dump(mode="json", exclude={"path", "size"})
+    if dataset.size is not None and dataset.size != DATASETS[dataset.name].size:
+        asked["size"] = dataset.size
+    return asked if dataset.path is None else asked | {"pictures": folder_digest(dataset)}
 
 
 class TeacherStore:

@@ -168,12 +168,16 @@ def train_teachers(
     device = resolve_device(preset.hardware)
     if preset.hardware.threads is not None:
         torch.set_num_threads(preset.hardware.threads)
-    images = load_images(preset.dataset, data_root, device)
+    images = load_images(preset.dataset, data_root, device, preset.hardware.workers)
+    images.troubles.listen(lambda level, message: emit(Log(level=level, message=message)))
     for number, part in enumerate(preset.teachers):
         if part.checkpoint is None:
             steps_per_epoch(images, part.recipe, f"teachers.{number}.train")
     bf16 = uses_bf16(preset.hardware, device)
     classroom = Classroom(preset.dataset, images, preset.evaluate, store, device, preset.hardware, bf16, emit, poll)
-    for index in sorted(range(len(preset.teachers)), key=lambda k: preset.teachers[k].checkpoint is None):
-        label = preset.teacher_labels[index]
-        yield label, classroom.teacher(preset.teachers[index], Phase("teacher", index, label))
+    try:
+        for index in sorted(range(len(preset.teachers)), key=lambda k: preset.teachers[k].checkpoint is None):
+            label = preset.teacher_labels[index]
+            yield label, classroom.teacher(preset.teachers[index], Phase("teacher", index, label))
+    finally:
+        images.close()

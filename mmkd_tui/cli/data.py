@@ -1,17 +1,20 @@
-"""`mmkd data`: which data sets there are, where they lie, and fetching those that are missing."""
+"""`mmkd data`: which data sets there are, where they lie, fetching those that are missing, and checking those that are there."""
 
 from __future__ import annotations
 
 import contextlib
 import json
 import sys
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from engine.errors import UserError
-from engine.text import plain
+from engine.text import one_line, plain
+from mmkd_tui.cli import exit_codes
 from mmkd_tui.cli.group import command_group
 from mmkd_tui.cli.options import AsJson, DataRoot, data_root_of
 from mmkd_tui.cli.table import print_table
@@ -19,8 +22,15 @@ from mmkd_tui.cli.talk import say
 
 if TYPE_CHECKING:
     from engine.catalog import DatasetFacts
+    from engine.fetching import Progress
+    from engine.preset import DatasetPart
 
-app = command_group("Data sets: list and fetch them.")
+app = command_group("Data sets: list, fetch, check and show them.")
+
+Name = Annotated[str, typer.Argument(metavar="NAME", help="A data set of mmkd data list.")]
+Pictures = Annotated[
+    Path | None, typer.Option("--path", help="The folder of your own pictures, for imagefolder.", show_default=False)
+]
 
 
 @app.command("list")
@@ -36,9 +46,9 @@ def list_command(as_json: AsJson = False, data_root: DataRoot = None) -> None:
     rows = (
         (
             one["name"],
-            f"{one['train_images']:,}",
-            f"{one['test_images']:,}",
-            str(len(one["classes"])),
+            f"{one['train_images']:,}" if one["classes"] else "-",
+            f"{one['test_images']:,}" if one["classes"] else "-",
+            str(len(one["classes"])) if one["classes"] else "-",
             f"{one['size']}x{one['size']}x{one['channels']}",
             _where(one),
         )
@@ -48,18 +58,14 @@ def list_command(as_json: AsJson = False, data_root: DataRoot = None) -> None:
 
 
 @app.command("fetch")
-def fetch_command(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="A data set of mmkd data list.")], data_root: DataRoot = None
-) -> None:
-    """Download a data set to where runs look for it. Its folder is printed on stdout."""
+def fetch_command(name: Name, data_root: DataRoot = None) -> None:
+    """Download a data set to where runs look for it, or unpack its archives there. Its folder is printed on stdout."""
     from engine import catalog
-    from engine.data_files import find_files
+    from engine.data_files import find_archives, find_files
 
-    facts = catalog.DATASETS.get(name)
-    if facts is None:
-        likely = catalog.nearest(name, catalog.DATASETS)
-        hint = f"did you mean '{likely}'?" if likely else f"one of {', '.join(catalog.DATASETS)}"
-        raise UserError(f"there is no data set '{name[:64]}'; {hint}")
+    facts = _known(name)
+    if name == catalog.FOLDER:
+        raise UserError("imagefolder is a folder of your own; name it in a preset: dataset: {name: imagefolder, path: ...}")
     if not facts.files:
         say(f"{name} is {facts.origin}: there is nothing to fetch")
         return
@@ -69,16 +75,158 @@ def fetch_command(
         say(f"{name} is there already")
         typer.echo(plain(str(found.folder)))
         return
-    say(f"fetching {name} from its publisher ...")
+    say(f"unpacking {name} ..." if facts.licence or find_archives(facts, root) else f"fetching {name} from its publisher ...")
     # torchvision may talk on stdout, which is for the answer alone.
-    with contextlib.redirect_stdout(sys.stderr):
+    with contextlib.redirect_stdout(sys.stderr), _progress() as tell:
         from engine.data import fetch_files
 
-        folder = fetch_files(name, root)
+        folder = fetch_files(name, root, tell)
     typer.echo(plain(str(folder)))
 
 
+@app.command("check")
+def check_command(name: Name, path: Pictures = None, as_json: AsJson = False, data_root: DataRoot = None) -> int:
+    """Read all of a data set: images of each class, checksums of archives, every broken file (then the exit code is 1)."""
+    part, root = _part(name, path), data_root_of(data_root)
+    with contextlib.redirect_stdout(sys.stderr), _progress() as tell:
+        from engine.data.check import check
+
+        found = check(part, root, tell)
+    if as_json:
+        answer = {
+            "name": found.name,
+            "folder": found.folder,
+            "splits": {
+                split: dict(zip(found.classes, counts, strict=True)) if len(set(found.classes)) == len(counts) else counts
+                for split, counts in found.splits.items()
+            },
+            "images": {split: sum(counts) for split, counts in found.splits.items()},
+            "archives": found.archives,
+            "broken": [{"file": file, "why": why} for file, why in found.broken],
+            "notes": found.notes,
+        }
+        typer.echo(json.dumps(answer, indent=2))
+    else:
+        columns = ("class", *(f"{split} images" for split in found.splits))
+        rows = (
+            (one_line(label, 60), *(f"{counts[number]:,}" for counts in found.splits.values()))
+            for number, label in enumerate(found.classes)
+        )
+        print_table(columns, rows, columns[1:])
+        for archive, said in found.archives.items():
+            say(f"{archive}: {said}")
+        for note in found.notes:
+            say(note)
+        for file, why in found.broken:
+            say(f"broken: {file}: {why}")
+        total = sum(map(sum, found.splits.values()))
+        say(f"{found.name}: {total:,} images read, {len(found.broken):,} broken ({found.folder})")
+    return exit_codes.FAILED if found.broken else exit_codes.DONE
+
+
+@app.command("show")
+def show_command(name: Name, path: Pictures = None, as_json: AsJson = False, data_root: DataRoot = None) -> None:
+    """Show a data set's facts: where it lies or what is missing, its splits, classes, and what is done to its images."""
+    from engine.data_files import find_files, missing_files, remedy
+    from engine.image_folders import facts_of, read_folder
+
+    part, root = _part(name, path), data_root_of(data_root)
+    if part.path is not None:
+        read_folder(Path(part.path), part.split_seed)  # says what is wrong with it
+    facts = facts_of(part)
+    if facts.names_in_files and find_files(facts, root) is not None:
+        from engine.data.load import class_names
+
+        facts = replace(facts, classes=class_names(part, root))
+    known = _as_json(facts, root)
+    known["folder"] = part.path or known["folder"]
+    present = known["present"]
+    known["missing"] = [] if present else [str(missing_files(facts, root)[0] / file) for file in missing_files(facts, root)[1]]
+    known["remedy"] = "" if present else remedy(facts, root)
+    if as_json:
+        typer.echo(json.dumps(known, indent=2))
+        return
+    own = facts.validation_images
+    lines = {
+        "title": facts.title,
+        "where": str(known["folder"] or ("built in" if facts.embedded else f"missing: {', '.join(known['missing'])}")),
+        "to do": known["remedy"],
+        "origin": facts.origin,
+        "training": f"{facts.train_images:,} images"
+        + (", of which validation_fraction is held out" if own is None else f", and {own:,} for validation"),
+        "test": f"{facts.test_images:,} images",
+        "pixels": f"{facts.size}x{facts.size}, {facts.channels} channel{'s' * (facts.channels > 1)}",
+        "training images": facts.augmentation,
+        "mean, std": f"{facts.mean}, {facts.std}" if facts.mean else "computed from the training images",
+        "archives": ", ".join(f"{one['name']} ({one['md5'] or 'no checksum published'})" for one in known["archives"]),
+        "classes": f"{len(facts.classes)}, named in its files"
+        if facts.names_in_files
+        else f"{len(facts.classes)}: {', '.join(facts.classes)}",
+    }
+    for key, value in lines.items():
+        if value:
+            typer.echo(f"{key + ':':<17}{one_line(value)}")
+
+
+def _known(name: str) -> DatasetFacts:
+    from engine import catalog
+
+    facts = catalog.DATASETS.get(name)
+    if facts is None:
+        likely = catalog.nearest(name, catalog.DATASETS)
+        hint = f"did you mean '{likely}'?" if likely else f"one of {', '.join(catalog.DATASETS)}"
+        raise UserError(f"there is no data set '{name[:64]}'; {hint}")
+    return facts
+
+
+def _part(name: str, path: Path | None) -> DatasetPart:
+    """The data set that is asked for."""
+    from engine.catalog import FOLDER
+    from engine.preset import DatasetPart
+
+    _known(name)
+    if (name == FOLDER) != (path is not None):
+        raise UserError("imagefolder needs --path FOLDER" if path is None else f"{name} takes no --path; only imagefolder does")
+    return DatasetPart(name=name, path=None if path is None else str(path.expanduser().absolute()))
+
+
+@contextlib.contextmanager
+def _progress() -> Iterator[Callable[[Progress], None]]:
+    """A bar on stderr where that is a terminal; nothing elsewhere."""
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bars
+
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield lambda progress: None
+        return
+    words = TextColumn("{task.description}", markup=False)
+    tail = (BarColumn(), TimeRemainingColumn())
+    bytes_ = Bars(words, *tail, DownloadColumn(), console=console, transient=True)
+    counted = Bars(words, *tail, MofNCompleteColumn(), console=console, transient=True)
+    shown: dict[tuple[str, str], Any] = {}
+    with contextlib.ExitStack() as held:
+        started: set[int] = set()
+
+        def tell(progress: Progress) -> None:
+            bars = counted if progress.what in ("decoding", "reading") else bytes_
+            if id(bars) not in started:
+                for other in (bytes_, counted):
+                    other.stop()
+                started.add(id(bars))
+                bars.start()
+                held.callback(bars.stop)
+            key = (progress.what, progress.name)
+            if key not in shown:
+                shown[key] = bars.add_task(plain(f"{progress.what} {progress.name}", 60), total=progress.total)
+            bars.update(shown[key], completed=progress.done, total=progress.total)
+
+        yield tell
+
+
 def _as_json(facts: DatasetFacts, root: Path) -> dict[str, Any]:
+    from engine.catalog import FOLDER
     from engine.data_files import find_files
 
     found = find_files(facts, root) if facts.files else None
@@ -88,16 +236,23 @@ def _as_json(facts: DatasetFacts, root: Path) -> dict[str, Any]:
         "train_images": facts.train_images,
         "test_images": facts.test_images,
         "classes": facts.classes,
+        "names_in_files": facts.names_in_files,
         "channels": facts.channels,
         "size": facts.size,
         "origin": facts.origin,
-        "embedded": not facts.files,
-        "present": not facts.files or found is not None,
+        "embedded": facts.embedded,
+        "present": facts.embedded or found is not None or (facts.name == FOLDER and bool(facts.classes)),
         "folder": str(found.folder) if found else None,
+        "archives": [{"name": one.name, "url": one.url or None, "md5": one.md5} for one in facts.archives],
+        "licence": facts.licence or None,
+        "augmentation": facts.augmentation,
+        "in_files": facts.from_files,
     }
 
 
 def _where(known: dict[str, Any]) -> str:
-    if known["embedded"]:
+    if known["embedded"] or (not known["archives"] and known["in_files"]):
         return str(known["origin"])
-    return known["folder"] or f"missing: mmkd data fetch {known['name']}"
+    if known["folder"]:
+        return str(known["folder"])
+    return f"missing: mmkd data {'show' if known['licence'] else 'fetch'} {known['name']}"

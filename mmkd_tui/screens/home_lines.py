@@ -14,7 +14,7 @@ from engine.run_client import RunState, RunSummary
 from mmkd_tui.estimates import estimate, rough_time, size_words
 from mmkd_tui.machine import Machine
 from mmkd_tui.screens.marks import Marks
-from mmkd_tui.starting import data_is_here
+from mmkd_tui.starting import missing_data
 from mmkd_tui.stock import Stock
 from mmkd_tui.widgets.table import Column, Row
 
@@ -63,11 +63,11 @@ def preset_row(number: int, item: Offered, stock: Stock, machine: Machine, data_
     if preset is None:
         return Row(str(number), (entry.name, f"{marks.wrong} cannot be read: {entry.problem}", ""), strong=True)
     anchored = preset.anchored(entry.path.parent)
-    here = data_is_here(preset.dataset.name, data_root)
+    here = not missing_data(anchored.dataset, data_root)
     data = (
         f"{marks.done} {preset.dataset.name} is here"
         if here
-        else f"{marks.wrong} {preset.dataset.name} is missing: mmkd data fetch"
+        else f"{marks.wrong} {preset.dataset.name} is missing{'' if preset.dataset.path else ': mmkd data fetch'}"
     )
     own = f"your {entry.path.name}" if item.own else ""
     parts = [data, teachers_line(stock, anchored) if preset.teachers else "no teachers"]

@@ -114,6 +114,11 @@ class SettingRow(Vertical):
         event.stop()
         self.screen.focus_next()
 
+    def take_up(self) -> None:
+        """Shows what the draft has now, where something else than this row changed it."""
+        self._before = plain(self._draft.text(self.path))
+        self.editor.value = self._before
+
     def tell(self, problem: str) -> None:
         """Shows what is wrong with it; "" where nothing is."""
         if problem == self._problem:

@@ -255,7 +255,8 @@ class WizardScreen(MmkdScreen):
         assert preset is not None
         app = self.mmkd
         try:
-            path = await start_run(app, preset, app.runs_dir, app.data_root)
+            # A run may be gone on with from anywhere.
+            path = await start_run(app, preset.anchored(Path.cwd()), app.runs_dir, app.data_root)
         finally:
             self._starting = False
         if path is not None:

@@ -13,7 +13,7 @@ from textual.message import Message
 from textual.widget import Widget
 from textual.widgets import Static
 
-from engine.catalog import ARCHITECTURES, DATASETS, DatasetFacts
+from engine.catalog import ARCHITECTURES, DatasetFacts
 from mmkd_tui.draft import Draft, Problem
 from mmkd_tui.machine import Machine
 from mmkd_tui.screens.marks import Marks, marks
@@ -43,7 +43,7 @@ class Bench:
     @property
     def facts(self) -> DatasetFacts:
         """Of the draft's data set."""
-        return DATASETS[self.draft.dataset]
+        return self.draft.facts()
 
     def parameters(self, arch: str) -> int:
         """Of an architecture, for the draft's data set."""

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+from pydantic import ValidationError
 from textual import on
 from textual.app import ComposeResult
 from textual.containers import VerticalScroll
 from textual.widget import Widget
 from textual.widgets import Static
 
-from engine.catalog import ARCHITECTURES, DATASETS, METHODS
+from engine.catalog import ARCHITECTURES, DATASETS, FOLDER, METHODS, DatasetFacts
 from engine.data_files import remedy
-from engine.preset import METHOD_PARTS, EvaluatePart, HardwarePart, MetaPart, TrainPart
+from engine.preset import METHOD_PARTS, DatasetPart, EvaluatePart, HardwarePart, MetaPart, TrainPart
 from engine.yaml_lines import KeyPath
 from mmkd_tui.estimates import estimate, size_words, training_images
 from mmkd_tui.machine import Machine
-from mmkd_tui.starting import data_is_here
+from mmkd_tui.starting import data_is_here, missing_data
 from mmkd_tui.widgets.table import Column, FilterTable, Row, Table, shown_text
-from mmkd_tui.wizard.form import DraftChanged, Form
+from mmkd_tui.wizard.form import DraftChanged, Form, SettingRow
 from mmkd_tui.wizard.step import GoOn, Step
 
 
@@ -37,7 +38,9 @@ class DatasetStep(Step):
 
     def body(self) -> ComposeResult:
         self.table = Table(self.COLUMNS, ascii=self.bench.ascii, id="datasets")
-        paths: list[KeyPath] = [("dataset", name) for name in ("validation_fraction", "train_images", "split_seed")]
+        paths: list[KeyPath] = [
+            ("dataset", name) for name in ("validation_fraction", "train_images", "split_seed", "path", "size")
+        ]
         self.said = Static("", classes="said", markup=False)
         yield self.table
         yield self.said
@@ -48,7 +51,7 @@ class DatasetStep(Step):
         return self.table.body
 
     def entered(self) -> None:
-        chosen = self.bench.draft.dataset
+        chosen, own = self.bench.draft.dataset, self.bench.facts
         here = {name: data_is_here(name, self.bench.data_root) for name in DATASETS}
         self.table.show(
             [
@@ -56,22 +59,36 @@ class DatasetStep(Step):
                     id=facts.name,
                     cells=(
                         facts.name,
-                        f"{facts.train_images:,}",
-                        f"{facts.test_images:,}",
-                        str(len(facts.classes)),
+                        *(
+                            (f"{facts.train_images:,}", f"{facts.test_images:,}", str(len(facts.classes)))
+                            if facts.classes
+                            else ("-", "-", "-")
+                        ),
                         f"{facts.size}x{facts.size}x{facts.channels}",
-                        ("on this machine" if facts.files else "built in") if here[facts.name] else "missing",
+                        _where(facts) if here[facts.name] else "missing",
                     ),
                     mark=self.bench.marks.chosen if facts.name == chosen else self.bench.marks.free,
                     below=(facts.title,),
                     strong=facts.name == chosen,
                 )
-                for facts in DATASETS.values()
+                for facts in (own if known.name == own.name else known for known in DATASETS.values())
             ]
         )
-        missing = "" if here[chosen] else f"{chosen} is missing here. {remedy(self.bench.facts, self.bench.data_root)}"
+        missing = "" if here[chosen] else f"{chosen} is missing here. {remedy(own, self.bench.data_root)}"
+        if chosen == FOLDER:
+            missing = self._about_folder()
         self.said.update(shown_text(missing, self.bench.ascii))
         self.said.display = bool(missing)
+        show_row(self, ("dataset", "path"), chosen == FOLDER)
+        show_row(self, ("dataset", "size"), own.from_files)
+
+    def _about_folder(self) -> str:
+        """What is wrong with a user's folder of pictures; without one, the form below says that it is missing."""
+        try:
+            part = DatasetPart.model_validate(self.bench.draft.data["dataset"])
+        except ValidationError:
+            return ""
+        return missing_data(part, self.bench.data_root)
 
     @on(Table.Chosen)
     def _chosen(self, event: Table.Chosen) -> None:
@@ -79,7 +96,9 @@ class DatasetStep(Step):
         if event.row == self.bench.draft.dataset:
             self.post_message(GoOn())
             return
-        self.bench.draft.put(("dataset", "name"), event.row)
+        self.bench.draft.choose_dataset(event.row)
+        for row in self.query(SettingRow):
+            row.take_up()
         self.entered()
         self.post_message(DraftChanged())
 
@@ -236,6 +255,7 @@ class HardwareStep(Step):
         return self.form.query("SettingRow .field").first()
 
     def entered(self) -> None:
+        show_row(self, ("hardware", "workers"), self.bench.facts.from_files)
         self.said.update("\n".join(shown_text(line, self.bench.ascii) for line in self._lines()))
 
     def _lines(self) -> list[str]:
@@ -247,6 +267,19 @@ class HardwareStep(Step):
         need, images = size_words(guess.memory), training_images(preset.dataset)
         lines += ["", f"Roughly needed: {need} of {'GPU ' * (guess.kind == 'cuda')}memory, for {images:,} training images"]
         return [*lines, _fits(guess.memory, guess.kind, preset.hardware.device, self.bench.machine)]
+
+
+def show_row(step: Step, path: KeyPath, wanted: bool) -> None:
+    """A setting that only some data sets use."""
+    for row in step.query(SettingRow):
+        if row.path == path:
+            row.display = wanted
+
+
+def _where(facts: DatasetFacts) -> str:
+    if facts.embedded:
+        return "built in"
+    return "your folder" if facts.name == FOLDER else "on this machine"
 
 
 def machine_lines(machine: Machine) -> list[str]:

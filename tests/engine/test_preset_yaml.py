@@ -324,10 +324,16 @@ presets = st.builds(
     seed=seeds,
     dataset=st.builds(
         models.DatasetPart,
-        name=st.sampled_from(sorted(DATASETS)),
+        name=st.sampled_from(sorted(set(DATASETS) - {"imagefolder"})),
         validation_fraction=st.floats(1e-9, 0.5),
         train_images=st.none() | st.integers(1),
         split_seed=seeds,
+    )
+    | st.builds(
+        models.DatasetPart,
+        name=st.just("imagefolder"),
+        path=st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=30),
+        size=st.none() | st.integers(16, 1024),
     ),
     teachers=teachers,
     student=st.builds(models.StudentPart, arch=archs),
@@ -430,6 +436,8 @@ def test_shipped_presets_are_right_and_fit_the_schema(entry: Any) -> None:
 @pytest.mark.parametrize("where", EXAMPLES)
 def test_the_examples_in_messages_are_right(where: str) -> None:
     base = SMALL + "method: {name: mmkd}\n"
+    if where in ("dataset.path", "dataset.size"):
+        base = base.replace("{name: digits}", "{name: imagefolder, path: pictures}")
     if where.endswith("checkpoint"):
         overrides = [f"{where}={EXAMPLES[where]}"]
     else:

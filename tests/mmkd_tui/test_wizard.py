@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import pytest
+from support import picture_sets as sets
 from support.hosts import no_process_left
 from support.presets import tiny
 from support.screens import SIZES, run, text, until
@@ -25,6 +26,7 @@ from mmkd_tui.draft import Draft
 from mmkd_tui.screens.ask import Ask, AskText
 from mmkd_tui.screens.dashboard import DashboardScreen
 from mmkd_tui.screens.home import HomeScreen
+from mmkd_tui.widgets.table import Table
 from mmkd_tui.wizard.form import SettingRow
 from mmkd_tui.wizard.screen import WizardScreen, target_of, wrong_target
 from mmkd_tui.wizard.teachers import TeacherScreen
@@ -415,6 +417,37 @@ def test_another_data_set_counts_anew() -> None:
             await pilot.press("enter")
             await at_step(pilot, 1)
             assert "28x28x1" in text(pilot.app)
+
+    run(look())
+
+
+def test_a_folder_of_ones_own_pictures(tmp_path: Path) -> None:
+    sets.pictures(tmp_path / "own", {"train": 40, "test": 3}, classes=3)
+
+    async def look() -> None:
+        async with wizard(Draft.of(tiny()), (120, 60)) as pilot:
+            screen(pilot).steps[0].query_one("#datasets", Table).point("imagefolder")
+            await pilot.press("enter")
+            await pilot.pause()
+            assert screen(pilot).draft.dataset == "imagefolder"
+            assert "needs a folder" in problem_of(pilot, ("dataset", "path"))
+            await retype(pilot, ("dataset", "path"), str(tmp_path / "none"))
+            assert not problem_of(pilot, ("dataset", "path"))
+            await go(pilot, 5)
+            assert "there is no folder" in text(pilot.app).replace("\n", " ")
+            await go(pilot, 0)
+            await retype(pilot, ("dataset", "path"), str(tmp_path / "own"))
+            assert screen(pilot).bench.facts.train_images == 120
+            await go(pilot, 2)
+            assert "224x224x3" in text(pilot.app)
+            assert "3 classes" in text(pilot.app)
+            await go(pilot, 0)
+            screen(pilot).steps[0].query_one("#datasets", Table).point("digits")
+            screen(pilot).steps[0].first.focus()
+            await pilot.press("enter")
+            await pilot.pause()
+            assert screen(pilot).draft.data["dataset"]["path"] is None
+            assert not screen(pilot).draft.problems()
 
     run(look())
 

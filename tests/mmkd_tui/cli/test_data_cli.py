@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from support import fashion_files
+from support import picture_sets as sets
 
 from mmkd_tui.cli.main import run_command
 
@@ -34,7 +35,7 @@ def test_list(capsys: Capture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert run_command(["data", "list"]) == 0
     out, err = capsys.readouterr()
     assert err == ""
-    head, digits, fashion = out.splitlines()
+    head, digits, fashion, *_ = out.splitlines()
     assert " ".join(head.split()) == "name training images test images classes pixels where"
     assert " ".join(digits.split()) == "digits 1,200 597 10 8x8x1 embedded in scikit-learn"
     assert " ".join(fashion.split()) == "fashion-mnist 60,000 10,000 10 28x28x1 missing: mmkd data fetch fashion-mnist"
@@ -79,7 +80,7 @@ def test_fetch_what_is_embedded(capsys: Capture) -> None:
     [
         ("fashon-mnist", "did you mean 'fashion-mnist'?"),
         ("FashionMNIST", "'fashion-mnist'"),
-        ("zzz", "one of digits, fashion-mnist"),
+        ("zzz", "one of digits, fashion-mnist, mnist, cifar-10"),
     ],
 )
 def test_fetch_what_there_is_not(name: str, hint: str, capsys: Capture) -> None:
@@ -116,7 +117,11 @@ def test_fetch_without_a_network(capsys: Capture, tmp_path: Path, monkeypatch: p
     assert "Traceback" not in err
 
 
-@pytest.mark.parametrize("arguments", [["list"], ["list", "--json"], ["fetch", "digits"]], ids=" ".join)
+@pytest.mark.parametrize(
+    "arguments",
+    [["list"], ["list", "--json"], ["fetch", "digits"], ["show", "cifar-100"], ["show", "imagenet", "--json"]],
+    ids=" ".join,
+)
 def test_no_torch(arguments: list[str]) -> None:
     code = (
         "import sys\nfrom mmkd_tui.cli.main import run_command\n"
@@ -126,3 +131,76 @@ def test_no_torch(arguments: list[str]) -> None:
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
     assert not {"torch", "torchvision", "numpy", "sklearn", "textual"} & set(done.stderr.split())
+
+
+def test_fetch_with_archives_and_show_what_was_fetched(capsys: Capture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    content = {"CUB_200_2011.tgz": sets.tar(sets.cub200(), "w:gz")}
+    sets.put(tmp_path / "site", content)
+    root = ["--data-root", str(tmp_path / "root")]
+    assert run_command(["data", "show", "cub-200", "--json", *root]) == 0
+    before = json.loads(capsys.readouterr().out)
+    assert before["present"] is False
+    assert len(before["missing"]) == 5
+    assert "mmkd data fetch cub-200" in before["remedy"]
+    with sets.served(tmp_path / "site", monkeypatch) as (url, _):
+        sets.published_as("cub-200", monkeypatch, content, url)
+        assert run_command(["data", "fetch", "cub-200", *root]) == 0
+    assert capsys.readouterr().out == f"{tmp_path / 'root' / 'cub-200'}\n"
+    assert run_command(["data", "show", "cub-200", "--json", *root]) == 0
+    after = json.loads(capsys.readouterr().out)
+    assert after["classes"] == ["Black footed Albatross", "Laysan Albatross"]
+    assert (after["present"], after["missing"], after["remedy"]) == (True, [], "")
+    assert run_command(["data", "show", "cub-200", *root]) == 0
+    assert "2: Black footed Albatross, Laysan Albatross" in capsys.readouterr().out
+
+
+def test_what_needs_a_licence_is_not_fetched(capsys: Capture, tmp_path: Path) -> None:
+    assert run_command(["data", "fetch", "imagenet", "--data-root", str(tmp_path)]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    message = err.splitlines()[-1]
+    for part in ("terms of access", "ILSVRC2012_img_train.tar", str(tmp_path / "imagenet"), "mmkd data fetch imagenet"):
+        assert part in message
+
+
+def test_check_of_ones_own_pictures(capsys: Capture, tmp_path: Path) -> None:
+    sets.pictures(tmp_path, {"train": 5, "test": 2})
+    assert run_command(["data", "check", "imagefolder", "--path", str(tmp_path)]) == 0
+    out, err = capsys.readouterr()
+    assert [" ".join(line.split()) for line in out.splitlines()] == [
+        "class train images test images",
+        "class-0 5 2",
+        "class-1 5 2",
+    ]
+    assert "14 images read, 0 broken" in err
+    (tmp_path / "train" / "class-1" / "000.jpg").write_bytes(b"\xff\xd8\xff\xe0 no more than a beginning")
+    assert run_command(["data", "check", "imagefolder", "--path", str(tmp_path), "--json"]) == 1
+    found = json.loads(capsys.readouterr().out)
+    assert found["splits"] == {"train": {"class-0": 5, "class-1": 5}, "test": {"class-0": 2, "class-1": 2}}
+    assert [one["file"] for one in found["broken"]] == [str(tmp_path / "train" / "class-1" / "000.jpg")]
+
+
+def test_check_of_an_archive_with_a_wrong_checksum(capsys: Capture, tmp_path: Path) -> None:
+    sets.put(tmp_path / "cub-200", sets.cub200() | {"CUB_200_2011.tgz": b"changed on the way"})
+    assert run_command(["data", "check", "cub-200", "--json", "--data-root", str(tmp_path)]) == 1
+    found = json.loads(capsys.readouterr().out)
+    assert found["archives"] == {"CUB_200_2011.tgz": "checksum wrong"}
+    assert "MD5" in found["broken"][0]["why"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["check", "cifar-100"], "mmkd data fetch cifar-100"),
+        (["check", "imagefolder"], "needs --path"),
+        (["show", "digits", "--path", "x"], "takes no --path"),
+        (["show", "imagefolder", "--path", "none"], "there is no folder"),
+        (["fetch", "imagefolder"], "a folder of your own"),
+        (["check", "cifar100"], "did you mean 'cifar-100'?"),
+    ],
+)
+def test_mistakes(arguments: list[str], said: str, capsys: Capture) -> None:
+    assert run_command(["data", *arguments]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert said in err.splitlines()[-1]

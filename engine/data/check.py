@@ -1,0 +1,118 @@
+"""Reads all of a data set, and says what is in it and what is broken."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from engine.data.decoders import PIECE, Decoders, chosen_workers
+from engine.data.load import load_images, read_pictures
+from engine.data_files import files_of, find_archives
+from engine.dataset_facts import DATASETS, DatasetFacts
+from engine.errors import TrainingError, UserError
+from engine.fetching import Progress, Tell, verify
+from engine.image_folders import Listing, PictureFolder
+from engine.pictures import Job
+from engine.preset import DatasetPart
+
+_SIZE = 32  # pixels: what is decoded is only looked at
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """What was found. Broken files come with the reason."""
+
+    name: str
+    folder: str
+    classes: tuple[str, ...]
+    splits: dict[str, tuple[int, ...]]  # images of each class, by split
+    archives: dict[str, str]  # what is said of each archive's checksum
+    broken: tuple[tuple[str, str], ...]
+    notes: tuple[str, ...]
+
+
+def check(part: DatasetPart, data_root: Path, tell: Tell, workers: int | None = None) -> Checked:
+    """Reads every file. UserError where the data set is not there, or where its lists of pictures are damaged."""
+    facts = DATASETS[part.name]
+    archives, wrong = _archives(facts, data_root, tell)
+    if facts.from_files or facts.name == "tiny-imagenet":  # published as pictures, too
+        found = read_pictures(part, data_root)
+        broken = tuple(_broken(found, tell, workers))
+        splits = {"train": found.train, "validation": found.validation, "test": found.test}
+        counts = {name: _counts(listing.labels, len(found.classes)) for name, listing in splits.items() if listing is not None}
+        notes = [found.said] if found.said else []
+        classes, folder = found.classes, str(found.root)
+    else:
+        where = files_of(facts, data_root) if facts.files else None
+        folder = str(where.folder) if where else facts.origin
+        tell(Progress("reading", part.name, 0, None))
+        try:
+            images = load_images(part, data_root, torch.device("cpu"))
+        except UserError as error:
+            return Checked(part.name, folder, (), {}, archives, (*wrong, (folder, str(error))), ())
+        together = torch.cat([images.train.labels, images.validation.labels])
+        classes, broken, notes = images.facts.classes, (), []
+        counts = {
+            "train": _counts(together.tolist(), len(classes)),
+            "test": _counts(images.test.labels.tolist(), len(classes)),
+        }
+    if facts.train_images:
+        for name, expected in (("train", facts.train_images), ("test", facts.test_images)):
+            if sum(counts[name]) != expected:
+                notes.append(f"{sum(counts[name]):,} images in {name}, where the publisher has {expected:,}")
+    return Checked(part.name, folder, classes, counts, archives, (*wrong, *broken), tuple(notes))
+
+
+def _archives(facts: DatasetFacts, data_root: Path, tell: Tell) -> tuple[dict[str, str], list[tuple[str, str]]]:
+    """What is said of each archive that is still there, and those that are not the publisher's."""
+    said: dict[str, str] = {}
+    wrong = []
+    complete = find_archives(facts, data_root)
+    for archive in facts.archives:
+        folders = [complete] if complete else [data_root / place for place in facts.folders]
+        path = next((folder / archive.name for folder in folders if (folder / archive.name).is_file()), None)
+        if path is None:
+            continue
+        if archive.md5 is None:
+            said[archive.name] = "no checksum published"
+            continue
+        try:
+            verify(archive, path, tell)
+            said[archive.name] = "checksum right"
+        except UserError as error:
+            said[archive.name] = "checksum wrong"
+            wrong.append((str(path), str(error)))
+    return said, wrong
+
+
+def _counts(labels: Sequence[int], classes: int) -> tuple[int, ...]:
+    found = Counter(labels)
+    return tuple(found[label] for label in range(classes))
+
+
+def _broken(found: PictureFolder, tell: Tell, workers: int | None) -> Iterator[tuple[str, str]]:
+    listings = [listing for listing in (found.train, found.validation, found.test) if listing is not None]
+    total, done = sum(map(len, listings)), 0
+    said: list[str] = []
+    decoders = Decoders(chosen_workers(workers), said.append)
+    jobs = [job for listing in listings for job in _jobs(found.root, listing)]
+    try:
+        tell(Progress("decoding", found.root.name, 0, total))
+        for job, (decoded,) in zip(jobs, decoders.in_order(([job] for job in jobs), PIECE), strict=True):
+            done += len(job.paths)
+            tell(Progress("decoding", found.root.name, done, total))
+            for place, why in decoded.broken.items():
+                yield str(found.root / job.paths[place]), why
+    except TrainingError as error:  # a picture that ends the processes that decode it
+        raise UserError(str(error)) from error
+    finally:
+        decoders.close()
+
+
+def _jobs(root: Path, listing: Listing) -> Iterator[Job]:
+    for first in range(0, len(listing), PIECE):
+        yield Job(str(root), listing.paths[first : first + PIECE], _SIZE)

@@ -1,0 +1,22 @@
+"""CIFAR-100 by torchvision's class, which checks the files before it reads them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from torch import Tensor
+from torchvision.datasets import CIFAR100
+
+from engine.catalog import DATASETS
+from engine.data.augment import Augmentation
+from engine.data.cifar import read_cifar
+
+AUGMENTATION = Augmentation(padding=4, flip=True)
+
+
+def read(data_root: Path) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+    """50,000 images to train on and 10,000 to test on, [N, 3, 32, 32] uint8 and [N] int64, of the 100 fine classes.
+
+    UserError where the files are missing or are not the publisher's.
+    """
+    return read_cifar(DATASETS["cifar-100"], CIFAR100, data_root)

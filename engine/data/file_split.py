@@ -1,0 +1,169 @@
+"""A split whose pictures lie in files, decoded as they are needed: the same batches whatever decodes them, from any point on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from engine.data.augment import FixedViews, ResizedCrop
+from engine.data.decoders import PIECE, Decoders
+from engine.data.images import LEFT_OUT, Augmenting, Batch
+from engine.data.troubles import Troubles
+from engine.errors import UserError
+from engine.image_folders import Listing
+from engine.pictures import Decoded, Job
+from engine.randomness import permutation
+
+_Draws = Callable[[Tensor, Tensor], Tensor] | None  # [B] indices and [B] views -> [B, DRAWS]; None: nothing is random
+
+
+@dataclass(frozen=True, slots=True)
+class FileSplit:
+    """Some pictures of a data set. What it has in common with other splits is AnySplit's."""
+
+    root: Path
+    listing: Listing
+    labels: Tensor  # [N], int64, on the training device; LEFT_OUT for what turned out to be broken
+    mean: Tensor  # [3, 1, 1]
+    std: Tensor
+    size: int
+    decoders: Decoders
+    troubles: Troubles
+    broken: set[int] = field(default_factory=set)
+
+    @classmethod
+    def of(
+        cls, root: Path, listing: Listing, statistics: tuple[Tensor, Tensor], size: int, decoders: Decoders, troubles: Troubles
+    ) -> FileSplit:
+        """On the device where the statistics are."""
+        labels = torch.tensor(listing.labels, dtype=torch.int64, device=statistics[0].device)
+        return cls(root, listing, labels, *statistics, size, decoders, troubles)
+
+    def __len__(self) -> int:
+        return len(self.listing)
+
+    def in_order(self, size: int) -> Iterator[Batch]:
+        """See AnySplit. A picture that cannot be read is black, and its label LEFT_OUT."""
+        groups = torch.split(torch.arange(len(self)), size)
+        decoded = self.decoders.in_order((self._jobs(group, None, group) for group in groups), size)
+        for group, pieces in zip(groups, decoded, strict=True):
+            for place, why in _failures(pieces).items():
+                self._note(int(group[place]), why, "it is left out of the measurement")
+            yield self._ready(_pixels(pieces), self.labels[group[0] : group[-1] + 1])
+
+    def shuffled(self, size: int, seed: int, epoch: int, augmentation: Augmenting, start: int = 0) -> Iterator[Batch]:
+        """See AnySplit. In the place of a picture that cannot be read comes the next one of the split that can."""
+        fixed = augmentation if isinstance(augmentation, FixedViews) else None
+        order = permutation(len(self), seed, "order", epoch)[: len(self) // size * size].view(-1, size)[start:]
+
+        def draws(indices: Tensor, views: Tensor) -> Tensor:
+            assert isinstance(augmentation, ResizedCrop)
+            return augmentation.draws(indices, seed, epoch)
+
+        drawn: _Draws = _view_draws(fixed) if fixed else draws if isinstance(augmentation, ResizedCrop) else None
+
+        def views_of(indices: Tensor) -> Tensor:
+            return fixed.numbers(indices, seed, epoch) if fixed else torch.zeros_like(indices)
+
+        jobs = (self._jobs(indices, drawn, views_of(indices)) for indices in order)
+        for indices, pieces in zip(order, self.decoders.in_order(jobs, size), strict=True):
+            shown, pixels = self._mended(indices, pieces, drawn, views_of)
+            batch = self._ready(pixels, self.labels[shown.to(self.labels.device)])
+            yield batch._replace(indices=shown, views=views_of(shown) if fixed else None)
+
+    def viewed(self, indices: Tensor, fixed: FixedViews, view: int) -> Batch:
+        """See AnySplit."""
+        indices = indices.cpu()
+
+        def views_of(wanted: Tensor) -> Tensor:
+            return torch.full_like(wanted, view)
+
+        drawn = _view_draws(fixed)
+        (pieces,) = self.decoders.in_order([self._jobs(indices, drawn, views_of(indices))], len(indices))
+        shown, pixels = self._mended(indices, pieces, drawn, views_of)
+        return self._ready(pixels, self.labels[shown.to(self.labels.device)])
+
+    def labelled(self, labels: Tensor) -> FileSplit:
+        """See AnySplit."""
+        return replace(self, labels=labels)
+
+    def fingerprint(self) -> Iterator[Tensor]:
+        """See AnySplit. Files are known by path, length and time of change: a data set of 150 GB is not read for it."""
+        text = []
+        for path in self.listing.paths:
+            try:
+                found = (self.root / path).stat()
+                text.append(f"{path}\0{found.st_size}\0{found.st_mtime_ns}")
+            except OSError:
+                text.append(path)
+        said = "\n".join(text).encode("utf-8", "surrogateescape")
+        yield torch.frombuffer(bytearray(said), dtype=torch.uint8)
+        yield torch.tensor([self.size, *self.listing.labels])
+        yield from (self.mean, self.std)
+
+    def _jobs(self, indices: Tensor, draws: _Draws, views: Tensor) -> list[Job]:
+        numbers = None if draws is None else tuple(tuple(row) for row in draws(indices, views).tolist())
+        jobs = []
+        for first in range(0, len(indices), PIECE):
+            paths = tuple(self.listing.paths[index] for index in indices[first : first + PIECE].tolist())
+            jobs.append(Job(str(self.root), paths, self.size, numbers and numbers[first : first + PIECE]))
+        return jobs
+
+    def _mended(
+        self, indices: Tensor, pieces: Sequence[Decoded], draws: _Draws, views_of: Callable[[Tensor], Tensor]
+    ) -> tuple[Tensor, np.ndarray]:
+        """Which pictures a batch shows in the end, and their pixels."""
+        pixels, shown = _pixels(pieces), indices
+        for place, why in _failures(pieces).items():
+            shown = shown.clone() if shown is indices else shown
+            index = int(indices[place])
+            while True:
+                self._note(index, why, "another picture takes its place in training")
+                while index in self.broken:
+                    index = (index + 1) % len(self)
+                only = torch.tensor([index])
+                ((found,),) = self.decoders.in_order([self._jobs(only, draws, views_of(only))], 1)
+                if not found.broken:
+                    break
+                why = found.broken[0]
+            shown[place], pixels[place] = index, found.pixels[0]
+        return shown, pixels
+
+    def _note(self, index: int, why: str, instead: str) -> None:
+        self.broken.add(index)
+        self.labels[index] = LEFT_OUT
+        self.troubles.broken(str(self.root / self.listing.paths[index]), why, instead)
+        if len(self.broken) == len(self):
+            raise UserError(f"none of the {len(self):,} pictures in {self.root} that are wanted can be read; the last: {why}")
+
+    def _ready(self, pixels: np.ndarray, labels: Tensor) -> Batch:
+        """uint8 [B, size, size, 3] -> normalised [B, 3, size, size] on the device."""
+        device = self.mean.device
+        given = torch.from_numpy(pixels)
+        if device.type == "cuda":
+            given = given.pin_memory().to(device, non_blocking=True)
+        given = given.permute(0, 3, 1, 2).contiguous()
+        return Batch((given.to(self.mean.dtype) - self.mean) / self.std, labels)
+
+
+def _view_draws(fixed: FixedViews) -> _Draws:
+    return fixed.augmentation.view_draws if isinstance(fixed.augmentation, ResizedCrop) else None
+
+
+def _pixels(pieces: Sequence[Decoded]) -> np.ndarray:
+    return np.concatenate([piece.pixels for piece in pieces])
+
+
+def _failures(pieces: Sequence[Decoded]) -> dict[int, str]:
+    """Why, by the place in the batch."""
+    found: dict[int, str] = {}
+    first = 0
+    for piece in pieces:
+        found |= {first + place: why for place, why in piece.broken.items()}
+        first += len(piece.pixels)
+    return found

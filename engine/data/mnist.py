@@ -1,0 +1,19 @@
+"""MNIST by torchvision's class, from its own folder layout or from the publisher's .gz files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from torch import Tensor
+from torchvision.datasets import MNIST
+
+from engine.catalog import DATASETS
+from engine.data.augment import Augmentation
+from engine.data.idx_set import read_idx_set
+
+AUGMENTATION = Augmentation(padding=2, flip=False)
+
+
+def read(data_root: Path) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+    """60,000 images to train on and 10,000 to test on, [N, 1, 28, 28] uint8 and [N] int64. UserError where they are not there."""
+    return read_idx_set(DATASETS["mnist"], MNIST, data_root)

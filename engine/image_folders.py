@@ -1,0 +1,230 @@
+"""Folders of pictures, a folder a class: what is in them, counted and split without reading a picture."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from pathlib import Path
+
+from engine.catalog import DATASETS, DatasetFacts
+from engine.dataset_facts import FOLDER
+from engine.errors import UserError
+from engine.preset import DatasetPart
+from engine.text import one_line
+
+SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"})
+PATIENCE = 0.3  # seconds that a display waits for a folder to be counted
+TEST_SHARE = 5  # one picture in so many of each class is for the test where the folder says nothing
+LAYOUT = "lay it out as <path>/train/<class>/* and <path>/test/<class>/*, or as <path>/<class>/*"
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """Some pictures: paths below a root, and the number of each one's class."""
+
+    paths: tuple[str, ...]
+    labels: tuple[int, ...]
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+
+@dataclass(frozen=True, slots=True)
+class Outside:
+    """Links that lead out of a folder, as a search comes upon them; and until when it may go on."""
+
+    paths: list[str] = field(default_factory=list)
+    deadline: float | None = None
+
+    def check_time(self) -> None:
+        """TimeoutError where it is over."""
+        if self.deadline is not None and time.monotonic() > self.deadline:
+            raise TimeoutError("the folder holds too much to be counted now")
+
+
+@dataclass(frozen=True, slots=True)
+class PictureFolder:
+    """What was found in a folder."""
+
+    root: Path
+    classes: tuple[str, ...]
+    train: Listing
+    test: Listing
+    validation: Listing | None  # None: it is drawn from `train`
+    said: str  # what was found, in one line
+
+
+def read_folder(root: Path, split_seed: int, deadline: float | None = None) -> PictureFolder:
+    """The pictures below `root`. UserError where they are not laid out so that classes can be told.
+
+    TimeoutError where that takes until after `deadline`, by time.monotonic.
+
+    Without train/ and test/ (or val/), a fifth of each class is the test split: those whose paths, hashed with the seed, come
+    first. So a picture that is added moves no other from one split to the other.
+    """
+    if not root.is_dir():
+        raise UserError(f"dataset.path: there is no folder {one_line(str(root), 300)}; {LAYOUT}")
+    parts = {name: root / name for name in ("train", "val", "test") if (root / name).is_dir()}
+    outside = Outside(deadline=deadline)
+    if "train" not in parts:
+        classes, all_of = _listed(root, root, None, outside)
+        train, test = _drawn(all_of, split_seed)
+        how = f"one folder for each of {len(classes)} classes; one picture in {TEST_SHARE} is kept for the test"
+        return PictureFolder(root, classes, train, test, None, _said(root, how, train, test, None, outside))
+    if len(parts) == 1:
+        raise UserError(f"dataset.path: {root} has a folder train, but neither test nor val; {LAYOUT}")
+    classes, train = _listed(root, parts["train"], None, outside)
+    tests = "test" if "test" in parts else "val"
+    test = _listed(root, parts[tests], classes, outside)[1]
+    validation = _listed(root, parts["val"], classes, outside)[1] if len(parts) == 3 else None
+    how = f"folders {', '.join(parts)} of {len(classes)} classes" + (", val is the test split" if tests == "val" else "")
+    return PictureFolder(root, classes, train, test, validation, _said(root, how, train, test, validation, outside))
+
+
+def pictures_below(folder: Path, root: Path, outside: Outside) -> list[str]:
+    """Paths below `root` of the pictures in `folder` and its folders, sorted. Links that lead out of `root` are left out, and
+    those to folders too; what was left out is added to `outside`.
+    """
+    found = []
+    real = str(root.resolve()) + os.sep
+    for place, folders, names in os.walk(folder):
+        outside.check_time()
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        for name in names:
+            if name.startswith(".") or os.path.splitext(name)[1].lower() not in SUFFIXES:  # noqa: PTH122
+                continue
+            path = os.path.join(place, name)  # noqa: PTH118  a million of them
+            if os.path.islink(path) and not os.path.realpath(path).startswith(real):  # noqa: PTH114
+                outside.paths.append(path)
+            else:
+                found.append(os.path.relpath(path, root))
+    return sorted(found)
+
+
+def class_folders(folder: Path, root: Path) -> list[str]:
+    """Names of the folders in `folder`, sorted; hidden ones and links that lead out of `root` are passed over."""
+    real = root.resolve()
+    try:
+        entries = [entry.name for entry in os.scandir(folder) if entry.is_dir() and not entry.name.startswith(".")]
+    except OSError as error:
+        raise UserError(f"{folder} cannot be read: {error.strerror}; make it readable") from error
+    return sorted(name for name in entries if (folder / name).resolve().is_relative_to(real))
+
+
+def facts_of(part: DatasetPart) -> DatasetFacts:
+    """A preset's data set: the catalogue's facts with the size asked for, and for a user's own folder what is in it.
+
+    A folder that cannot be read, or not within PATIENCE, has no classes and no images: a run says why, a display need not.
+    """
+    facts = DATASETS[part.name]
+    if part.name == FOLDER and part.path is not None:
+        folder = _known(part, PATIENCE)
+        if folder is not None:
+            facts = replace(
+                facts,
+                classes=folder.classes,
+                train_images=len(folder.train),
+                validation_images=None if folder.validation is None else len(folder.validation),
+                test_images=len(folder.test),
+            )
+    return facts if part.size is None else replace(facts, size=part.size)
+
+
+def folder_digest(part: DatasetPart) -> str:
+    """Of what is in a user's own folder, by names and numbers: pictures put in or taken out change it."""
+    folder = _known(part, None)
+    if folder is None:
+        return ""
+    found = hashlib.sha256(repr((str(folder.root.absolute()), folder.classes)).encode())
+    for listing in (folder.train, folder.validation, folder.test):
+        found.update(repr(listing and (len(listing), listing.paths)).encode("utf-8", "surrogateescape"))
+    return found.hexdigest()[:16]
+
+
+def _known(part: DatasetPart, patience: float | None) -> PictureFolder | None:
+    try:
+        root = Path(part.path or "").expanduser()
+        return _read_once(root, part.split_seed, _stamp(root), patience)
+    except (OSError, ValueError, RuntimeError):  # no path of this system's
+        return None
+
+
+@lru_cache(maxsize=8)
+def _read_once(root: Path, split_seed: int, stamp: tuple[int, ...], patience: float | None) -> PictureFolder | None:
+    try:
+        return read_folder(root, split_seed, None if patience is None else time.monotonic() + patience)
+    except (UserError, OSError, ValueError):
+        return None
+
+
+def _stamp(root: Path) -> tuple[int, ...]:
+    """Changes when a picture is put into a class's folder, or taken out."""
+    folders = [root]
+    for place in (root, *(root / name for name in ("train", "val", "test"))):
+        if place.is_dir():
+            folders += [Path(entry.path) for entry in os.scandir(place) if entry.is_dir()]
+    return tuple(folder.stat().st_mtime_ns for folder in folders)
+
+
+def _listed(root: Path, folder: Path, classes: tuple[str, ...] | None, outside: Outside) -> tuple[tuple[str, ...], Listing]:
+    names = class_folders(folder, root)
+    complete = classes is None
+    if classes is None:
+        classes = tuple(names)
+        if len(classes) < 2:
+            raise UserError(f"dataset.path: {folder} holds {len(classes) or 'no'} class folder{'s' * (not classes)}; {LAYOUT}")
+    elif unknown := sorted(set(names) - set(classes)):
+        raise UserError(
+            f"dataset.path: {one_line(str(folder / unknown[0]), 300)} is of a class that train has not; "
+            "remove it, or add it there"
+        )
+    paths: list[str] = []
+    labels: list[int] = []
+    for label, name in enumerate(classes):
+        own = pictures_below(folder / name, root, outside) if name in names else []
+        if not own and complete:
+            raise UserError(
+                f"dataset.path: {one_line(str(folder / name), 300)} holds no picture "
+                f"({', '.join(sorted(SUFFIXES))}); add some, or remove the folder"
+            )
+        paths += own
+        labels += [label] * len(own)
+    if not paths:
+        raise UserError(f"dataset.path: {folder} holds no picture; {LAYOUT}")
+    return classes, Listing(tuple(paths), tuple(labels))
+
+
+def _drawn(listing: Listing, seed: int) -> tuple[Listing, Listing]:
+    """A training and a test split of all pictures, class by class."""
+    by_class: dict[int, list[str]] = {}
+    for path, label in zip(listing.paths, listing.labels, strict=True):
+        by_class.setdefault(label, []).append(path)
+    train: list[tuple[str, int]] = []
+    test: list[tuple[str, int]] = []
+    for label, paths in by_class.items():
+        if len(paths) < 2:
+            raise UserError(f"dataset.path: one picture is too few to split: {one_line(paths[0], 300)}; add more of its class")
+        ranked = sorted(paths, key=lambda path: hashlib.blake2b(f"{seed}\x1f{path}".encode("utf-8", "surrogateescape")).digest())
+        cut = max(1, round(len(paths) / TEST_SHARE))
+        test += [(path, label) for path in sorted(ranked[:cut])]
+        train += [(path, label) for path in sorted(ranked[cut:])]
+    return _of(train), _of(test)
+
+
+def _of(pairs: Sequence[tuple[str, int]]) -> Listing:
+    return Listing(tuple(path for path, _ in pairs), tuple(label for _, label in pairs))
+
+
+def _said(root: Path, how: str, train: Listing, test: Listing, validation: Listing | None, outside: Outside) -> str:
+    counts = f"{len(train):,} pictures to train on, {len(test):,} to test on"
+    counts += f", {len(validation):,} to choose the best epoch on" if validation is not None else ""
+    left = (
+        f"; {len(outside.paths)} links that lead out of it are passed over, the first is {outside.paths[0]}"
+        if outside.paths
+        else ""
+    )
+    return one_line(f"{root}: {how}: {counts}{left}", 600)

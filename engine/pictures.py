@@ -1,0 +1,142 @@
+"""Decodes pictures from files, crops and scales them: what the decoding processes do. Without torch they start quickly."""
+
+from __future__ import annotations
+
+import math
+import os
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+from engine.text import one_line
+from engine.untrusted import open_picture
+
+MOST_PIXELS = 50_000_000
+MOST_UNEQUAL = 100  # times that a side may be as long as the other
+FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
+TRIES = 10  # at a random crop that fits
+DRAWS = 2 * TRIES + 3  # random numbers that a training picture takes: areas and shapes of the crops tried, its place, the flip
+
+# Refused by MOST_PIXELS, with the file's name; Pillow only warns, without it.
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+
+Pixels = NDArray[np.uint8]
+
+
+class BrokenPictureError(Exception):
+    """A picture that cannot be used, and why; the path is known to whoever asked for it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """Pictures to decode, and how. `draws` has DRAWS numbers in [0, 1) for each; None: resize and centre crop."""
+
+    root: str
+    paths: tuple[str, ...]
+    size: int
+    draws: tuple[tuple[float, ...], ...] | None = None
+    flip: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """A job's pictures; where one is broken, zeros, and the reason under its number."""
+
+    pixels: Pixels  # [n, size, size, 3]
+    broken: dict[int, str]
+
+
+def decode_all(job: Job) -> Decoded:
+    """Does a job; never raises for what is in a file."""
+    pixels = np.zeros((len(job.paths), job.size, job.size, 3), np.uint8)
+    broken = {}
+    for number, path in enumerate(job.paths):
+        try:
+            picture = decode(os.path.join(job.root, path))  # noqa: PTH118
+            if job.draws is None:
+                pixels[number] = np.asarray(centre(picture, job.size))
+            else:
+                pixels[number] = np.asarray(random_crop(picture, job.size, job.draws[number], job.flip))
+        except BrokenPictureError as error:
+            broken[number] = str(error)
+    return Decoded(pixels, broken)
+
+
+def decode(path: str) -> Image.Image:
+    """The picture in RGB, as it is stored: EXIF's orientation is not looked at. BrokenPictureError where it cannot be had."""
+    try:
+        with os.fdopen(open_picture(path), "rb") as file, Image.open(file, formats=FORMATS) as picture:
+            width, height = picture.size
+            if width * height > MOST_PIXELS:
+                raise BrokenPictureError(f"{width}x{height} pixels are more than the {MOST_PIXELS:,} that are allowed")
+            if max(width, height) > MOST_UNEQUAL * min(width, height):
+                raise BrokenPictureError(f"{width}x{height} pixels: one side is more than {MOST_UNEQUAL} times the other")
+            return picture.convert("RGB")
+    except BrokenPictureError:
+        raise
+    except Image.DecompressionBombError as error:
+        raise BrokenPictureError(f"its pixels are more than the {MOST_PIXELS:,} that are allowed") from error
+    except Exception as error:  # Pillow raises whatever a damaged file makes its decoders stumble over
+        why = getattr(error, "strerror", None) or str(error).replace(path, "it") or type(error).__name__
+        if isinstance(error, UnidentifiedImageError):
+            why = f"it is no picture in one of the formats {', '.join(FORMATS)}"
+        raise BrokenPictureError(one_line(why, 200)) from error
+
+
+def centre(picture: Image.Image, size: int) -> Image.Image:
+    """The middle `size` x `size` pixels after the shorter side is scaled to 256/224 of that, as the field tests."""
+    short = round(size * 256 / 224)
+    width, height = picture.size
+    long = int(short * max(width, height) / min(width, height))
+    scaled = (short, long) if width <= height else (long, short)
+    picture = picture.resize(scaled, Image.Resampling.BILINEAR)
+    left, top = round((scaled[0] - size) / 2), round((scaled[1] - size) / 2)
+    return picture.crop((left, top, left + size, top + size))
+
+
+def random_crop(picture: Image.Image, size: int, draws: Sequence[float], flip: bool) -> Image.Image:
+    """A random part of the picture scaled to `size` x `size`, mirrored half of the time."""
+    left, top, width, height = crop_box(*picture.size, draws)
+    picture = picture.crop((left, top, left + width, top + height)).resize((size, size), Image.Resampling.BILINEAR)
+    return picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if flip and draws[-1] < 0.5 else picture
+
+
+def crop_box(width: int, height: int, draws: Sequence[float]) -> tuple[int, int, int, int]:
+    """Left, top, width and height of a crop of 8 to 100 % of the area with sides 3:4 to 4:3 (Szegedy et al., arXiv 1409.4842).
+
+    The first of ten that fits; else the largest in the middle whose sides are within those limits.
+    """
+    low, high = math.log(3 / 4), math.log(4 / 3)
+    for number in range(TRIES):
+        area = width * height * (0.08 + 0.92 * draws[2 * number])
+        shape = math.exp(low + (high - low) * draws[2 * number + 1])
+        w, h = round(math.sqrt(area * shape)), round(math.sqrt(area / shape))
+        if 0 < w <= width and 0 < h <= height:
+            return int(draws[-3] * (width - w + 1)), int(draws[-2] * (height - h + 1)), w, h
+    w, h = min(width, max(round(height * 4 / 3), 1)), min(height, max(round(width / (3 / 4)), 1))
+    return (width - w) // 2, (height - h) // 2, w, h
+
+
+def follow_parent(*_: Any) -> None:
+    """For a decoding process: leaves Ctrl-C and a lost terminal to its parent, and ends when that does."""
+    import multiprocessing
+    import multiprocessing.connection
+    import signal
+    import threading
+
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return
+
+    def watch() -> None:
+        multiprocessing.connection.wait([parent.sentinel])
+        os._exit(1)
+
+    threading.Thread(target=watch, name="mmkd-parent", daemon=True).start()

@@ -1,0 +1,264 @@
+"""Splits whose pictures lie in files: the same batches whatever decodes them, and no broken picture ends anything."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from support import deadly
+from support import picture_sets as sets
+from torch import Tensor
+
+from engine.data import Batch, Images, load_images
+from engine.data import decoders as decoding
+from engine.data.augment import FixedViews, ResizedCrop
+from engine.data.file_split import FileSplit
+from engine.data.images import LEFT_OUT
+from engine.errors import TrainingError, UserError
+from engine.measure import measured
+from engine.preset import DatasetPart
+
+CPU = torch.device("cpu")
+PICTURES = 12  # of each of two classes
+
+
+def opened(root: Path, workers: int, **settings: object) -> Images:
+    part = DatasetPart.model_validate({"name": "imagefolder", "path": str(root), "size": 32} | settings)
+    return load_images(part, root, CPU, workers)
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("pictures")
+    sets.pictures(path, {"train": PICTURES, "test": 5})
+    return path
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Path:
+    sets.pictures(tmp_path, {"train": PICTURES, "test": 5})
+    return tmp_path
+
+
+@pytest.fixture(scope="module")
+def by_workers(root: Path) -> Iterator[Images]:
+    images = opened(root, 2)
+    yield images
+    images.close()
+
+
+def same(one: Batch, other: Batch) -> bool:
+    pairs = zip(one, other, strict=True)
+    return all((a is None and b is None) or (a is not None and b is not None and torch.equal(a, b)) for a, b in pairs)
+
+
+def broken(images: Images) -> list[str]:
+    said: list[str] = []
+    images.troubles.listen(lambda level, message: said.append(message))
+    return said
+
+
+@pytest.mark.parametrize("augmentation", [ResizedCrop(), None, FixedViews(ResizedCrop(), 3)])
+@pytest.mark.parametrize("start", [0, 3])
+def test_workers_and_a_resume_change_nothing(augmentation: object, start: int, root: Path, by_workers: Images) -> None:
+    alone = opened(root, 0)
+    whole = list(alone.train.shuffled(4, 7, 2, augmentation))  # type: ignore[arg-type]
+    assert len(whole) == len(alone.train) // 4 == 5
+    rest = list(by_workers.train.shuffled(4, 7, 2, augmentation, start))  # type: ignore[arg-type]
+    assert len(rest) == 5 - start
+    assert all(same(one, other) for one, other in zip(whole[start:], rest, strict=True))
+    evaluated = zip(alone.test.in_order(3), by_workers.test.in_order(3), strict=True)
+    assert all(same(one, other) for one, other in evaluated)
+
+
+def test_what_is_shown_is_of_seed_epoch_and_picture(root: Path) -> None:
+    split = opened(root, 0).train
+
+    def shown(size: int, seed: int, epoch: int) -> dict[int, Tensor]:
+        batches = split.shuffled(size, seed, epoch, ResizedCrop())
+        return {int(i): image for b in batches for i, image in zip(b.indices, b.images, strict=True)}  # type: ignore[arg-type]
+
+    small, large = shown(1, 3, 1), shown(4, 3, 1)
+    assert all(torch.equal(small[index], large[index]) for index in large)
+    other = shown(4, 3, 2)
+    assert not any(torch.equal(small[index], other[index]) for index in other)
+
+
+def test_pictures_stay_with_their_labels_and_are_normalised(root: Path) -> None:
+    split = opened(root, 0).train
+    assert isinstance(split, FileSplit)
+    mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
+    for batch in split.shuffled(4, 0, 0, None):
+        assert batch.images.shape == (4, 3, 32, 32)
+        assert batch.indices is not None
+        for index, label, image in zip(batch.indices.tolist(), batch.labels.tolist(), batch.images, strict=True):
+            assert f"class-{label}" in split.listing.paths[index]
+            from engine.pictures import centre, decode
+
+            pixels = torch.frombuffer(
+                bytearray(centre(decode(str(split.root / split.listing.paths[index])), 32).tobytes()), dtype=torch.uint8
+            )
+            expected = (pixels.view(32, 32, 3) / 255 - mean) / std
+            assert torch.allclose(image.permute(1, 2, 0), expected, atol=1e-5)
+
+
+def test_a_fixed_view_is_what_training_shows(root: Path) -> None:
+    split, fixed = opened(root, 0).train, FixedViews(ResizedCrop(), 3)
+    for batch in split.shuffled(4, 5, 1, fixed):
+        assert batch.indices is not None
+        assert batch.views is not None
+        for number, (index, view) in enumerate(zip(batch.indices, batch.views, strict=True)):
+            assert torch.equal(split.viewed(index[None], fixed, int(view)).images[0], batch.images[number])
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_another_picture_takes_the_place_of_a_broken_one(workers: int, own: Path) -> None:
+    images = opened(own, 0)
+    assert isinstance(images.train, FileSplit)
+    paths = images.train.listing.paths
+    for path in (paths[2], paths[3]):
+        (own / path).write_bytes((own / path).read_bytes()[:400])
+    images = opened(own, workers)
+    said = broken(images)
+    assert isinstance(images.train, FileSplit)
+    try:
+        for epoch in (0, 1):
+            batches = list(images.train.shuffled(4, 1, epoch, ResizedCrop()))
+            assert [len(batch.images) for batch in batches] == [4] * 5
+            shown = torch.cat([batch.indices for batch in batches if batch.indices is not None])
+            assert not {2, 3} & set(shown.tolist())
+            expected = [next(k for k in range(i, i + 3) if k not in (2, 3)) for i in _order(len(images.train), 1, epoch)[:20]]
+            assert shown.tolist() == expected
+            labels = torch.cat([batch.labels for batch in batches]).tolist()
+            assert labels == [images.train.listing.labels[i] for i in expected]
+    finally:
+        images.close()
+    assert sorted(line.partition(" cannot be read")[0] for line in said[1:]) == sorted(str(own / p) for p in (paths[2], paths[3]))
+    assert images.troubles.count == 2
+
+
+def _order(count: int, seed: int, epoch: int) -> list[int]:
+    from engine.randomness import permutation
+
+    return permutation(count, seed, "order", epoch).tolist()
+
+
+def test_a_broken_picture_counts_in_no_measurement(own: Path) -> None:
+    whole = opened(own, 0).test
+    logits = torch.randn(10, 2, generator=torch.Generator().manual_seed(0))
+    bad = own / "test" / "class-1" / "002.jpg"
+    bad.write_bytes(sets.bomb())
+    images = opened(own, 0)
+    said = broken(images)
+    assert len(list(images.test.in_order(4))) == 3
+    assert images.test.labels.tolist() == [0] * 5 + [1, 1, LEFT_OUT, 1, 1]
+    kept = [k for k in range(10) if k != 7]
+    assert measured(logits, images.test.labels) == measured(logits[kept], whole.labels[kept])
+    assert sum("50,000,000" in line and str(bad) in line for line in said) == 1
+    list(images.test.in_order(4))
+    assert images.troubles.count == 1
+
+
+def test_nothing_but_broken_pictures_ends_with_one_message(own: Path) -> None:
+    for path in (own / "train").rglob("*.jpg"):
+        path.write_bytes(b"")
+    images = opened(own, 0)
+    with pytest.raises(UserError, match="none of the 22 pictures"):
+        list(images.train.shuffled(4, 0, 0, ResizedCrop()))
+
+
+def test_the_log_names_a_bounded_number_of_broken_pictures(tmp_path: Path) -> None:
+    sets.pictures(tmp_path, {"train": 16, "test": 2})
+    for path in sorted((tmp_path / "train").rglob("*.jpg"))[2:]:
+        path.write_bytes(b"")
+    images = opened(tmp_path, 0, validation_fraction=0.05)
+    said = broken(images)
+    list(images.train.in_order(8))
+    images.close()
+    assert len([line for line in said if "cannot be read:" in line]) == 20
+    assert any("further ones are counted" in line for line in said)
+    assert said[-1] == f"{images.troubles.count} pictures could not be read in all"
+
+
+def test_a_killed_worker_costs_nothing(own: Path) -> None:
+    expected = list(opened(own, 0).train.shuffled(2, 0, 0, ResizedCrop()))
+    images = opened(own, 2)
+    said = broken(images)
+    found = []
+    try:
+        for number, batch in enumerate(images.train.shuffled(2, 0, 0, ResizedCrop())):
+            found.append(batch)
+            if number == 2:
+                assert images.decoders is not None
+                assert images.decoders._pool is not None
+                for process in list(images.decoders._pool._processes.values()):
+                    os.kill(process.pid, signal.SIGKILL)
+                    process.join()
+                # Done already or not: the batches ahead are asked for anew where they are not.
+        second = list(images.train.shuffled(2, 0, 1, ResizedCrop()))
+    finally:
+        images.close()
+    assert all(same(one, other) for one, other in zip(expected, found, strict=True))
+    assert len(second) == len(expected)
+    assert any("died" in line for line in said)
+
+
+def test_a_picture_that_processes_die_of_is_named(own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decoding, "decode_all", deadly.decode_all)
+    images = opened(own, 1)
+    try:
+        with pytest.raises(TrainingError, match=r"003\.jpg die of it"):
+            list(images.test.in_order(10))
+    finally:
+        images.close()
+
+
+def test_workers_end_with_their_parent(own: Path) -> None:
+    """Also where it is killed, and can tell nobody."""
+    import subprocess
+    import sys
+
+    # As Decoders begins them.
+    code = (
+        "import multiprocessing, time\nfrom concurrent.futures import ProcessPoolExecutor\n"
+        "from engine.pictures import Job, decode_all, follow_parent\n"
+        "pool = ProcessPoolExecutor(2, multiprocessing.get_context('forkserver'), follow_parent)\n"
+        f"pool.submit(decode_all, Job({str(own / 'test')!r}, ('class-0/000.jpg',), 32)).result()\n"
+        "print(*pool._processes, flush=True)\ntime.sleep(600)\n"
+    )
+    child = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    assert child.stdout is not None
+    workers = [int(number) for number in child.stdout.readline().split()]
+    assert workers
+    child.kill()
+    child.wait()
+    deadline = time.monotonic() + 20
+    while any(_alive(worker) for worker in workers):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def _alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def test_threads_are_not_left_behind(root: Path) -> None:
+    before = threading.active_count()
+    images = opened(root, 1)
+    batches = images.train.shuffled(2, 0, 0, ResizedCrop())
+    next(batches)
+    batches.close()  # type: ignore[attr-defined]
+    images.close()
+    deadline = time.monotonic() + 20
+    while threading.active_count() > before:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)

@@ -1,0 +1,92 @@
+"""Archives of unknown origin: nothing outside the folder, no links, no bombs."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+from support import picture_sets as sets
+
+from engine.errors import UserError
+from engine.unpacking import unpack
+
+OUTSIDE = ["../outside.txt", "/tmp/mmkd-outside.txt", "a/../../outside.txt", "..\\outside.txt"]
+
+
+def quiet(done: int, total: int) -> None:
+    pass
+
+
+@pytest.mark.parametrize("ending", [".tar", ".tar.gz", ".tgz", ".zip"])
+def test_unpack(ending: str, tmp_path: Path) -> None:
+    content = {"a/b.txt": b"one", "c.txt": b"two" * 1000}
+    data = sets.zipped(content) if ending == ".zip" else sets.tar(content, "w" if ending == ".tar" else "w:gz")
+    path = tmp_path / f"x{ending}"
+    path.write_bytes(data)
+    told: list[tuple[int, int]] = []
+    unpack(path, tmp_path / "out", 1 << 20, lambda done, total: told.append((done, total)))
+    assert {str(p.relative_to(tmp_path / "out")): p.read_bytes() for p in (tmp_path / "out").rglob("*.txt")} == content
+    assert told[-1] == (len(data), len(data))
+
+
+@pytest.mark.parametrize("name", OUTSIDE)
+@pytest.mark.parametrize("ending", [".tar", ".zip"])
+def test_nothing_lands_outside(name: str, ending: str, tmp_path: Path) -> None:
+    path = tmp_path / f"x{ending}"
+    path.write_bytes(sets.zipped({name: b"!"}) if ending == ".zip" else sets.tar({name: b"!"}))
+    with pytest.raises(UserError, match="would land outside") as caught:
+        unpack(path, tmp_path / "in" / "out", 1 << 20, quiet)
+    assert str(path) in str(caught.value)
+    assert not list(tmp_path.rglob("*outside*"))
+    assert not Path("/tmp/mmkd-outside.txt").exists()
+
+
+@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE, tarfile.CHRTYPE])
+def test_no_links_and_devices_from_a_tar(kind: bytes, tmp_path: Path) -> None:
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w") as archive:
+        member = tarfile.TarInfo("link")
+        member.type, member.linkname = kind, "/etc/passwd"
+        archive.addfile(member)
+    (tmp_path / "x.tar").write_bytes(out.getvalue())
+    with pytest.raises(UserError, match="a link or a device"):
+        unpack(tmp_path / "x.tar", tmp_path / "out", 1 << 20, quiet)
+
+
+def test_no_links_from_a_zip(tmp_path: Path) -> None:
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w") as archive:
+        member = zipfile.ZipInfo("link")
+        member.external_attr = 0o120777 << 16
+        archive.writestr(member, "/etc/passwd")
+    (tmp_path / "x.zip").write_bytes(out.getvalue())
+    with pytest.raises(UserError, match="a link or a device"):
+        unpack(tmp_path / "x.zip", tmp_path / "out", 1 << 20, quiet)
+
+
+@pytest.mark.parametrize("ending", [".tar.gz", ".zip"])
+def test_no_bomb(ending: str, tmp_path: Path) -> None:
+    content = {"zeros": bytes(3 << 20)}
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("zeros", content["zeros"])
+    (tmp_path / f"x{ending}").write_bytes(out.getvalue() if ending == ".zip" else sets.tar(content, "w:gz"))
+    with pytest.raises(UserError, match="unpacks to more than"):
+        unpack(tmp_path / f"x{ending}", tmp_path / "out", 1 << 20, quiet)
+    assert sum(path.stat().st_size for path in tmp_path.rglob("zeros")) <= 1 << 20
+
+
+@pytest.mark.parametrize("ending", [".tar", ".tar.gz", ".zip"])
+@pytest.mark.parametrize("how", ["cut", "text", "empty"])
+def test_a_damaged_archive_is_named(ending: str, how: str, tmp_path: Path) -> None:
+    content = {f"{k}.jpg": sets.jpeg(k) for k in range(5)}
+    whole = sets.zipped(content) if ending == ".zip" else sets.tar(content, "w" if ending == ".tar" else "w:gz")
+    path = tmp_path / f"x{ending}"
+    path.write_bytes({"cut": whole[: len(whole) // 2], "text": b"<html>not found</html>", "empty": b""}[how])
+    with pytest.raises(UserError, match="is damaged") as caught:
+        unpack(path, tmp_path / "out", 1 << 20, quiet)
+    assert str(path) in str(caught.value)
+    assert str(caught.value).isprintable()
