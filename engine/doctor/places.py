@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from engine import paths
-from engine.catalog import DATASETS
-from engine.data_files import find_files, remedy
+from engine.catalog import DATASETS, FOLDER
+from engine.data_files import find_files
 from engine.doctor.finding import Finding
 from engine.run_list import size_of
 from engine.teachers.cache_files import CacheStore
@@ -25,12 +25,14 @@ NETWORK = {"nfs", "nfs4", "cifs", "smb3", "fuse.sshfs", "lustre", "gpfs", "beegf
 def data_findings(data_root: Path) -> Iterator[Finding]:
     """Of each data set."""
     for facts in DATASETS.values():
-        if not facts.files:
+        if facts.name == FOLDER:
+            continue
+        if facts.embedded:
             yield Finding("data", facts.name, facts.origin)
         elif (found := find_files(facts, data_root)) is not None:
             yield Finding("data", facts.name, str(found.folder))
         else:
-            yield Finding("data", facts.name, "not here", "note", remedy(facts, data_root))
+            yield Finding("data", facts.name, "not here", "note", f"mmkd data show {facts.name} says how to get it")
 
 
 def folder_findings(runs: Path, data_root: Path) -> Iterator[Finding]:
