@@ -18,7 +18,7 @@ from typing import Any
 import safetensors.torch
 import torch
 
-from engine import paths
+from engine import paths, plugins
 from engine.checkpoints_of_run import EVERY, RunCheckpoints
 from engine.compiled.stepper import stepper_of
 from engine.control import Control
@@ -150,7 +150,7 @@ class Run:
         images = load_images(self.preset.dataset, self.data_root, device)
         steps_per_epoch(images, self.preset.train)
         for number, part in enumerate(self.preset.teachers):
-            if part.checkpoint is None:
+            if part.trained:
                 steps_per_epoch(images, part.recipe, f"teachers.{number}.train")
         if self._caches:
             cache, classroom = TeacherCache(self.preset, images, self.cache), self._classroom(device, images)
@@ -190,6 +190,7 @@ class Run:
             "pid": os.getpid(),
             "threads": torch.get_num_threads(),
             "data_root": str(self.data_root.absolute()),
+            "plugins": [{"path": str(plugin.path), "sha256": plugin.sha256} for plugin in plugins.loaded()],
         }
         if self._resume:
             before = read_object(self.dir.meta) or {}
@@ -229,7 +230,7 @@ class Run:
             self._result = replace(self._result, student_alone_accuracy=alone.accuracy)
 
         used = teachers if preset.method.name != "ce" else []
-        panel = TeacherPanel([teacher.model for teacher in used], bf16)
+        panel = TeacherPanel([teacher.model for teacher in used], bf16, self._log)
         cached = None
         if self._caches:
             cached = held.enter_context(closing(CachedTeachers(TeacherCache(preset, images, self.cache), panel, self._emit)))
@@ -242,8 +243,12 @@ class Run:
             preset.train.batch_size,
             tuple(panel.channels),
             bf16,
+            images.facts.size,
+            preset.student.features,
         )
         method = plan.build(preset.seed, device)
+        if bf16 and not method.learner.bf16:
+            self._log("warning", f"{preset.student.arch} cannot be computed in bfloat16; it is trained in float32")
         student = method.learner.student
 
         def listen(event: Event) -> None:
@@ -284,7 +289,7 @@ class Run:
     def _teachers(self, classroom: Classroom) -> list[Trained]:
         """Every teacher, those from checkpoints first: what cannot be read is found out before anything is spent."""
         preset = self.preset
-        order = sorted(range(len(preset.teachers)), key=lambda k: preset.teachers[k].checkpoint is None)
+        order = sorted(range(len(preset.teachers)), key=lambda k: preset.teachers[k].trained)
         teachers: dict[int, Trained] = {}
         self._result = replace(self._result, teachers=tuple(TeacherResult(label, None, None) for label in preset.teacher_labels))
         for index in order:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.metadata
 import json
 import platform
 from dataclasses import asdict, dataclass
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torchvision
 from torch import Tensor
 
 from engine import paths
@@ -40,6 +42,7 @@ class Request:
     nesterov: bool
     device: str  # "cpu" or "cuda"
     threads: int
+    features: str | None = None  # the student's
 
     @classmethod
     def of(cls, plan: Plan, images: Tensor, teachers: list[tuple[int, int, int]], sgd: Sgd) -> Request:
@@ -56,6 +59,7 @@ class Request:
             nesterov=sgd.nesterov,
             device=images.device.type,
             threads=torch.get_num_threads(),
+            features=plan.features,
         )
 
     @classmethod
@@ -71,7 +75,7 @@ class Request:
     def folder(self) -> Path:
         """Where its compiled steps are kept: elsewhere for each release of PyTorch, of our code, and each kind of processor."""
         where = torch.cuda.get_device_name() if self.device == "cuda" else torch.backends.cpu.get_cpu_capability()
-        asked = [FORMAT, self.to_json(), torch.__version__, platform.machine(), where, _code()]
+        asked = [FORMAT, self.to_json(), torch.__version__, torchvision.__version__, _timm(), platform.machine(), where, _code()]
         return paths.cache_dir() / "compiled" / hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:16]
 
     def pure(self) -> Pure:
@@ -85,6 +89,8 @@ class Request:
             teacher_channels=tuple(c for c, _, _ in self.teachers),
             batch_size=batch,
             bf16=self.bf16,
+            size=self.images[2],
+            features=self.features,
         )
         method = plan.build(0, torch.device(self.device))
         method.learner.train()
@@ -101,6 +107,15 @@ class Request:
         labels = torch.zeros(batch, dtype=torch.int64, device=device)
         return (parameters, momenta, buffers, weights, parameters[0].new_zeros(()), torch.zeros(self.images, device=device),
                 labels, *outputs)  # fmt: skip
+
+
+@cache
+def _timm() -> str | None:
+    """The release of timm, whose networks' code may end up in a compiled step."""
+    try:
+        return importlib.metadata.version("timm")
+    except importlib.metadata.PackageNotFoundError:
+        return None
 
 
 @cache

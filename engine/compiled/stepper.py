@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 
+from engine.architectures import library_of
 from engine.compiled.builder import Builder
 from engine.compiled.request import Request
 from engine.compiled.steps import Compile, CompiledStepper, Tell
@@ -19,6 +20,10 @@ from engine.stepping import Stepper
 def stepper_of(plan: Plan, mode: Compile, tell: Tell) -> Callable[[Method, torch.optim.SGD], Stepper]:
     """For a method that `plan` built: eager steps, which change over to compiled ones unless `mode` is "off"."""
     if mode == "off":
+        return Stepper
+    if library_of(plan.arch)[0] == "plugin":
+        # The process that compiles runs no user's code; neither would it know when that has changed.
+        tell("info", f"{plan.arch} is a plugin's: its steps are not compiled")
         return Stepper
 
     def source(batch: Batch, teachers: Sequence[Output], sgd: Sgd) -> Builder:

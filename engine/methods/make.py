@@ -13,7 +13,9 @@ from engine.methods.base import Method
 from engine.methods.ce import CrossEntropy
 from engine.methods.mmkd import Mmkd
 from engine.models import Classifier, build_model
+from engine.models.build import SIZE
 from engine.models.regressor import Learner
+from engine.models.tapped import takes_bfloat16
 from engine.preset import CePart, MmkdPart
 from engine.preset import Method as MethodPart
 
@@ -29,12 +31,14 @@ class Plan:
     batch_size: int
     teacher_channels: tuple[int, ...] = ()  # of each teacher's feature map
     bf16: bool = False
+    size: int = SIZE  # pixels along a side of the images
+    features: str | None = None  # the module that gives the student's feature map, where it is not the last
 
     def build(self, seed: int, device: torch.device) -> Method:
         """The method, with a new student; initial weights are a function of `seed`."""
         return make_method(
             self.part,
-            build_model(self.arch, self.channels, self.classes, seed),
+            build_model(self.arch, self.channels, self.classes, seed, size=self.size, features=self.features),
             self.teacher_channels,
             classes=self.classes,
             batch_size=self.batch_size,
@@ -56,6 +60,7 @@ def make_method(
     bf16: bool = False,
 ) -> Method:
     """The method, with its learner (and weight networks) on `device`. `teacher_channels`: of each teacher's feature map."""
+    bf16 = bf16 and takes_bfloat16(student)
     if isinstance(part, MmkdPart):
         learner = Learner(student, teacher_channels, part.regressor, seed, bf16=bf16).to(device)
         nets = WeightNets(len(teacher_channels), classes, batch_size, part.gram == "normalised", seed).to(device)
