@@ -44,6 +44,8 @@ class Arithmetic(TorchFunctionMode):
             return self._conv2d(*args, **kwargs)
         if func is F.batch_norm:
             return self._batch_norm(*args, **kwargs)
+        if self.twice and func is F.hardsigmoid:
+            return F.relu6(args[0] + 3) / 6  # PyTorch's own has no second derivative
         if self.bf16 and func in ONE_DTYPE:
             args, kwargs = [_widened(a) for a in args], {name: _widened(value) for name, value in kwargs.items()}
         return func(*args, **kwargs)

@@ -66,8 +66,7 @@ class Tapped(Classifier):
                 logits, value = self._pass(images)
         finally:
             self.network.train(was_training)
-        if not isinstance(logits, Tensor) or logits.dim() != 2 or len(logits) != len(images):
-            raise UserError("it does not give logits, a tensor [images, classes]")
+        _check_logits(logits, images)
         if not isinstance(value, Tensor) or value.dim() not in (3, 4):
             raise UserError("its last feature map is not found; name a module whose output is one (features: MODULE)")
         if value.dim() == 4:
@@ -177,11 +176,12 @@ def _found(network: nn.Module, model: Tapped, images: Tensor) -> str:
     network.eval()
     try:
         with torch.no_grad():
-            _, read = model._pass(images)
+            logits, read = model._pass(images)
     finally:
         network.train(was_training)
         for handle in handles:
             handle.remove()
+    _check_logits(logits, images)
     maps = [(name, out) for name, out in order if _is_map(out)]
     if read is not None and (not maps or maps[-1][1] is read or read.shape[2:].numel() <= maps[-1][1].shape[2:].numel()):
         return POOLED
@@ -215,6 +215,11 @@ def _logits(output: Any) -> Any:
     if isinstance(output, Output):
         return output.logits
     return output[0] if isinstance(output, (tuple, list)) and output else output
+
+
+def _check_logits(logits: Any, images: Tensor) -> None:
+    if not isinstance(logits, Tensor) or logits.dim() != 2 or len(logits) != len(images):
+        raise UserError("it does not give logits, a tensor [images, classes]")
 
 
 def _check_path(network: nn.Module, path: str) -> None:

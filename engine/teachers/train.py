@@ -75,7 +75,7 @@ class Classroom:
                 model = self._new(part)
                 model.load_state_dict(teacher.model.state_dict())
                 teacher = replace(teacher, model=model.to(self.device))
-            if not self._better_than_guessing(teacher):
+            if teacher.source == "trained" and not self._better_than_guessing(teacher):
                 self._log("warning", f"{phase.label} is no better than guessing ({teacher.accuracy:.1%}); a longer recipe helps")
             return teacher
         teacher = self._measured(self._given(part).to(self.device), "checkpoint" if part.checkpoint else "pretrained", None)
