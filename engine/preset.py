@@ -41,7 +41,8 @@ def known_architecture(name: str) -> str:
     if is_architecture(name):
         return name
     likely = catalog.nearest(name, every_name())
-    hint = f"did you mean '{likely}'?" if likely else f"one of {', '.join(ARCHITECTURES)}, torchvision:NAME, timm:NAME"
+    some = ", ".join(list(ARCHITECTURES)[:12])
+    hint = f"did you mean '{likely}'?" if likely else f"one of {some} and others, torchvision:NAME, timm:NAME"
     if ":" not in name:
         hint += " (one of your own needs --plugin FILE)"
     values = {"kind": "architecture", "hint": hint}
