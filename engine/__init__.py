@@ -14,18 +14,33 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from engine.control import Control
     from engine.errors import PresetError, UserError
+    from engine.plugins import load_plugin, register_architecture
     from engine.preset import Preset
     from engine.preset_yaml import find_preset, load_preset, parse_preset
     from engine.result import Result
     from engine.run import Run
 
-__all__ = ["Control", "Preset", "PresetError", "Result", "Run", "UserError", "find_preset", "load_preset", "parse_preset"]
+__all__ = [
+    "Control",
+    "Preset",
+    "PresetError",
+    "Result",
+    "Run",
+    "UserError",
+    "find_preset",
+    "load_plugin",
+    "load_preset",
+    "parse_preset",
+    "register_architecture",
+]
 
 _HOMES = {
     "Control": "control",
     "PresetError": "errors",
     "UserError": "errors",
     "Preset": "preset",
+    "load_plugin": "plugins",
+    "register_architecture": "plugins",
     "find_preset": "preset_yaml",
     "load_preset": "preset_yaml",
     "parse_preset": "preset_yaml",

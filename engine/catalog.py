@@ -6,24 +6,10 @@ import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from engine.architectures import ARCHITECTURES as ARCHITECTURES
 from engine.dataset_facts import DATASETS as DATASETS
 from engine.dataset_facts import FOLDER as FOLDER
 from engine.dataset_facts import DatasetFacts as DatasetFacts
-
-
-@dataclass(frozen=True, slots=True)
-class ArchitectureFacts:
-    """An architecture of the catalogue. `parameters` is counted for 3 input channels and 100 classes."""
-
-    name: str
-    family: str
-    parameters: int
-    stem: int  # channels after the first convolution, which is 3x3
-    features: int  # channels of the last feature map, which one linear layer maps to the classes
-
-    def parameters_for(self, channels: int, classes: int) -> int:
-        """As many as it has for other data: only the first convolution and the last layer change."""
-        return self.parameters + 9 * self.stem * (channels - 3) + (self.features + 1) * (classes - 100)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,27 +23,6 @@ class MethodFacts:
     most_teachers: int | None  # None: any number
     features: bool = True  # whether it looks at the teachers' feature maps, beside their logits
 
-
-ARCHITECTURES = {
-    fact.name: fact
-    for fact in (
-        ArchitectureFacts("vgg8", "vgg", 3_965_028, 64, 512),
-        ArchitectureFacts("vgg11", "vgg", 9_277_284, 64, 512),
-        ArchitectureFacts("vgg13", "vgg", 9_462_180, 64, 512),
-        ArchitectureFacts("resnet8", "resnet", 83_892, 16, 64),
-        ArchitectureFacts("resnet14", "resnet", 181_108, 16, 64),
-        ArchitectureFacts("resnet20", "resnet", 278_324, 16, 64),
-        ArchitectureFacts("resnet32", "resnet", 472_756, 16, 64),
-        ArchitectureFacts("resnet56", "resnet", 861_620, 16, 64),
-        ArchitectureFacts("resnet8x4", "resnet", 1_233_540, 32, 256),
-        ArchitectureFacts("resnet20x4", "resnet", 4_333_700, 32, 256),
-        ArchitectureFacts("resnet32x4", "resnet", 7_433_860, 32, 256),
-        ArchitectureFacts("wrn_16_1", "wrn", 180_916, 16, 64),
-        ArchitectureFacts("wrn_16_2", "wrn", 703_284, 16, 128),
-        ArchitectureFacts("wrn_40_1", "wrn", 569_780, 16, 64),
-        ArchitectureFacts("wrn_40_2", "wrn", 2_255_156, 16, 128),
-    )
-}
 
 METHODS = {
     fact.name: fact

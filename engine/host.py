@@ -33,6 +33,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("folder", metavar="RUN_DIR", type=Path)
     parser.add_argument("--resume", action="store_true", help="go on with a run that was stopped or crashed")
     parser.add_argument("--data-root", type=Path, help="where data sets lie")
+    parser.add_argument("--plugin", type=Path, action="append", default=[], help="a Python file with architectures")
     parser.add_argument("--force", action="store_true", help="share the GPU with another run")
     parser.add_argument("--lock", type=int, metavar="FD", help="an inherited descriptor that holds the folder's lock")
     chosen = parser.parse_args(arguments)
@@ -63,11 +64,13 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _serve(chosen: argparse.Namespace, run_dir: RunDir, lock: Lock) -> int:
+    from engine.plugins import load_plugins
     from engine.preset_yaml import load_preset
     from engine.run import Run
     from engine.serving import Served, exit_code, serve
 
     try:
+        load_plugins(chosen.plugin)
         preset, options = load_preset(run_dir.preset), {"resume": chosen.resume, "share_gpu": chosen.force}
         run = Run(preset, run_dir.path, data_root=chosen.data_root, lock=lock, **options)
         served = serve(run)

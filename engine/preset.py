@@ -10,6 +10,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, 
 from pydantic_core import PydanticCustomError
 
 from engine import catalog
+from engine.architectures import ARCHITECTURES, LIBRARY_NAME, every_name, is_architecture, library_of
 
 
 def setting(default: Any, description: str, unit: str = "none", **limits: Any) -> Any:
@@ -36,10 +37,26 @@ class Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
+def known_architecture(name: str) -> str:
+    """Accepts the catalogue's names, torchvision:NAME, timm:NAME and those of a plugin that is loaded."""
+    if is_architecture(name):
+        return name
+    likely = catalog.nearest(name, every_name())
+    some = ", ".join(list(ARCHITECTURES)[:12])
+    hint = f"did you mean '{likely}'?" if likely else f"one of {some} and others, torchvision:NAME, timm:NAME"
+    if ":" not in name:
+        hint += " (one of your own needs --plugin FILE)"
+    values = {"kind": "architecture", "hint": hint}
+    raise PydanticCustomError("unknown_name", "there is no {kind} of that name; {hint}", values)
+
+
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 Architecture = Annotated[
-    str, known("architecture", catalog.ARCHITECTURES), Field(json_schema_extra={"enum": list(catalog.ARCHITECTURES)})
+    str,
+    AfterValidator(known_architecture),
+    Field(json_schema_extra={"anyOf": [{"enum": list(ARCHITECTURES)}, {"pattern": f"^{LIBRARY_NAME.pattern}$"}]}),
 ]
+FeaturePath = Annotated[str, Field(pattern=r"^[A-Za-z0-9_]+(\.[A-Za-z0-9_]+)*$", max_length=200)]
 Dataset = Annotated[str, known("data set", catalog.DATASETS), Field(json_schema_extra={"enum": list(catalog.DATASETS)})]
 
 
@@ -127,6 +144,12 @@ class TeacherPart(Part):
     checkpoint: str | None = setting(
         None, "a .safetensors or .pth file with its weights; relative to the preset's folder", min_length=1, max_length=4096
     )
+    pretrained: bool = setting(
+        False, "begin with the weights that torchvision or timm publishes; with a recipe (train) they are trained further"
+    )
+    features: FeaturePath | None = setting(
+        None, "the module whose output is its feature map, as in layer4.1; null: the last one before the global pooling"
+    )
 
     @model_validator(mode="after")
     def _agree(self) -> Self:
@@ -134,7 +157,19 @@ class TeacherPart(Part):
             raise PydanticCustomError(
                 "either", "a teacher has either a training recipe (train) or a checkpoint, not both; remove one"
             )
+        if self.pretrained and self.checkpoint is not None:
+            raise PydanticCustomError("either", "a teacher is either pretrained or from a checkpoint, not both; remove one")
+        if self.pretrained and library_of(self.arch)[0] not in ("torchvision", "timm"):
+            raise PydanticCustomError(
+                "pretrained", "only torchvision: and timm: networks come with weights; remove pretrained from {arch}",
+                {"arch": self.arch},
+            )  # fmt: skip
         return self
+
+    @property
+    def trained(self) -> bool:
+        """Whether a run has to train it, or find it in the store."""
+        return self.checkpoint is None and not (self.pretrained and self.train is None)
 
     @property
     def recipe(self) -> TrainPart:
@@ -146,6 +181,9 @@ class StudentPart(Part):
     """The small network that is wanted."""
 
     arch: Architecture = setting(..., "the student's architecture")
+    features: FeaturePath | None = setting(
+        None, "the module whose output is its feature map; null: the last one before the global pooling"
+    )
 
 
 class MetaPart(Part):
@@ -284,6 +322,9 @@ class EvaluatePart(Part):
     )
     every: int = setting(1, "measure after every so many epochs (and after the last)", "epochs", ge=1, le=100_000)
     batch_size: int = setting(512, "images a pass when measuring", "images", ge=1, le=65_536)
+    accept_weak_teachers: bool = setting(
+        False, "go on with teachers that are given, not trained here, even where they are no better than guessing"
+    )
     student_alone: bool = setting(True, "also train the same student without teachers, to show what distillation bought")
 
 

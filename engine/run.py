@@ -18,7 +18,7 @@ from typing import Any
 import safetensors.torch
 import torch
 
-from engine import paths
+from engine import paths, plugins
 from engine.checkpoints_of_run import EVERY, RunCheckpoints
 from engine.compiled.stepper import panel_of, stepper_of
 from engine.control import Control
@@ -150,7 +150,7 @@ class Run:
         images = load_images(self.preset.dataset, self.data_root, device, self.preset.hardware.workers)
         steps_per_epoch(images, self.preset.train)
         for number, part in enumerate(self.preset.teachers):
-            if part.checkpoint is None:
+            if part.trained:
                 steps_per_epoch(images, part.recipe, f"teachers.{number}.train")
         if self._caches:
             cache, classroom = TeacherCache(self.preset, images, self.cache), self._classroom(device, images)
@@ -190,6 +190,7 @@ class Run:
             "pid": os.getpid(),
             "threads": torch.get_num_threads(),
             "data_root": str(self.data_root.absolute()),
+            "plugins": [{"path": str(plugin.path), "sha256": plugin.sha256} for plugin in plugins.loaded()],
         }
         if self._resume:
             before = read_object(self.dir.meta) or {}
@@ -231,13 +232,12 @@ class Run:
             self._result = replace(self._result, student_alone_accuracy=alone.accuracy)
 
         used = teachers if preset.method.name != "ce" else []
-        panel = TeacherPanel([teacher.model for teacher in used], bf16)
+        panel = TeacherPanel([teacher.model for teacher in used], bf16, self._log)
         cached = None
         if self._caches:
             cached = held.enter_context(closing(CachedTeachers(TeacherCache(preset, images, self.cache), panel, self._emit)))
             images = replace(images, views=cached.cache.views)
-        archs = [part.arch for part in preset.teachers]
-        asked = panel_of(panel, archs, images.classes, preset.hardware.compile, self._log)
+        asked = panel_of(panel, preset.teachers, images.classes, preset.hardware.compile, self._log)
         plan = Plan(
             preset.method,
             preset.student.arch,
@@ -246,8 +246,12 @@ class Run:
             preset.train.batch_size,
             tuple(panel.channels),
             bf16,
+            images.facts.size,
+            preset.student.features,
         )
         method = plan.build(preset.seed, device, [teacher.head for teacher in panel.teachers])
+        if bf16 and not method.learner.bf16:
+            self._log("warning", f"{preset.student.arch} cannot be computed in bfloat16; it is trained in float32")
         student = method.learner.student
 
         def listen(event: Event) -> None:
@@ -288,7 +292,7 @@ class Run:
     def _teachers(self, classroom: Classroom) -> list[Trained]:
         """Every teacher, those from checkpoints first: what cannot be read is found out before anything is spent."""
         preset = self.preset
-        order = sorted(range(len(preset.teachers)), key=lambda k: preset.teachers[k].checkpoint is None)
+        order = sorted(range(len(preset.teachers)), key=lambda k: preset.teachers[k].trained)
         teachers: dict[int, Trained] = {}
         self._result = replace(self._result, teachers=tuple(TeacherResult(label, None, None) for label in preset.teacher_labels))
         for index in order:

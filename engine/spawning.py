@@ -10,6 +10,7 @@ import threading
 from contextlib import suppress
 from pathlib import Path
 
+from engine import plugins
 from engine.control import STOP_SIGNALS
 from engine.errors import PresetError, UserError
 from engine.gpu_lock import refuse_if_busy
@@ -17,6 +18,7 @@ from engine.paths import write_whole
 from engine.preset import Preset
 from engine.preset_yaml import dump_preset, load_preset
 from engine.run_dir import Lock, RunDir, take_over
+from engine.text import plain
 from engine.untrusted import as_text, open_to_append, read_object
 
 
@@ -45,6 +47,7 @@ def respawn(path: Path, *, data_root: Path | None = None, force: bool = False) -
     unless another root is given.
     """
     run_dir = RunDir(path.expanduser().absolute())
+    _want_plugins(run_dir)
     if not force:
         with suppress(PresetError):  # the host tells of a preset that cannot be read
             refuse_if_busy(load_preset(run_dir.preset).hardware.device)
@@ -60,10 +63,33 @@ def respawn(path: Path, *, data_root: Path | None = None, force: bool = False) -
         raise UserError(f"{path}: the run cannot be resumed: {error.strerror or error}") from error
 
 
+def _want_plugins(run_dir: RunDir) -> None:
+    """A run that was started with plugins goes on with the same. What its folder names is never run by itself: anybody may have
+    written that.
+    """
+    known = (read_object(run_dir.meta) or {}).get("plugins")
+    here = {plugin.sha256: plugin.path for plugin in plugins.loaded()}
+    for entry in known if isinstance(known, list) else ():
+        path, digest = (as_text(entry.get(key)) if isinstance(entry, dict) else None for key in ("path", "sha256"))
+        if path is None or digest is None or digest in here:
+            continue
+        if Path(path) in here.values():
+            raise UserError(
+                f"{run_dir.path.name}: {plain(path)} has changed since this run was started; put the file back as it was "
+                f"(SHA-256 {plain(digest)[:16]}...), or start a new run"
+            )
+        raise UserError(
+            f"{run_dir.path.name} was started with the plugin {plain(path)}, which is not loaded; "
+            f"mmkd resume {run_dir.path.name} --plugin {plain(path)} goes on with it"
+        )
+
+
 def start_host(run_dir: RunDir, lock: Lock, data_root: Path | None, options: list[str]) -> subprocess.Popen[bytes]:
     """The child inherits the lock: from its first moment to its last, whoever looks can tell that it lives."""
     # -P: a folder called `engine` where the user happens to be must not be taken for ours.
     command = [sys.executable, "-P", "-m", "engine.host", "--lock", str(lock.handle), *options]
+    for plugin in plugins.loaded():
+        command += ["--plugin", str(plugin.path)]
     if data_root is not None:
         command += ["--data-root", str(data_root.expanduser().absolute())]
     home = str(Path(__file__).resolve().parents[1])

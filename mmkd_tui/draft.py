@@ -14,7 +14,7 @@ from pydantic.fields import FieldInfo
 
 from engine.catalog import DATASETS, FOLDER, DatasetFacts
 from engine.image_folders import facts_of
-from engine.preset import METHOD_PARTS, CePart, DatasetPart, Preset, StudentPart, TrainPart
+from engine.preset import METHOD_PARTS, CePart, DatasetPart, Preset, StudentPart, TeacherPart, TrainPart
 from engine.preset_errors import field_at, mistakes
 from engine.preset_yaml import dump_preset, parse_preset
 from engine.yaml_lines import KeyPath, dotted, scalar, show
@@ -163,20 +163,25 @@ class Draft:
         if seed is None:
             taken = {t["seed"] for t in self.teachers if t["arch"] == arch and t["checkpoint"] is None}
             seed = next(number for number in range(len(taken) + 1) if number not in taken)
-        before = [t["train"] for t in self.teachers if t["checkpoint"] is None]
+        before = [t["train"] for number, t in enumerate(self.teachers) if not self._given(number)]
         train = recipe.model_dump() if recipe else copy.deepcopy(before[-1]) if before else None
-        return self._set_teachers((*self.teachers, {"arch": arch, "seed": seed, "train": train, "checkpoint": None}))
+        return self._set_teachers((*self.teachers, _teacher(arch, seed, train, None)))
 
     def add_checkpoint(self, arch: str, path: str = "") -> int:
         """One from a file; its number."""
-        return self._set_teachers((*self.teachers, {"arch": arch, "seed": 0, "train": None, "checkpoint": path}))
+        return self._set_teachers((*self.teachers, _teacher(arch, 0, None, path)))
 
     def is_teacher(self, number: int, arch: str, seed: int, recipe: TrainPart) -> bool:
         """Whether one of the teachers is the network of that recipe."""
         teacher = self.teachers[number]
         train = teacher["train"] if teacher["train"] is not None else TrainPart().model_dump()
-        same = (teacher["arch"], teacher["seed"], teacher["checkpoint"]) == (arch, seed, None)
+        same = (teacher["arch"], teacher["seed"], teacher["checkpoint"], teacher["pretrained"]) == (arch, seed, None, False)
         return same and train == recipe.model_dump()
+
+    def _given(self, number: int) -> bool:
+        """Whether a teacher needs no training: from a file, or as its library publishes it."""
+        teacher = self.teachers[number]
+        return teacher["checkpoint"] is not None or (teacher["pretrained"] and teacher["train"] is None)
 
     def remove_teacher(self, number: int) -> None:
         """Those after it move up."""
@@ -184,7 +189,7 @@ class Draft:
 
     def spell_recipe(self, number: int) -> None:
         """Fills in a teacher's recipe where it is the default one, so that its settings can be changed."""
-        if self.value(("teachers", number, "train")) is None and self.value(("teachers", number, "checkpoint")) is None:
+        if self.value(("teachers", number, "train")) is None and not self._given(number):
             self.data = _with(self.data, ("teachers", number, "train"), TrainPart().model_dump())
 
     def _set_teachers(self, teachers: tuple[dict[str, Any], ...]) -> int:
@@ -219,6 +224,12 @@ class Draft:
             return None
         text = dump_preset(preset, brief=True)
         return text if parse_preset(text, "draft") == preset else dump_preset(preset)
+
+
+def _teacher(arch: str, seed: int, train: dict[str, Any] | None, checkpoint: str | None) -> dict[str, Any]:
+    """A teacher's data, defaults filled in."""
+    made = TeacherPart.model_construct(arch=arch, seed=seed, train=None, checkpoint=checkpoint)
+    return {**made.model_dump(), "train": train}
 
 
 def read_field(found: FieldInfo, text: str) -> Any:
@@ -292,9 +303,9 @@ def _misfits(preset: Preset) -> list[Problem]:
     images = training_images(preset.dataset)
     recipes: list[tuple[KeyPath, TrainPart]] = [(("train",), preset.train)]
     for number, teacher in enumerate(preset.teachers):
-        if teacher.checkpoint is None:
+        if teacher.trained:
             recipes.append((("teachers", number, "train"), teacher.recipe))
-        elif missing := missing_checkpoint(Draft(preset.model_dump()), number):
+        elif teacher.checkpoint is not None and (missing := missing_checkpoint(Draft(preset.model_dump()), number)):
             found.append((missing.path, missing.beside))
     for path, recipe in recipes:
         if recipe.batch_size > images:

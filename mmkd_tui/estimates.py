@@ -6,7 +6,8 @@ import re
 import statistics
 from dataclasses import dataclass
 
-from engine.catalog import ARCHITECTURES, DatasetFacts
+from engine.architectures import ArchitectureFacts, architecture_of
+from engine.catalog import DatasetFacts
 from engine.image_folders import facts_of
 from engine.preset import DatasetPart, HardwarePart, MmkdPart, Preset, TrainPart
 from mmkd_tui.machine import Machine
@@ -25,7 +26,9 @@ META = {"cpu": 0.025, "cuda": 0.01}  # seconds an inner step of a meta step, bes
 START = {"cpu": 4.0, "cuda": 8.0}  # seconds until the first step: importing, reading, warming up
 
 # Multiply-adds an image for each parameter and pixel: a halved map quarters the work of the layers after it.
-WORK = {"vgg": 0.025, "resnet": 0.15, "wrn": 0.15}
+WORK = {"vgg": 0.025, "resnet": 0.15, "wrn": 0.15, "resnet-deep": 0.05, "mobilenet": 0.01, "shufflenet": 0.04}
+WORK_ELSEWHERE = 0.003  # of a network whose stem makes the map four times smaller, as torchvision's and timm's do
+TYPICAL = 20_000_000  # parameters, where nobody knows how many there are
 PROGRAM = {"cpu": 350 << 20, "cuda": 600 << 20}  # bytes before any tensor of ours: Python and torch, or CUDA's context
 
 
@@ -95,7 +98,7 @@ def pace(hardware: HardwarePart, machine: Machine, stock: Stock) -> Pace:
 def step_seconds(arch: str, facts: DatasetFacts, images: int, pace: Pace, *, train: bool = True) -> float:
     """A training step (or a pass without gradients) of one batch."""
     parameters = _parameters(arch, facts)
-    macs = WORK[ARCHITECTURES[arch].family] * parameters * facts.size**2 * images
+    macs = WORK.get(architecture_of(arch).family, WORK_ELSEWHERE) * parameters * facts.size**2 * images
     if not train:
         return pace.factor * (macs / pace.macs + _layers(arch) * pace.layer / 3)
     return pace.factor * (3 * macs / pace.macs + _layers(arch) * pace.layer + parameters * pace.parameter)
@@ -116,7 +119,7 @@ def estimate(preset: Preset, stock: Stock, machine: Machine) -> Estimate:
     facts = facts_of(preset.dataset)
     teachers = tuple(
         0.0
-        if part.checkpoint is not None or stock.teacher(preset, part) is not None
+        if not part.trained or stock.teacher(preset, part) is not None
         else training(part.arch, preset.dataset, part.recipe, here)
         for part in preset.teachers
     )
@@ -150,14 +153,19 @@ def cache_size(preset: Preset) -> int:
     row = 0
     for part in preset.teachers:
         row += 4 * len(facts.classes)
-        row += 2 * ARCHITECTURES[part.arch].features * feature_side(part.arch, facts.size) ** 2 if preset.looks_at_features else 0
+        row += (
+            2 * _features(architecture_of(part.arch)) * feature_side(part.arch, facts.size) ** 2
+            if preset.looks_at_features
+            else 0
+        )
     return _views(preset) * training_images(preset.dataset) * row
 
 
 def feature_side(arch: str, size: int) -> int:
     """Pixels along a side of an architecture's last feature map, of images with `size` along theirs."""
-    if ARCHITECTURES[arch].family != "vgg":
-        return -(-size // 4)
+    shape = architecture_of(arch)
+    if shape.family != "vgg" or arch.startswith("torchvision:"):
+        return -(-size // shape.step)
     for _ in range(4 if size >= 64 else 3):
         size = max(size // 2, 1)
     return size
@@ -188,7 +196,7 @@ def _memory(preset: Preset, facts: DatasetFacts, kind: str) -> int:
         student *= preset.method.meta.match_steps + 2
     teachers = sum(4 * _parameters(part.arch, facts) for part in preset.teachers)
     passing = max((_activations(part.arch, facts) for part in preset.teachers), default=0) / 8 * 4 * batch
-    trained = [part for part in preset.teachers if part.checkpoint is None]
+    trained = [part for part in preset.teachers if part.trained]
     alone = max(
         (12 * _parameters(p.arch, facts) + 4 * p.recipe.batch_size * _activations(p.arch, facts) for p in trained), default=0
     )
@@ -197,21 +205,33 @@ def _memory(preset: Preset, facts: DatasetFacts, kind: str) -> int:
 
 def _activations(arch: str, facts: DatasetFacts) -> float:
     """Numbers that a training step keeps for each image."""
-    shape = ARCHITECTURES[arch]
+    shape = architecture_of(arch)
     vgg = shape.family == "vgg"
-    first = shape.features / (8 if vgg else 4)  # channels of the largest maps; each halved map has twice as many
+    first = _features(shape) / (8 if vgg else 4)  # channels of the largest maps; each halved map has twice as many
     stages = (1, 1 / 2, 1 / 4, 1 / 8, 1 / 8) if vgg else (1, 1 / 2, 1 / 4)
     return 2.5 * first * facts.size**2 * sum(stages) * _layers(arch) / len(stages)
 
 
 def _parameters(arch: str, facts: DatasetFacts) -> int:
-    return ARCHITECTURES[arch].parameters_for(facts.channels, len(facts.classes))
+    known = architecture_of(arch).parameters_for(facts.channels, len(facts.classes))
+    return TYPICAL if known is None else known
+
+
+def unknown_sizes(preset: Preset) -> tuple[str, ...]:
+    """The architectures of a preset whose size is not known before they are built."""
+    archs = dict.fromkeys([*(part.arch for part in preset.teachers), preset.student.arch])
+    return tuple(arch for arch in archs if architecture_of(arch).parameters is None)
+
+
+def _features(shape: ArchitectureFacts) -> int:
+    """Channels of the last feature map."""
+    return shape.features or 768
 
 
 def _layers(arch: str) -> int:
     """The depth stands in an architecture's name."""
     found = re.search(r"[0-9]+", arch)
-    return int(found[0]) if found else 20
+    return min(int(found[0]), 200) if found else 20
 
 
 def rough_time(seconds: float) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from engine.catalog import ARCHITECTURES
+from engine.architectures import is_architecture
 from engine.image_folders import facts_of
 from engine.preset import DatasetPart, Preset, TeacherPart, TrainPart
 from engine.teachers.store import Stored, TeacherStore, content_key
@@ -49,15 +49,16 @@ class Stock:
         """The network of a content key."""
         return next((network for network in self.networks if network.key == key), None)
 
-    def of(self, preset: Preset, arch: str, seed: int, recipe: TrainPart) -> Network | None:
+    def of(self, preset: Preset, arch: str, seed: int, recipe: TrainPart, pretrained: bool = False) -> Network | None:
         """The network that a run of `preset` would find in place of training it."""
         if preset.dataset.path is not None and not facts_of(preset.dataset).classes:
             return None  # nobody waits here for a folder to be read
-        return self.with_key(content_key(preset.dataset, arch, seed, recipe, preset.evaluate, preset.hardware.precision))
+        precision = preset.hardware.precision
+        return self.with_key(content_key(preset.dataset, arch, seed, recipe, preset.evaluate, precision, pretrained))
 
     def teacher(self, preset: Preset, part: TeacherPart) -> Network | None:
-        """As `of`, for a teacher; None for one from a checkpoint."""
-        return self.of(preset, part.arch, part.seed, part.recipe) if part.checkpoint is None else None
+        """As `of`, for a teacher; None for one that is given."""
+        return self.of(preset, part.arch, part.seed, part.recipe, part.pretrained) if part.trained else None
 
     def on(self, dataset: str) -> Iterable[Network]:
         """Those trained on a data set, whatever its split, the newest first."""
@@ -67,7 +68,7 @@ class Stock:
 def _network(entry: Stored) -> Network | None:
     facts = entry.facts
     arch, seed = facts.get("arch"), facts.get("seed")
-    if not isinstance(arch, str) or arch not in ARCHITECTURES or type(seed) is not int or not 0 <= seed < 2**63:
+    if not isinstance(arch, str) or not is_architecture(arch) or type(seed) is not int or not 0 <= seed < 2**63:
         return None
     try:
         dataset = DatasetPart.model_validate_json(json.dumps(facts.get("dataset")))

@@ -163,7 +163,7 @@ def _asked(setting: Setting, teachers: TeacherPanel) -> Taught:
     """Batches, and what the teachers say of them, in their final form from the first one on."""
 
     def source(images: Tensor) -> _AtOnce:
-        pure = PurePanel(teachers.quick(images), teachers.bf16)
+        pure = PurePanel(teachers, images)
         return _AtOnce(pure, (pure.tensors(), images))
 
     panel = CompiledPanel(teachers, source, _fail, _mode(setting.case.compiled))

@@ -48,7 +48,7 @@ class CompiledPanel:
         expected = self.panel(images)
         candidate = self.changeover.candidate(PART, lambda: self._make_source(images))
         if candidate is not None:
-            self._tensors = PurePanel(self.panel.quick(images), self.panel.bf16).tensors()
+            self._tensors = PurePanel(self.panel, images).tensors()
             try:
                 found = candidate(self._tensors, images)
             except Exception as error:

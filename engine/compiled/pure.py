@@ -15,6 +15,7 @@ from engine.kernels import Arithmetic
 from engine.meta.sgd import Sgd, Tensors
 from engine.methods.base import MetaGradient, Method, Step
 from engine.models import Classifier, Output
+from engine.models.panel import TeacherPanel
 
 FIELDS = tuple(field.name for field in fields(Step))
 
@@ -101,8 +102,9 @@ class Pure:
 class PurePanel:
     """Teachers, made quick to ask, with their tensors taken out: a list for each, in the module's own order."""
 
-    def __init__(self, teachers: Sequence[Classifier], bf16: bool) -> None:
-        self.models, self.bf16 = list(teachers), bf16
+    def __init__(self, panel: TeacherPanel, images: Tensor) -> None:
+        """`images` [B, channels, H, W] are any."""
+        self.models, self.narrow = panel.quick(images), panel.narrow
         self.names = [list(_tensors_of(model)) for model in self.models]
 
     def tensors(self) -> list[Tensors]:
@@ -113,8 +115,8 @@ class PurePanel:
     def teachers(self, tensors: Sequence[Tensors], images: Tensor) -> list[Tensor]:
         """[B, channels, H, W] -> logits, features, logits, features, ..., all float32."""
         said: list[Tensor] = []
-        for model, names, own in zip(self.models, self.names, tensors, strict=True):
-            with Arithmetic(bf16=self.bf16):
+        for model, narrow, names, own in zip(self.models, self.narrow, self.names, tensors, strict=True):
+            with Arithmetic(bf16=narrow):
                 output: Output = functional_call(model, dict(zip(names, own, strict=True)), (images,))
             said += [output.logits.float(), output.features.float()]
         return said

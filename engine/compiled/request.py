@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.metadata
 import json
 import platform
 from abc import ABC, abstractmethod
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
+import torchvision
 from torch import Tensor
 
 from engine import paths
@@ -55,7 +57,8 @@ class Request(ABC):
     def folder(self) -> Path:
         """Where its functions are kept: elsewhere for each release of PyTorch, of our code, and each kind of processor."""
         where = torch.cuda.get_device_name() if self.device == "cuda" else torch.backends.cpu.get_cpu_capability()
-        asked = [FORMAT, self.to_json(), torch.__version__, platform.machine(), where, _code()]
+        releases = [torch.__version__, torchvision.__version__, _timm()]
+        asked = [FORMAT, self.to_json(), *releases, platform.machine(), where, _code()]
         return paths.cache_dir() / "compiled" / hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:16]
 
 
@@ -76,6 +79,7 @@ class StepsRequest(Request):
     nesterov: bool
     device: str
     threads: int
+    features: str | None = None  # the student's
 
     @classmethod
     def of(cls, plan: Plan, images: Tensor, teachers: list[tuple[int, int, int]], sgd: Sgd) -> StepsRequest:
@@ -92,6 +96,7 @@ class StepsRequest(Request):
             nesterov=sgd.nesterov,
             device=images.device.type,
             threads=torch.get_num_threads(),
+            features=plan.features,
         )
 
     @property
@@ -114,6 +119,8 @@ class StepsRequest(Request):
             teacher_channels=tuple(c for c, _, _ in self.teachers),
             batch_size=batch,
             bf16=self.bf16,
+            size=self.images[2],
+            features=self.features,
         )
         method = plan.build(0, torch.device(self.device))
         method.learner.train()
@@ -137,7 +144,7 @@ class TeachersRequest(Request):
 
     KIND: ClassVar[str] = "teachers"
 
-    archs: tuple[str, ...]
+    networks: tuple[tuple[str, str | None], ...]  # architecture; the module of its feature map, if it is named
     images: tuple[int, int, int, int]  # [B, channels, H, W]
     classes: int
     bf16: bool
@@ -145,10 +152,12 @@ class TeachersRequest(Request):
     threads: int
 
     @classmethod
-    def of(cls, panel: TeacherPanel, archs: tuple[str, ...], classes: int, images: Tensor) -> TeachersRequest:
-        """For teachers of these architectures, on batches like `images`."""
+    def of(
+        cls, panel: TeacherPanel, networks: tuple[tuple[str, str | None], ...], classes: int, images: Tensor
+    ) -> TeachersRequest:
+        """For teachers of these architectures and feature maps, on batches like `images`."""
         shape: Any = tuple(images.shape)
-        return cls(archs, shape, classes, panel.bf16, images.device.type, torch.get_num_threads())
+        return cls(networks, shape, classes, panel.bf16, images.device.type, torch.get_num_threads())
 
     @property
     def parts(self) -> tuple[str, ...]:
@@ -161,9 +170,11 @@ class TeachersRequest(Request):
     def pure(self) -> PurePanel:
         """Such teachers, with arbitrary weights."""
         device = torch.device(self.device)
-        models = [build_model(arch, self.images[1], self.classes).to(device) for arch in self.archs]
-        panel = TeacherPanel(models, self.bf16)
-        return PurePanel(panel.quick(torch.zeros(self.images, device=device)), self.bf16)
+        _, channels, size, _ = self.images
+        models = [
+            build_model(arch, channels, self.classes, size=size, features=features).to(device) for arch, features in self.networks
+        ]
+        return PurePanel(TeacherPanel(models, self.bf16), torch.zeros(self.images, device=device))
 
     def example(self) -> tuple[Any, ...]:
         return self.pure.tensors(), torch.zeros(self.images, device=self.device)
@@ -178,6 +189,15 @@ def request_of(text: str) -> Request:
 
 def _frozen(value: Any) -> Any:
     return tuple(_frozen(one) for one in value) if isinstance(value, list) else value
+
+
+@cache
+def _timm() -> str | None:
+    """The release of timm, whose networks' code may end up in a compiled step."""
+    try:
+        return importlib.metadata.version("timm")
+    except importlib.metadata.PackageNotFoundError:
+        return None
 
 
 @cache

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 
+from engine.architectures import library_of
 from engine.compiled.builder import Builder
 from engine.compiled.changeover import Compile, Tell
 from engine.compiled.panel import CompiledPanel
@@ -17,6 +18,7 @@ from engine.methods import Method, Plan
 from engine.methods.base import Teachers
 from engine.models import Output
 from engine.models.panel import TeacherPanel
+from engine.preset import TeacherPart
 from engine.stepping import Stepper
 
 
@@ -39,6 +41,10 @@ def stepper_of(plan: Plan, mode: Compile, tell: Tell) -> Callable[[Method, torch
     """For a method that `plan` built: eager steps, which change over to compiled ones if `mode` and the method allow it."""
     if mode == "off":
         return Stepper
+    if library_of(plan.arch)[0] == "plugin":
+        # The process that compiles runs no user's code; neither would it know when that has changed.
+        tell("info", f"{plan.arch} is a plugin's: its steps are not compiled")
+        return Stepper
 
     def source(batch: Batch, teachers: Sequence[Output], sgd: Sgd) -> Builder:
         shapes = [(t.features.shape[1], t.features.shape[2], t.features.shape[3]) for t in teachers]
@@ -52,8 +58,9 @@ def stepper_of(plan: Plan, mode: Compile, tell: Tell) -> Callable[[Method, torch
     return make
 
 
-def panel_of(panel: TeacherPanel, archs: Sequence[str], classes: int, mode: Compile, tell: Tell) -> Teachers:
-    """Teachers of these architectures, asked eagerly, and by a compiled pass once there is one, unless `mode` is "off"."""
-    if mode == "off" or not panel.teachers:
+def panel_of(panel: TeacherPanel, parts: Sequence[TeacherPart], classes: int, mode: Compile, tell: Tell) -> Teachers:
+    """The teachers of these parts, asked eagerly, and by a compiled pass once there is one, unless `mode` is "off"."""
+    if mode == "off" or not panel.teachers or any(library_of(part.arch)[0] == "plugin" for part in parts):
         return panel
-    return CompiledPanel(panel, lambda images: Builder(TeachersRequest.of(panel, tuple(archs), classes, images)), tell, mode)
+    networks = tuple((part.arch, part.features) for part in parts)
+    return CompiledPanel(panel, lambda images: Builder(TeachersRequest.of(panel, networks, classes, images)), tell, mode)

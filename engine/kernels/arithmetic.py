@@ -13,6 +13,16 @@ from torch.overrides import TorchFunctionMode
 from engine.kernels.batch_norm import batch_norm
 from engine.kernels.convolution import Geometry, convolution
 
+# What takes operands of one dtype only, while parameters are float32 and what a convolution gives is not.
+ONE_DTYPE = frozenset(
+    {
+        *(F.linear, F.bilinear, F.prelu, F.layer_norm, F.group_norm, F.instance_norm, F.rms_norm),
+        *(F.multi_head_attention_forward, F.scaled_dot_product_attention),
+        *(torch.prelu, torch.matmul, torch.bmm, torch.addmm, torch.baddbmm, torch.einsum),
+        *(Tensor.matmul, Tensor.__matmul__, Tensor.bmm, Tensor.addmm),
+    }
+)
+
 
 class Arithmetic(TorchFunctionMode):
     """Convolutions in bfloat16 on request, and a cheap double backward for convolutions and BatchNorm on request.
@@ -34,6 +44,10 @@ class Arithmetic(TorchFunctionMode):
             return self._conv2d(*args, **kwargs)
         if func is F.batch_norm:
             return self._batch_norm(*args, **kwargs)
+        if self.twice and func is F.hardsigmoid:
+            return F.relu6(args[0] + 3) / 6  # PyTorch's own has no second derivative
+        if self.bf16 and func in ONE_DTYPE:
+            args, kwargs = [_widened(a) for a in args], {name: _widened(value) for name, value in kwargs.items()}
         return func(*args, **kwargs)
 
     def _conv2d(
@@ -73,6 +87,10 @@ class Arithmetic(TorchFunctionMode):
                 running_mean.lerp_(mean, momentum)
                 running_var.lerp_(variance * (count / max(count - 1, 1)), momentum)
         return y
+
+
+def _widened(value: Any) -> Any:
+    return value.float() if isinstance(value, Tensor) and value.dtype == torch.bfloat16 else value
 
 
 def _pair(value: Any) -> tuple[int, int]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from engine.meta.sgd import Sgd, Tensors
 
@@ -33,6 +34,13 @@ def hypergradient(
 
     Nothing given is changed. A parameter that a loss does not reach has gradient 0 there; weight decay and momentum still act.
     """
+    with sdpa_kernel(SDPBackend.MATH):  # the fused kinds of attention cannot be differentiated twice
+        return _hypergradient(inner, outer, parameters, momenta, weights, sgd)
+
+
+def _hypergradient(
+    inner: Sequence[Loss], outer: Loss, parameters: Sequence[Tensor], momenta: Tensors, weights: Sequence[Tensor], sgd: Sgd
+) -> Hypergradient:
     theta = [p.detach() for p in parameters]
     tape: list[tuple[Tensors, Tensors]] = []
     for loss in inner:

@@ -17,7 +17,9 @@ from engine.methods.ebkd import EntropyBased
 from engine.methods.fitnet import Hints
 from engine.methods.mmkd import Mmkd
 from engine.models import Classifier, build_model
+from engine.models.build import SIZE
 from engine.models.regressor import Learner
+from engine.models.tapped import takes_bfloat16
 from engine.preset import AekdPart, CamkdPart, CePart, EbkdPart, FitnetPart, MmkdPart
 from engine.preset import Method as MethodPart
 
@@ -33,12 +35,14 @@ class Plan:
     batch_size: int
     teacher_channels: tuple[int, ...] = ()  # of each teacher's feature map
     bf16: bool = False
+    size: int = SIZE  # pixels along a side of the images
+    features: str | None = None  # the module that gives the student's feature map, where it is not the last
 
     def build(self, seed: int, device: torch.device, heads: Sequence[Head] = ()) -> Method:
         """The method, with a new student; initial weights are a function of `seed`. `heads`: the teachers', for who asks them."""
         return make_method(
             self.part,
-            build_model(self.arch, self.channels, self.classes, seed),
+            build_model(self.arch, self.channels, self.classes, seed, size=self.size, features=self.features),
             self.teacher_channels,
             classes=self.classes,
             batch_size=self.batch_size,
@@ -65,6 +69,7 @@ def make_method(
 
     `teacher_channels`: of each teacher's feature map. `heads`: each teacher's, frozen and on `device`; only camkd asks them.
     """
+    bf16 = bf16 and takes_bfloat16(student)
     hints = isinstance(part, MmkdPart | CamkdPart | FitnetPart) or (isinstance(part, AekdPart) and part.beta > 0)
     if hints:
         learner = Learner(student, teacher_channels, part.regressor, seed, bf16=bf16).to(device)  # type: ignore[union-attr]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import copy
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import torch
@@ -26,31 +27,53 @@ class TeacherPanel:
     The first batch shows how each teacher is put together; from then on, a copy that says the same in fewer operations is asked.
     """
 
-    def __init__(self, teachers: Sequence[Classifier], bf16: bool = False) -> None:
+    def __init__(
+        self, teachers: Sequence[Classifier], bf16: bool = False, tell: Callable[[str, str], None] | None = None
+    ) -> None:
+        """`tell` is given (level, message) where something is computed otherwise than was asked for."""
         self.teachers = [teacher.eval().requires_grad_(False) for teacher in teachers]
         self.bf16 = bf16
+        self._tell = tell or (lambda level, message: None)
         self._quick: list[Classifier] = []
+        self.narrow: list[bool] = []  # which of the quick ones are in bfloat16
 
     @property
     def channels(self) -> list[int]:
         """Of each teacher's feature map."""
         return [teacher.feature_channels for teacher in self.teachers]
 
+    @torch.no_grad()
     def quick(self, images: Tensor) -> list[Classifier]:
         """Copies that say the same in fewer operations, channels-last; `images` [B, channels, H, W] are any."""
         if len(self._quick) < len(self.teachers):
             copies = [folded(teacher, images) for teacher in self.teachers]
-            self._quick = [narrowed(copy) if self.bf16 else copy.to(memory_format=torch.channels_last) for copy in copies]
+            self.narrow = [self.bf16 and self._takes_bfloat16(number, quick, images) for number, quick in enumerate(copies)]
+            pairs = zip(copies, self.narrow, strict=True)
+            self._quick = [narrowed(quick) if narrow else quick.to(memory_format=torch.channels_last) for quick, narrow in pairs]
         return self._quick
 
     @torch.no_grad()
     def __call__(self, images: Tensor) -> list[Output]:
         """[B, channels, H, W] -> what each teacher says."""
         teachers = self.quick(images)
-        images = images.contiguous(memory_format=torch.channels_last)
-        with Arithmetic(bf16=self.bf16):
-            outputs: list[Output] = [teacher(images) for teacher in teachers]
-        return [Output(o.logits.float(), o.features.float()) for o in outputs]
+        laid_out = images.contiguous(memory_format=torch.channels_last)
+        outputs = []
+        for teacher, narrow in zip(teachers, self.narrow, strict=True):
+            with Arithmetic(bf16=narrow):
+                output: Output = teacher(laid_out)
+            outputs.append(Output(output.logits.float(), output.features.float()))
+        return outputs
+
+    def _takes_bfloat16(self, number: int, quick: Classifier, images: Tensor) -> bool:
+        laid_out = images.contiguous(memory_format=torch.channels_last)
+        try:
+            with Arithmetic(bf16=True):
+                finite = all(bool(part.isfinite().all()) for part in narrowed(copy.deepcopy(quick))(laid_out))
+        except (RuntimeError, TypeError):
+            finite = False
+        if not finite:
+            self._tell("warning", f"teacher {number} cannot be computed in bfloat16; it is asked in float32")
+        return finite
 
     def of(self, batch: HasImages) -> list[Output]:
         """What each teacher says of a batch's images."""

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from engine.architectures import identity
 from engine.data import Batch, Images
 from engine.device import uses_bf16
 from engine.events import Event, Log
@@ -59,7 +60,8 @@ class TeacherCache:
         layouts = [Layout("logits", tuple(output.logits.shape[1:]), "float32")]
         if self.preset.looks_at_features:
             layouts.append(Layout("features", tuple(output.features.shape[1:]), "float16"))
-        key = outputs_key(part.arch, model, self.bf16, self._images_digest()) if trained else None
+        what = identity(part.arch) + (f"#{part.features}" if part.features else "")
+        key = outputs_key(what, model, self.bf16, self._images_digest()) if trained else None
         return Subject(self.preset.teacher_labels[index], part.arch, tuple(layouts), key)
 
     def place(self, subjects: Sequence[Subject]) -> Place:

@@ -1,91 +1,140 @@
-"""Weights from files: safetensors, or PyTorch's zip format read without running any code."""
+"""Checkpoints of other programs as teachers: names are matched to the architecture, and all that does not fit is told at once."""
 
 from __future__ import annotations
 
-import zipfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-import safetensors.torch
 import torch
 from torch import Tensor
 
 from engine.errors import UserError
 from engine.models import Classifier
+from engine.teachers.weights_file import read_tensors
 from engine.text import one_line
 
-_MOST_RECORDS = 10_000  # in a zip file; a large network has some hundreds
-_WRAPPERS = ("model", "state_dict")  # under which training scripts save the state_dict beside other things
+# What wraps a network puts its own name before all others: DataParallel, torch.compile, trainers.
+_PREFIXES = ("module.", "_orig_mod.", "model.", "net.", "network.", "backbone.", "student.", "encoder.")
+# The last linear layer, and shortcuts that change the shape, have several names in the field.
+_HEADS = ("fc", "linear", "classifier", "classifier.0", "head", "head.fc")
+_SHORTCUTS = ("downsample", "shortcut", "convShortcut", "conv_shortcut")
+# Networks' parts that serve their training alone.
+_AUXILIARY = ("aux1.", "aux2.", "AuxLogits.")
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """How a file's tensors and an architecture's go together; names are the architecture's, but for `unknown`."""
+
+    tensors: dict[str, Tensor] = field(repr=False)  # those that fit, under the architecture's names
+    missing: tuple[str, ...]
+    unknown: tuple[str, ...]
+    shapes: tuple[tuple[str, tuple[int, ...], tuple[int, ...]], ...]  # name, in the file, in the architecture
+    renamed: tuple[tuple[str, str], ...]  # in the file, in the architecture
+
+    @property
+    def whole(self) -> bool:
+        """Whether everything fits."""
+        return not (self.missing or self.unknown or self.shapes)
+
+    def sentence(self) -> str:
+        """What does not, on one line; names from files are made harmless."""
+        differing = tuple(f"{name} is {there}, not {here}" for name, there, here in self.shapes)
+        parts = [
+            f"{len(names)} {what} ({one_line(', '.join(names[:3]), 200)}{', ...' if len(names) > 3 else ''})"
+            for names, what in (
+                (self.missing, "tensors missing"),
+                (self.unknown, "tensors too many"),
+                (differing, "shapes that differ"),
+            )
+            if names
+        ]
+        return "; ".join(parts)
+
+
+def fit(own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> Fit:
+    """A file's tensors for an architecture with the tensors `own`, whose numbers are not looked at (they may be on "meta")."""
+    names = {name: name for name in state}  # in the file -> as it is compared
+    stripped = True
+    while stripped:
+        stripped = False
+        for prefix in _PREFIXES:
+            if names and all(n.startswith(prefix) for n in names.values()) and not all(n.startswith(prefix) for n in own):
+                names = {theirs: n.removeprefix(prefix) for theirs, n in names.items()}
+                stripped = True
+    taken = set(names.values())
+    for theirs, name in names.items():
+        names[theirs] = _known_as(name, own, taken)
+        taken.add(names[theirs])
+    names = {t: n for t, n in names.items() if n in own or not n.startswith(_AUXILIARY)}
+    there = {name: state[theirs] for theirs, name in names.items()}
+    optional = {name for name in own if name.endswith("num_batches_tracked")}
+    shapes = tuple(
+        (name, tuple(there[name].shape), tuple(value.shape))
+        for name, value in own.items()
+        if name in there and there[name].shape != value.shape
+    )
+    return Fit(
+        tensors={name: value for name, value in there.items() if name in own},
+        missing=tuple(sorted(own.keys() - there.keys() - optional)),
+        unknown=tuple(sorted(there.keys() - own.keys())),
+        shapes=shapes,
+        renamed=tuple((theirs, name) for theirs, name in names.items() if theirs != name and name in own),
+    )
+
+
+def _known_as(name: str, own: Mapping[str, Tensor], taken: set[str]) -> str:
+    """The architecture's name for a tensor that goes by another one in the field; the same name where it has none."""
+    if name in own:
+        return name
+    module, _, kind = name.rpartition(".")
+    candidates = [f"{head}.{kind}" for head in _HEADS if module in _HEADS]
+    parts = name.split(".")
+    for place, part in enumerate(parts):
+        if part in _SHORTCUTS:
+            candidates += [".".join([*parts[:place], other, *parts[place + 1 :]]) for other in _SHORTCUTS]
+    return next((c for c in candidates if c in own and c not in taken), name)
 
 
 def load_weights(model: Classifier, path: Path, arch: str) -> None:
-    """Fills `model` from a state_dict in `path`. UserError where the file cannot be read or does not fit."""
-    state = _read(path)
-    own = model.state_dict()
-    optional = {name for name in own if name.endswith("num_batches_tracked")}
-    missing = sorted(own.keys() - state.keys() - optional)
-    unknown = sorted(state.keys() - own.keys())
-    shapes = [
-        f"{name} is {tuple(state[name].shape)}, not {tuple(value.shape)}"
-        for name, value in own.items()
-        if name in state and state[name].shape != value.shape
-    ]
-    if missing or unknown or shapes:
-        parts = [
-            f"{len(names)} {what} ({one_line(', '.join(names[:3]), 200)}{', ...' if len(names) > 3 else ''})"
-            for names, what in ((missing, "tensors missing"), (unknown, "tensors too many"), (shapes, "shapes that differ"))
-            if names
-        ]
-        raise UserError(f"{path} does not fit {arch} on this data set: {'; '.join(parts)}; give the architecture that it is of")
-    fitting = {name: value.to(own[name].dtype) for name, value in state.items()}
-    if any(not torch.isfinite(value).all() for value in fitting.values() if value.is_floating_point()):
-        raise UserError(f"{path} holds numbers that are not finite; it cannot be used as a teacher")
-    model.load_state_dict(fitting, strict=False)
+    """Fills `model` from a file. UserError where that cannot be read or does not fit."""
+    _fill(model, fit_of(model, path, arch), path)
 
 
-def _read(path: Path) -> dict[str, Tensor]:
+def load_fitting(path: Path, arch: str, make: Callable[[], Classifier]) -> Classifier:
+    """What `make` gives, filled from a file; names and shapes are compared before any of its tensors takes up memory.
+
+    UserError where the file cannot be read or does not fit.
+    """
+    found = fit_of(sketch(make), path, arch)
+    model = make()
+    _fill(model, found, path)
+    return model
+
+
+def sketch(make: Callable[[], Classifier]) -> Classifier:
+    """What `make` gives, without numbers where it can be made so."""
     try:
-        if not path.is_file():
-            what = "is no file" if path.exists() else "does not exist"
-            raise UserError(f"{path} {what}; check the teacher's checkpoint (it is looked for in the preset's folder)")
-        if path.suffix == ".safetensors":
-            content: Any = safetensors.torch.load(path.read_bytes())
-        else:
-            _check_zip(path)
-            content = torch.load(path, map_location="cpu", weights_only=True)
+        with torch.device("meta"):
+            return make()
     except UserError:
         raise
-    except Exception as error:  # a file made to harm decides what is raised
-        first = one_line(str(error).splitlines()[0], 300) if str(error).strip() else type(error).__name__
-        raise UserError(f"{path} cannot be read as weights: {first}; only tensors are loaded, never code") from error
-    for wrapper in _WRAPPERS:
-        if isinstance(content, dict) and isinstance(content.get(wrapper), dict):
-            content = content[wrapper]
-    if not isinstance(content, dict) or not all(isinstance(name, str) and _is_plain(value) for name, value in content.items()):
-        raise UserError(f"{path} holds no plain state_dict (names to tensors of numbers); save model.state_dict() alone")
-    # DataParallel puts its own name before every other.
-    if content and all(name.startswith("module.") for name in content):
-        return {name.removeprefix("module."): value for name, value in content.items()}
-    return content
+    except Exception:  # some compute their layers' sizes with tensors
+        return make()
 
 
-def _check_zip(path: Path) -> None:
-    """PyTorch stores records as they are: a compressed one is not its own, and might not fit into memory."""
-    if not zipfile.is_zipfile(path):
-        raise UserError(f"{path} is neither .safetensors nor PyTorch's zip format; save the state_dict with a current torch")
-    with zipfile.ZipFile(path) as archive:
-        records = archive.infolist()
-    packed = any(record.compress_type != zipfile.ZIP_STORED for record in records)
-    if packed or len(records) > _MOST_RECORDS or sum(record.file_size for record in records) > path.stat().st_size:
-        raise UserError(f"{path} is a zip file, but not as PyTorch writes them; save the state_dict again with torch.save")
+def fit_of(model: Classifier, path: Path, arch: str) -> Fit:
+    """UserError, on one line, where not everything fits."""
+    found = fit(model.state_dict(), read_tensors(path))
+    if not found.whole:
+        raise UserError(f"{path} does not fit {arch} on this data set: {found.sentence()}; give the architecture that it is of")
+    return found
 
 
-def _is_plain(value: object) -> bool:
-    """Dense real numbers."""
-    return (
-        isinstance(value, Tensor)
-        and value.layout == torch.strided
-        and value.device.type == "cpu"
-        and not value.is_quantized
-        and not value.is_complex()
-    )
+def _fill(model: Classifier, found: Fit, path: Path) -> None:
+    own = model.state_dict()
+    tensors = {name: value.to(own[name].dtype) for name, value in found.tensors.items()}
+    if any(not torch.isfinite(value).all() for value in tensors.values() if value.is_floating_point()):
+        raise UserError(f"{path} holds numbers that are not finite; it cannot be used as a teacher")
+    model.load_state_dict(tensors, strict=False)

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from engine.architectures import identity
 from engine.dataset_facts import DATASETS
 from engine.errors import UserError
 from engine.image_folders import folder_digest
@@ -45,7 +46,15 @@ class Stored:
             return 0
 
 
-def content_key(dataset: DatasetPart, arch: str, seed: int, recipe: TrainPart, evaluate: EvaluatePart, precision: str) -> str:
+def content_key(
+    dataset: DatasetPart,
+    arch: str,
+    seed: int,
+    recipe: TrainPart,
+    evaluate: EvaluatePart,
+    precision: str,
+    pretrained: bool = False,
+) -> str:
     """16 hexadecimal digits that stand for all that decides a network's weights, beside the machine's rounding.
 
     `precision` is what the preset asks for: what `auto` means is the machine's, and a viewer need not know.
@@ -57,11 +66,12 @@ def content_key(dataset: DatasetPart, arch: str, seed: int, recipe: TrainPart, e
     asked = {
         "format": FORMAT,
         "dataset": _asked(dataset),
-        "arch": arch,
+        "arch": identity(arch),
         "seed": seed,
         "recipe": said | same,
         "chosen": [evaluate.select_on, evaluate.every],
         "precision": precision,
+        **({"pretrained": True} if pretrained else {}),
     }
     return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:16]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -23,11 +23,17 @@ from engine.models import Classifier, build_model
 from engine.models.build import count_parameters
 from engine.models.panel import TeacherPanel
 from engine.preset import CePart, DatasetPart, EvaluatePart, HardwarePart, Preset, TeacherPart, TrainPart
-from engine.teachers.foreign import load_weights
+from engine.teachers.chance import chance_level, needed
+from engine.teachers.foreign import load_fitting
 from engine.teachers.store import TeacherStore, content_key
 from engine.teachers.weights import pack, unpack
 from engine.trainer import Phase, Trainer, steps_per_epoch
 from engine.version import version
+
+REMEDY = {
+    "checkpoint": "check its architecture, the order of its classes and how its pixels were normalised (mmkd teachers check)",
+    "pretrained": "give it a recipe (train) by which it learns these classes",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +41,7 @@ class Trained:
     """A network that was trained on the labels alone, and what it says of the test split."""
 
     model: Classifier
-    source: str  # "trained", "store" or "checkpoint"
+    source: str  # "trained", "store", "checkpoint" or "pretrained"
     logits: Tensor  # [N, C], of the test split
     accuracy: float  # on the test split
     key: str | None  # in the store
@@ -62,37 +68,69 @@ class Classroom:
 
     def teacher(self, part: TeacherPart, phase: Phase) -> Trained:
         """The teacher that a preset asks for."""
-        if part.checkpoint is None:
-            return self.trained(part.arch, part.seed, part.recipe, phase)
-        model = self._new(part.arch, part.seed)
-        load_weights(model, Path(part.checkpoint), part.arch)
-        teacher = self._measured(model.to(self.device), "checkpoint", None)
+        if part.trained:
+            teacher = self.trained(part.arch, part.seed, part.recipe, phase, pretrained=part.pretrained)
+            model = teacher.model
+            if part.features is not None:  # what the store keeps is the network, wherever its map is taken
+                model = self._new(part)
+                model.load_state_dict(teacher.model.state_dict())
+                teacher = replace(teacher, model=model.to(self.device))
+            if teacher.source == "trained" and not self._better_than_guessing(teacher):
+                self._log("warning", f"{phase.label} is no better than guessing ({teacher.accuracy:.1%}); a longer recipe helps")
+            return teacher
+        teacher = self._measured(self._given(part).to(self.device), "checkpoint" if part.checkpoint else "pretrained", None)
+        name = part.checkpoint or f"{part.arch} with its library's weights"
         if not torch.isfinite(teacher.logits).all():
-            raise UserError(f"{part.checkpoint}: its logits on {self.dataset.name} are not all finite; it can be no teacher")
+            raise UserError(f"{name}: its logits on {self.dataset.name} are not all finite; it can be no teacher")
+        if not self.evaluate.accept_weak_teachers and not self._better_than_guessing(teacher):
+            raise UserError(
+                f"teacher {phase.label} ({name}) is no better than guessing on {self.dataset.name}: {teacher.accuracy:.1%} of "
+                f"the test images where always naming the largest class gives {self._chance():.1%}; {REMEDY[teacher.source]}, "
+                "or go on all the same with evaluate.accept_weak_teachers: true"
+            )
         return teacher
+
+    def _better_than_guessing(self, teacher: Trained) -> bool:
+        return teacher.accuracy > needed(self._chance(), len(self.images.test))
+
+    def _chance(self) -> float:
+        return chance_level(self.images.test.labels.tolist())
+
+    def _given(self, part: TeacherPart) -> Classifier:
+        """A teacher that needs no training."""
+        if part.checkpoint is None:
+            return self._new(part, pretrained=True)
+        path = Path(part.checkpoint)
+        return load_fitting(path, part.arch, lambda: self._new(part))
 
     def as_planned(self, part: TeacherPart) -> tuple[Classifier, bool]:
         """A teacher from its checkpoint or from the store, and True; where it must be trained first, as it begins, and False."""
-        model = self._new(part.arch, part.seed)
-        if part.checkpoint is not None:
-            load_weights(model, Path(part.checkpoint), part.arch)
-            return model, True
-        key = content_key(self.dataset, part.arch, part.seed, part.recipe, self.evaluate, self.hardware.precision)
-        kept = self._kept(part.arch, key)
-        return (model, False) if kept is None else (kept, True)
+        if not part.trained:
+            return self._given(part), True
+        precision = self.hardware.precision
+        key = content_key(self.dataset, part.arch, part.seed, part.recipe, self.evaluate, precision, part.pretrained)
+        kept = self._kept(part, key)
+        return (self._new(part), False) if kept is None else (kept, True)
 
-    def trained(self, arch: str, seed: int, recipe: TrainPart, phase: Phase) -> Trained:
-        """A network trained by a recipe, from the store if it is there; else it is trained and kept."""
-        key = content_key(self.dataset, arch, seed, recipe, self.evaluate, self.hardware.precision)
-        kept = self._kept(arch, key)
+    def trained(self, arch: str, seed: int, recipe: TrainPart, phase: Phase, *, pretrained: bool = False) -> Trained:
+        """A network trained by a recipe, from the store if it is there; else it is trained and kept. `pretrained`: training
+        begins with its library's weights.
+        """
+        key = content_key(self.dataset, arch, seed, recipe, self.evaluate, self.hardware.precision, pretrained)
+        kept = self._kept(TeacherPart(arch=arch), key)
         if kept is not None:
             return self._measured(kept.to(self.device), "store", key)
 
         started = time.monotonic()
         part = CePart(name="ce")
-        plan = Plan(part, arch, self.images.facts.channels, self.images.classes, recipe.batch_size, bf16=self.bf16)
+        facts = self.images.facts
+        plan = Plan(part, arch, facts.channels, self.images.classes, recipe.batch_size, bf16=self.bf16, size=facts.size)
         method = plan.build(seed, self.device)
         model = method.learner.student
+        if pretrained:
+            model.load_state_dict(self._new(TeacherPart(arch=arch, seed=seed), pretrained=True).state_dict())
+        if self.bf16 and not method.learner.bf16:
+            self._log("warning", f"{arch} cannot be computed in bfloat16; {phase.label} is trained in float32")
         trainer = Trainer(
             method,
             self.images,
@@ -109,7 +147,7 @@ class Classroom:
         best = trainer.run()
         model.load_state_dict(best.weights)
         found = self._measured(model, "trained", key)
-        facts = {
+        kept_facts = {
             "arch": arch,
             "dataset": self.dataset.model_dump(mode="json"),
             "seed": seed,
@@ -126,7 +164,7 @@ class Classroom:
             "torch": torch.__version__,
         }
         try:
-            self.store.add(key, pack(best.weights), facts)
+            self.store.add(key, pack(best.weights), kept_facts)
         except OSError as error:
             # The network is at hand: a full disk must not cost it.
             why = error.strerror or str(error)
@@ -136,12 +174,12 @@ class Classroom:
     def _log(self, level: str, message: str) -> None:
         self.emit(Log(level=level, message=message))
 
-    def _kept(self, arch: str, key: str) -> Classifier | None:
+    def _kept(self, part: TeacherPart, key: str) -> Classifier | None:
         """The network in the store, if it is there; one that does not fit is set aside."""
         stored = self.store.find(key)
         if stored is None:
             return None
-        model = self._new(arch, 0)
+        model = self._new(part)
         try:
             model.load_state_dict(unpack(stored[1]))
         except (SafetensorError, RuntimeError):
@@ -149,8 +187,17 @@ class Classroom:
             return None
         return model
 
-    def _new(self, arch: str, seed: int) -> Classifier:
-        return build_model(arch, self.images.facts.channels, self.images.classes, seed)
+    def _new(self, part: TeacherPart, pretrained: bool = False) -> Classifier:
+        facts = self.images.facts
+        return build_model(
+            part.arch,
+            facts.channels,
+            self.images.classes,
+            part.seed,
+            size=facts.size,
+            features=part.features,
+            pretrained=pretrained,
+        )
 
     def _measured(self, model: Classifier, source: str, key: str | None) -> Trained:
         logits = logits_of(model, self.images.test, self.evaluate.batch_size)
@@ -171,12 +218,12 @@ def train_teachers(
     images = load_images(preset.dataset, data_root, device, preset.hardware.workers)
     images.troubles.listen(lambda level, message: emit(Log(level=level, message=message)))
     for number, part in enumerate(preset.teachers):
-        if part.checkpoint is None:
+        if part.trained:
             steps_per_epoch(images, part.recipe, f"teachers.{number}.train")
     bf16 = uses_bf16(preset.hardware, device)
     classroom = Classroom(preset.dataset, images, preset.evaluate, store, device, preset.hardware, bf16, emit, poll)
     try:
-        for index in sorted(range(len(preset.teachers)), key=lambda k: preset.teachers[k].checkpoint is None):
+        for index in sorted(range(len(preset.teachers)), key=lambda k: preset.teachers[k].trained):
             label = preset.teacher_labels[index]
             yield label, classroom.teacher(preset.teachers[index], Phase("teacher", index, label))
     finally:

@@ -11,7 +11,7 @@ import typer
 
 from engine.errors import UserError
 from mmkd_tui.cli import exit_codes
-from mmkd_tui.cli.options import DataRoot, Force, RunsDir
+from mmkd_tui.cli.options import DataRoot, Force, Plugin, RunsDir, load_plugins
 from mmkd_tui.cli.talk import say
 
 if TYPE_CHECKING:
@@ -49,11 +49,17 @@ def checkpoint_command(run: RunName = None, runs_dir: RunsDir = Path("runs"), wa
 
 
 def resume_command(
-    run: RunName = None, runs_dir: RunsDir = Path("runs"), data_root: DataRoot = None, force: Force = False, wait: Wait = True
+    run: RunName = None,
+    runs_dir: RunsDir = Path("runs"),
+    data_root: DataRoot = None,
+    force: Force = False,
+    plugin: Plugin = None,
+    wait: Wait = True,
 ) -> int:
     """Have a paused run go on, or go on with one that was stopped or crashed: from its newest checkpoint, in the background."""
     from engine.run_client import DirectoryClient, RunState, respawn
 
+    load_plugins(plugin)
     path = _to_resume(runs_dir, run)
     client = DirectoryClient(path, only_new=True)
     state = client.state()

@@ -23,6 +23,12 @@ Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N (the
 DataRoot = Annotated[Path | None, typer.Option(help="Where data sets lie (MMKD_DATA, else your cache).", show_default=False)]
 RunsDir = Annotated[Path, typer.Option(help="Where the runs' folders are.")]
 Force = Annotated[bool, typer.Option("--force", help="Start even where another run is at work on the same GPU.")]
+Plugin = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--plugin", metavar="FILE", help="A Python file that registers architectures of your own. It is run. May be given again."
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Machine-readable, on stdout.")]
 
 
@@ -31,6 +37,14 @@ def data_root_of(given: Path | None) -> Path:
     from engine import paths
 
     return given.expanduser().absolute() if given else paths.data_root()
+
+
+def load_plugins(files: Sequence[Path] | None) -> None:
+    """Runs the files of --plugin, before any preset is read that may name what they register."""
+    if files:
+        from engine import plugins
+
+        plugins.load_plugins(files)
 
 
 def load_named(name: str, overrides: Sequence[str] | None, device: str | None = None, seed: int | None = None) -> Preset:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from engine.errors import UserError
-from mmkd_tui.cli.options import DataRoot, Device, Force, Overrides, data_root_of, load_named
+from mmkd_tui.cli.options import DataRoot, Device, Force, Overrides, Plugin, data_root_of, load_named, load_plugins
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -30,6 +30,7 @@ def run_command(
     data_root: DataRoot = None,
     runs_dir: Annotated[Path, typer.Option(help="Where the run's folder is made.")] = Path("runs"),
     force: Force = False,
+    plugin: Plugin = None,
     as_json: Annotated[bool, typer.Option("--json", help="The result as one JSON object on stdout.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")] = False,
 ) -> int:
@@ -41,6 +42,7 @@ def run_command(
     from mmkd_tui.progress import RunConsole
 
     console = RunConsole()
+    load_plugins(plugin)
     chosen = load_named(preset or _ask(console), overrides, device, seed)
     if not force:
         refuse_if_busy(chosen.hardware.device)

@@ -13,15 +13,17 @@ from engine.errors import UserError
 from engine.text import plain
 from mmkd_tui.cli import exit_codes
 from mmkd_tui.cli.group import command_group
-from mmkd_tui.cli.options import AsJson, DataRoot, Device, Overrides, data_root_of, load_named
+from mmkd_tui.cli.options import AsJson, DataRoot, Device, Overrides, Plugin, data_root_of, load_named, load_plugins
 from mmkd_tui.cli.table import megabytes, print_table
 from mmkd_tui.cli.talk import agreed, say
+from mmkd_tui.cli.teacher_check import check_command
 
 if TYPE_CHECKING:
     from engine.preset import Preset
     from engine.teachers.store import Stored, TeacherStore
 
-app = command_group("Trained teachers: list, show, remove and train them.")
+app = command_group("Trained teachers: list, show, remove, train and check them.")
+app.command("check")(check_command)
 
 COLUMNS = ("key", "architecture", "data set", "seed", "epochs", "test accuracy", "parameters", "size", "made")
 NUMBERS = COLUMNS[3:8]
@@ -82,11 +84,13 @@ def train_command(
     overrides: Overrides = None,
     device: Device = None,
     data_root: DataRoot = None,
+    plugin: Plugin = None,
 ) -> None:
     """Train the teachers of a preset that are not in the store yet.
 
     Every later run that asks for the same finds them. A line on stdout for each: key, label, test accuracy, and where it is from.
     """
+    load_plugins(plugin)
     _train(load_named(preset, overrides, device), data_root_of(data_root))
 
 
@@ -102,7 +106,9 @@ def _train(preset: Preset, data_root: Path) -> None:
     progress = PlainProgress(RunConsole())
     try:
         for label, teacher in train_teachers(preset, _store(), data_root, lambda event: progress([event]), lambda trainer: None):
-            source = {"trained": "trained", "store": "found in the store", "checkpoint": "from its checkpoint"}[teacher.source]
+            source = {"trained": "trained", "store": "found in the store", "checkpoint": "from its checkpoint"}.get(
+                teacher.source, "its library's weights"
+            )
             typer.echo(f"{teacher.key or '-':16}  {plain(label)}  {teacher.accuracy:.4f}  {source}")
     except KeyboardInterrupt:
         say("stopped; the teachers that were finished are in the store")

@@ -10,7 +10,7 @@ import typer
 
 from engine.errors import UserError
 from engine.text import plain
-from mmkd_tui.cli.options import DataRoot, RunsDir
+from mmkd_tui.cli.options import DataRoot, Plugin, RunsDir, load_plugins
 
 Ascii = Annotated[
     bool | None, typer.Option("--ascii/--no-ascii", help="Draw with ASCII only (by itself where the locale is not UTF-8).")
@@ -31,10 +31,12 @@ def tui_command(
     theme: Theme = None,
     mouse: Mouse = True,
     data_root: DataRoot = None,
+    plugin: Plugin = None,
 ) -> None:
     """Presets, runs, a wizard and a live dashboard. Runs go on in the background when it is closed."""
     from mmkd_tui.settings import usual_runs_dir
 
+    load_plugins(plugin)
     folder = runs_dir or usual_runs_dir()
     _show(folder, None, "tui", "mmkd run trains without one", ascii_only, theme, mouse, data_root)
 

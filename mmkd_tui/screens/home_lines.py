@@ -87,7 +87,7 @@ def preset_row(number: int, item: Offered, stock: Stock, machine: Machine, data_
 
 def teachers_line(stock: Stock, preset: Preset) -> str:
     """How many of a preset's teachers need no training."""
-    files = sum(part.checkpoint is not None for part in preset.teachers)
+    files = sum(not part.trained for part in preset.teachers)
     stored = sum(stock.teacher(preset, part) is not None for part in preset.teachers)
     count = len(preset.teachers)
     if files + stored == count:

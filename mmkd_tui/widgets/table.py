@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -227,20 +227,34 @@ class FilterTable(Vertical):
         self.table = Table(columns, ascii=ascii, focusable=False)
         self.filter = CleanInput(placeholder=hint, compact=True, classes="filter field")
         self._rows: list[Row] = []
+        self._more: list[Row] = []
+        self._typed: Callable[[str], Row | None] = lambda text: None
         self._empty = ""
 
     def compose(self) -> ComposeResult:
         yield self.filter
         yield self.table
 
-    def show(self, rows: Sequence[Row], empty: str = "nothing fits the filter; shorten it") -> None:
-        """Replaces the rows, of which those are shown that have every word of the filter."""
-        self._rows, self._empty = list(rows), empty
+    def show(
+        self,
+        rows: Sequence[Row],
+        empty: str = "nothing fits the filter; shorten it",
+        more: Sequence[Row] = (),
+        typed: Callable[[str], Row | None] = lambda text: None,
+    ) -> None:
+        """Replaces the rows, of which those are shown that have every word of the filter. `more` are looked at only where
+        something is typed; `typed` may make a row of the whole filter, where no other has it.
+        """
+        self._rows, self._empty, self._more, self._typed = list(rows), empty, list(more), typed
         self._apply()
 
     def _apply(self) -> None:
         words = self.filter.value.lower().split()
-        fitting = [row for row in self._rows if all(word in " ".join(row.cells).lower() for word in words)]
+        rows = [*self._rows, *self._more] if words else self._rows
+        fitting = [row for row in rows if all(word in " ".join(row.cells).lower() for word in words)]
+        made = self._typed(self.filter.value.strip()) if words else None
+        if made is not None and all(row.id != made.id for row in fitting):
+            fitting.append(made)
         self.table.show(fitting, self._empty)
 
     def on_descendant_focus(self) -> None:

@@ -167,5 +167,6 @@ def tell_problems(root: Widget, problems: Sequence[Problem]) -> list[Problem]:
 
 def _choices(path: KeyPath, choices: tuple[str, ...], extra: object) -> tuple[str, ...]:
     """Also where a field may be any text of the catalogue."""
-    names = extra.get("enum") if isinstance(extra, dict) else None
+    kinds = extra.get("anyOf", [extra]) if isinstance(extra, dict) else []
+    names = next((kind["enum"] for kind in kinds if isinstance(kind, dict) and "enum" in kind), None)
     return tuple(str(name) for name in names) if isinstance(names, list) and path[0] == "teachers" else choices

@@ -13,7 +13,7 @@ from textual.widgets import Static
 from engine.preset import Preset
 from engine.text import plain
 from mmkd_tui.draft import Problem
-from mmkd_tui.estimates import cache_size, estimate, rough_time, size_words
+from mmkd_tui.estimates import cache_size, estimate, rough_time, size_words, unknown_sizes
 from mmkd_tui.starting import hindrance
 from mmkd_tui.widgets.table import shown_text
 from mmkd_tui.wizard.form import Form
@@ -78,12 +78,12 @@ def guess_lines(preset: Preset, bench: Bench) -> list[str]:
     """What a run takes, a line each."""
     guess = estimate(preset, bench.stock, bench.machine)
     new = [seconds for seconds in guess.teachers if seconds]
-    files = sum(part.checkpoint is not None for part in preset.teachers)
+    files = sum(not part.trained for part in preset.teachers)
     stored = len(preset.teachers) - len(new) - files
     parts = [
         f"{len(new)} to train" if new else "",
         f"{stored} in the store" if stored else "",
-        f"{files} from files" if files else "",
+        f"{files} given" if files else "",
     ]
     lines = [f"Teachers      {', '.join(part for part in parts if part) or 'none'}"]
     if new:
@@ -104,5 +104,7 @@ def guess_lines(preset: Preset, bench: Bench) -> list[str]:
     else:
         source = "no training in the store to correct it by"
     lines += ["", f"A rough guess from parameters, image size and steps; {source}."]
+    if unknown := unknown_sizes(preset):
+        lines.append(f"How large {', '.join(unknown)} is, is not known before it is built: read these figures with doubt.")
     stop = hindrance(preset, bench.data_root)
     return [*lines, "", f"{bench.marks.wrong} {stop}"] if stop else lines

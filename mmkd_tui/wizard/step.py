@@ -13,7 +13,9 @@ from textual.message import Message
 from textual.widget import Widget
 from textual.widgets import Static
 
-from engine.catalog import ARCHITECTURES, DatasetFacts
+from engine.architectures import ARCHITECTURES, TORCHVISION, architecture_of
+from engine.catalog import DatasetFacts
+from engine.plugins import registered
 from mmkd_tui.draft import Draft, Problem
 from mmkd_tui.machine import Machine
 from mmkd_tui.screens.marks import Marks, marks
@@ -45,9 +47,24 @@ class Bench:
         """Of the draft's data set."""
         return self.draft.facts()
 
-    def parameters(self, arch: str) -> int:
-        """Of an architecture, for the draft's data set."""
-        return ARCHITECTURES[arch].parameters_for(self.facts.channels, len(self.facts.classes))
+    def parameters(self, arch: str) -> int | None:
+        """Of an architecture, for the draft's data set; None where only building it tells."""
+        return architecture_of(arch).parameters_for(self.facts.channels, len(self.facts.classes))
+
+    def parameters_text(self, arch: str) -> str:
+        """`1,233,540`, or `?`."""
+        known = self.parameters(arch)
+        return "?" if known is None else f"{known:,}"
+
+    @property
+    def listed(self) -> tuple[str, ...]:
+        """Architectures that are always offered."""
+        return (*ARCHITECTURES, *registered())
+
+    @property
+    def searched(self) -> tuple[str, ...]:
+        """Those that are offered where something is typed."""
+        return tuple(fact.name for fact in TORCHVISION.values())
 
     @property
     def input_size(self) -> str:

@@ -9,7 +9,8 @@ from textual.containers import VerticalScroll
 from textual.widget import Widget
 from textual.widgets import Static
 
-from engine.catalog import ARCHITECTURES, DATASETS, FOLDER, METHODS, DatasetFacts
+from engine.architectures import architecture_of, is_architecture
+from engine.catalog import DATASETS, FOLDER, METHODS, DatasetFacts
 from engine.data_files import remedy
 from engine.preset import METHOD_PARTS, DatasetPart, EvaluatePart, HardwarePart, MetaPart, TrainPart
 from engine.yaml_lines import KeyPath
@@ -128,28 +129,30 @@ class StudentStep(Step):
 
     def entered(self) -> None:
         chosen, bench = self.bench.draft.student, self.bench
-        sizes = [bench.parameters(teacher["arch"]) for teacher in bench.draft.teachers if teacher["arch"] in ARCHITECTURES]
+        known = [bench.parameters(str(teacher["arch"])) for teacher in bench.draft.teachers]
+        sizes = [size for size in known if size is not None]
         mean = sum(sizes) / len(sizes) if sizes else None
+
+        def row(name: str) -> Row:
+            compared = smaller(bench.parameters(name), mean)
+            return Row(
+                id=name,
+                cells=(name, architecture_of(name).family, bench.parameters_text(name), compared),
+                mark=bench.marks.chosen if name == chosen else bench.marks.free,
+                strong=name == chosen,
+            )
+
+        listed = bench.listed if chosen in bench.listed or not is_architecture(chosen) else (chosen, *bench.listed)
         self.table.show(
-            [
-                Row(
-                    id=arch.name,
-                    cells=(
-                        arch.name,
-                        arch.family,
-                        f"{bench.parameters(arch.name):,}",
-                        smaller(bench.parameters(arch.name), mean),
-                    ),
-                    mark=bench.marks.chosen if arch.name == chosen else bench.marks.free,
-                    strong=arch.name == chosen,
-                )
-                for arch in ARCHITECTURES.values()
-            ]
+            [row(name) for name in listed],
+            "nothing fits the filter; shorten it, or type timm:NAME or torchvision:NAME",
+            [row(name) for name in bench.searched if name != chosen],
+            lambda text: row(text) if is_architecture(text) else None,
         )
-        if chosen in ARCHITECTURES:
+        if is_architecture(chosen):
             than = f", {smaller(bench.parameters(chosen), mean)} than {_those(len(sizes))} (mean {mean:,.0f})" if mean else ""
             on_data = f"for {bench.input_size} images and {len(bench.facts.classes)} classes"
-            self.said.update(f"{chosen}: {bench.parameters(chosen):,} parameters {on_data}{than}")
+            self.said.update(f"{chosen}: {bench.parameters_text(chosen)} parameters {on_data}{than}")
             if not self.table.filter.value:
                 self.table.table.point(chosen)
 
@@ -308,7 +311,7 @@ def _fits(need: int, kind: str, device: str, machine: Machine) -> str:
     return f"It may not fit: {where} has {size_words(free)} free. Smaller batches need less."
 
 
-def smaller(parameters: int, mean: float | None) -> str:
+def smaller(parameters: int | None, mean: float | None) -> str:
     """How a network's size compares with that of the teachers."""
     if not mean or not parameters:
         return ""

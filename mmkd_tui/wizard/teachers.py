@@ -13,7 +13,7 @@ from textual.screen import ModalScreen
 from textual.widget import Widget
 from textual.widgets import Button, Static
 
-from engine.catalog import ARCHITECTURES
+from engine.architectures import is_architecture
 from engine.preset import Preset, TrainPart
 from engine.text import plain
 from engine.yaml_lines import KeyPath
@@ -55,7 +55,7 @@ class TeachersStep(Step):
     HINT = "Who teaches? Type to filter, Enter adds; Tab goes to those you chose."
     PARTS = ("teachers",)
     COLUMNS = (
-        Column("architecture", 12),
+        Column("architecture", 16),
         Column("parameters", 10, right=True),
         Column("accuracy", 8, right=True),
         Column("input", 8),
@@ -79,7 +79,12 @@ class TeachersStep(Step):
 
     def entered(self) -> None:
         self._asking = self._question()
-        self.offers.show(self._offers())
+        self.offers.show(
+            self._offers(),
+            "nothing fits the filter; shorten it, or type timm:NAME or torchvision:NAME",
+            [self._to_train(name) for name in self.bench.searched],
+            lambda text: self._to_train(text) if is_architecture(text) else None,
+        )
         self.chosen.table.show(
             [self._row(number) for number in range(len(self.bench.draft.teachers))],
             "none yet: add two or more",
@@ -90,12 +95,14 @@ class TeachersStep(Step):
         facts, size = bench.facts, bench.input_size
         rows = []
         for network in bench.stock.on(facts.name):
-            cells = (network.arch, f"{bench.parameters(network.arch):,}", percent(network.accuracy), size, self._origin(network))
+            cells = (network.arch, bench.parameters_text(network.arch), percent(network.accuracy), size, self._origin(network))
             rows.append(Row(network.key, cells, mark=bench.marks.done if self._fits(network) else " "))
-        for arch in ARCHITECTURES.values():
-            rows.append(Row(arch.name, (arch.name, f"{bench.parameters(arch.name):,}", "", size, "to be trained")))
+        rows += [self._to_train(name) for name in bench.listed]
         rows.append(Row(FILE, ("any", "", "", size, "a checkpoint file ...")))
         return rows
+
+    def _to_train(self, name: str) -> Row:
+        return Row(name, (name, self.bench.parameters_text(name), "", self.bench.input_size, "to be trained"))
 
     def _fits(self, network: Network) -> bool:
         """Whether a run of this draft would find it: the same images, chosen in the same way."""
@@ -121,8 +128,10 @@ class TeachersStep(Step):
             there = Path(str(teacher["checkpoint"])).expanduser().is_file() if teacher["checkpoint"] else False
             said = Path(str(teacher["checkpoint"])).name + ("" if there else " (missing)")
             return Row(str(number), (str(teacher["arch"]), said), mark=marks.done if there else marks.wrong)
+        if teacher["pretrained"] and teacher["train"] is None:
+            return Row(str(number), (str(teacher["arch"]), "its library's weights"), mark=marks.done)
         recipe = TrainPart(**teacher["train"]) if teacher["train"] else TrainPart()
-        found = self.bench.stock.of(context, teacher["arch"], teacher["seed"], recipe) if context else None
+        found = self.bench.stock.of(context, teacher["arch"], teacher["seed"], recipe, teacher["pretrained"]) if context else None
         said = f"{percent(found.accuracy)}, in the store" if found else f"to be trained, {recipe.epochs} epochs"
         return Row(str(number), (f"{teacher['arch']}-s{teacher['seed']}", said), mark=marks.done if found else marks.free)
 

@@ -236,9 +236,13 @@ def test_a_checkpoint_that_does_not_fit_is_found_before_anything_is_trained(tmp_
 
 def test_a_teacher_from_a_checkpoint(tmp_path: Path) -> None:
     safetensors.torch.save_file(build_model("resnet20", 1, 10).state_dict(), tmp_path / "t.safetensors")
-    run, events = run_tiny(
-        tmp_path / "run", f"teachers.1={{arch: resnet20, checkpoint: {tmp_path}/t.safetensors}}", "train.epochs=1"
-    )
+    given = [f"teachers.1={{arch: resnet20, checkpoint: {tmp_path}/t.safetensors}}", "train.epochs=1"]
+    run, events = run_tiny(tmp_path / "refused", *given)
+    assert run.result.mistake  # random weights guess
+    assert f"teacher t ({tmp_path}/t.safetensors) is no better than guessing on digits" in run.result.message
+    assert "evaluate.accept_weak_teachers" in run.result.message
+    assert not any(isinstance(e, PhaseStarted) for e in events)  # those given are measured first
+    run, events = run_tiny(tmp_path / "run", *given, "evaluate.accept_weak_teachers=true")
     assert run.result.state == "done", run.result.message
     ready = {e.index: e.source for e in events if isinstance(e, TeacherReady)}
     assert ready == {0: "trained", 1: "checkpoint"}

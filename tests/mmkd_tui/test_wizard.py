@@ -18,7 +18,7 @@ from textual.widgets import Input
 
 from engine import paths
 from engine.catalog import METHODS
-from engine.preset import METHOD_PARTS
+from engine.preset import METHOD_PARTS, TeacherPart
 from engine.preset_yaml import dump_preset, load_preset, parse_preset
 from engine.run_client import DirectoryClient, RunState
 from mmkd_tui.app import MmkdApp
@@ -361,7 +361,8 @@ def test_teachers_from_the_store_the_catalogue_and_a_file(tmp_path: Path) -> Non
             await retype(pilot, where, "w.pth")
             await pilot.press("shift+tab", "left", "ctrl+s")
             await at_step(pilot, 1)
-            assert draft.teachers[2] == {"arch": "resnet14", "seed": 0, "train": None, "checkpoint": str(file)}
+            given = TeacherPart(arch="resnet14", checkpoint=str(file))
+            assert draft.teachers[2] == given.model_dump()
             assert "w.pth" in text(pilot.app)
             await pilot.press("tab", "down", "d")
             await pilot.pause()
@@ -371,6 +372,30 @@ def test_teachers_from_the_store_the_catalogue_and_a_file(tmp_path: Path) -> Non
             await until(pilot, lambda: isinstance(pilot.app.screen, TeacherScreen))
             await pilot.press("escape")
             await at_step(pilot, 1)
+
+    run(look())
+
+
+def test_networks_of_the_libraries_are_chosen_by_typing_their_names() -> None:
+    async def look() -> None:
+        draft = Draft.new()
+        async with wizard(draft) as pilot:
+            await go(pilot, 1)
+            assert "torchvision:" not in text(pilot.app)  # eighty of them: only where something is typed
+            await pilot.press(*(_key(c) for c in "torchvision:resnet34"), "enter", "ctrl+u")
+            await pilot.press(*(_key(c) for c in "timm:vit_tiny_patch16_224"))
+            await pilot.pause()
+            assert "?" in text(pilot.app)  # nobody knows its size yet
+            await pilot.press("enter", "ctrl+u")
+            assert [t["arch"] for t in draft.teachers] == ["torchvision:resnet34", "timm:vit_tiny_patch16_224"]
+            await go(pilot, 2)
+            await pilot.press(*(_key(c) for c in "timm:resnet18"), "enter", "ctrl+u")
+            assert draft.student == "timm:resnet18"
+            await go(pilot, 5)
+            said = text(pilot.app)
+            assert "timm:resnet18" in said
+            assert draft.problems() == []
+            assert load_preset(_written(Path("p.yaml"), draft.yaml() or "")) == draft.preset()
 
     run(look())
 

@@ -84,14 +84,14 @@ def test_the_teachers_pass_is_compiled_with_their_weights_left_open(bf16: bool) 
     images = torch.randn(16, 1, 8, 8)
     teachers = [build_model("resnet8", 1, 10, seed=1), build_model("vgg8", 1, 10, seed=2)]
     panel = TeacherPanel(teachers, bf16)
-    asked = TeachersRequest.of(panel, ("resnet8", "vgg8"), 10, images)
+    asked = TeachersRequest.of(panel, (("resnet8", None), ("vgg8", None)), 10, images)
     assert request_of(asked.to_json()) == asked
     builder = Builder(asked)
     builder.start()
     compiled = wait_for(builder, "teachers")
     builder.close()
     assert callable(compiled), compiled
-    found = compiled(PurePanel(panel.quick(images), bf16).tensors(), images)
+    found = compiled(PurePanel(panel, images).tensors(), images)
     expected = [tensor for teacher in teachers for tensor in teacher(images)]
     for ours, theirs in zip(found, expected, strict=True):
         assert ours.dtype == torch.float32

@@ -21,7 +21,7 @@ class Prepared:
     """Has the uncompiled function ready, changed by `change`."""
 
     def __init__(self, panel: TeacherPanel, change: Any) -> None:
-        self.pure, self.change, self.asked = PurePanel(panel.quick(IMAGES[0]), panel.bf16), change, 0
+        self.pure, self.change, self.asked = PurePanel(panel, IMAGES[0]), change, 0
 
     def ready(self, part: str) -> bool:
         return True

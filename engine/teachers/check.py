@@ -1,0 +1,101 @@
+"""Whether a checkpoint can teach on a data set: whether it fits, how good it is, and what was taken for granted."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from engine.data import load_images
+from engine.device import resolve_device
+from engine.measure import logits_of, measured
+from engine.models.build import build_model, count_parameters
+from engine.preset import DatasetPart, HardwarePart, TeacherPart
+from engine.teachers.chance import chance_level, needed
+from engine.teachers.foreign import Fit, fit, load_weights, sketch
+from engine.teachers.weights_file import read_tensors
+
+
+@dataclass(frozen=True, slots=True)
+class Assumed:
+    """What a file of weights does not say, and the data set does."""
+
+    channels: int
+    size: int  # pixels along a side
+    classes: int
+    mean: tuple[float, ...]  # of each channel, of pixels in 0..1: subtracted
+    std: tuple[float, ...]  # and divided by
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """What was found. Accuracies are shares of the test images; None where the file does not fit."""
+
+    fit: Fit
+    parameters: int
+    assumed: Assumed
+    images: int  # of the test split
+    chance: float  # accuracy of always naming its most frequent class
+    needed: float  # accuracy that a teacher must exceed
+    accuracy: float | None
+    finite: bool  # whether all logits were
+
+    @property
+    def usable(self) -> bool:
+        """Whether it can be a teacher."""
+        return self.accuracy is not None and self.finite and self.accuracy > self.needed
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        found = self.fit
+        return {
+            "usable": self.usable,
+            "fits": found.whole,
+            "missing": list(found.missing),
+            "unknown": list(found.unknown),
+            "shapes": [{"name": n, "file": list(there), "architecture": list(here)} for n, there, here in found.shapes],
+            "renamed": [{"file": theirs, "architecture": ours} for theirs, ours in found.renamed],
+            "parameters": self.parameters,
+            "accuracy": self.accuracy,
+            "finite": self.finite,
+            "chance": self.chance,
+            "needed": self.needed,
+            "test_images": self.images,
+            "assumed": dataclasses.asdict(self.assumed),
+        }
+
+
+def check_teacher(
+    path: Path, arch: str, dataset: DatasetPart, data_root: Path, device: str = "auto", features: str | None = None
+) -> Checked:
+    """Reads a file, compares it with an architecture and, where it fits, measures it on the test split.
+
+    UserError where the file cannot be read, where the data set is not there, and where there is no such architecture.
+    """
+    part = TeacherPart(arch=arch, features=features)
+    tensors = read_tensors(path)  # what is cheap to find out comes first
+    where = resolve_device(HardwarePart(device=device))
+    images = load_images(dataset, data_root, where)
+    facts, split = images.facts, images.test
+
+    def make() -> Any:
+        return build_model(part.arch, facts.channels, images.classes, size=facts.size, features=part.features)
+
+    drawn = sketch(make)
+    found = fit(drawn.state_dict(), tensors)
+    labels = split.labels.tolist()
+    chance = chance_level(labels)
+    mean, std = (tuple(round(v, 6) for v in t.flatten().tolist()) for t in (images.train.mean, images.train.std))
+    assumed = Assumed(facts.channels, facts.size, images.classes, mean, std)
+    accuracy, finite = None, True
+    if found.whole:
+        model = make()
+        load_weights(model, path, arch)
+        logits = logits_of(model.to(where), split, 512)
+        finite = bool(torch.isfinite(logits).all())
+        accuracy = measured(logits, split.labels).accuracy
+    bound = needed(chance, len(labels))
+    return Checked(found, count_parameters(drawn), assumed, len(labels), chance, bound, accuracy, finite)

@@ -1,0 +1,142 @@
+"""Checkpoints as the field's repositories write them, and what stands beside the weights in them."""
+
+from __future__ import annotations
+
+import argparse
+import collections
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import safetensors.torch
+import timm
+import torch
+import torchvision
+from torch import Tensor, nn
+
+from engine.errors import UserError
+from engine.models import Classifier, build_model
+from engine.teachers.foreign import fit, load_fitting, sketch
+from engine.teachers.weights_file import read_tensors
+
+ARCHS = ("resnet8x4", "vgg8", "wrn_16_2", "mobilenetv2", "shufflenetv1", "shufflenetv2_0_5")
+
+
+def make(arch: str = "resnet8x4", seed: int = 0, size: int = 32) -> Classifier:
+    return build_model(arch, 3, 100, seed, size=size)
+
+
+def optimizer_state(state: dict[str, Tensor]) -> dict[str, Any]:
+    return {"state": {0: {"momentum_buffer": torch.zeros(3)}}, "param_groups": [{"lr": 0.1, "params": list(range(len(state)))}]}
+
+
+FORMATS: dict[str, Callable[[dict[str, Tensor]], Any]] = {
+    "RepDistiller, best": lambda s: {"epoch": 240, "model": s, "best_acc": np.float64(72.5), "optimizer": optimizer_state(s)},
+    "RepDistiller, last": lambda s: {"opt": argparse.Namespace(lr=0.05, gpu="0"), "model": s},
+    "CA-MKD": lambda s: {"epoch": 239, "model": s, "best_acc": torch.tensor(74.2), "optimizer": optimizer_state(s)},
+    "mdistiller": lambda s: {"model": {f"module.{k}": v for k, v in s.items()}, "epoch": 240, "best_acc": np.float32(75.0)},
+    "MTKD-RL": lambda s: {"net": s, "acc": np.float64(70.0), "epoch": np.int64(3)},
+    "PyTorch's ImageNet example": lambda s: {"arch": "x", "state_dict": {f"module.{k}": v for k, v in s.items()}, "best_acc1": 7},
+    "torch.compile": lambda s: {f"_orig_mod.{k}": v for k, v in s.items()},
+    "torch.compile in DataParallel": lambda s: {"state_dict": {f"module._orig_mod.{k}": v for k, v in s.items()}},
+    "Lightning": lambda s: {"state_dict": {f"model.{k}": v for k, v in s.items()}, "epoch": 1, "hyper_parameters": {"lr": 0.1}},
+    "ordered": lambda s: collections.OrderedDict(s),
+}
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_formats(form: str, tmp_path: Path) -> None:
+    path, state = tmp_path / "t.pth", make(seed=3).state_dict()
+    torch.save(FORMATS[form](state), path)
+    loaded = load_fitting(path, "resnet8x4", make).state_dict()
+    assert all(torch.equal(loaded[name], value) for name, value in state.items())
+
+
+@pytest.mark.parametrize("arch", ARCHS)
+def test_every_family_of_the_field(arch: str, tmp_path: Path) -> None:
+    path, state = tmp_path / "t.pth", make(arch, 3).state_dict()
+    torch.save(FORMATS["RepDistiller, best"](state), path)
+    loaded = load_fitting(path, arch, lambda: make(arch)).state_dict()
+    assert all(torch.equal(loaded[name], value) for name, value in state.items())
+
+
+def test_other_names_for_the_head_and_the_shortcuts(tmp_path: Path) -> None:
+    state = make(seed=3).state_dict()
+    renamed = {k.replace("fc.", "linear.").replace("downsample", "shortcut"): v for k, v in state.items()}
+    assert renamed.keys() != state.keys()
+    torch.save({"net": renamed}, tmp_path / "t.pth")
+    loaded = load_fitting(tmp_path / "t.pth", "resnet8x4", make).state_dict()
+    assert all(torch.equal(loaded[name], value) for name, value in state.items())
+
+
+def test_one_name_is_never_taken_for_two() -> None:
+    own = {"classifier.weight": torch.zeros(2, 3)}
+    found = fit(own, {"fc.weight": torch.ones(2, 3), "linear.weight": torch.ones(2, 3)})
+    assert found.unknown == ("linear.weight",)
+
+
+@pytest.mark.parametrize("ending", ["safetensors", "pth"])
+@pytest.mark.parametrize(
+    ("arch", "theirs"),
+    [
+        ("timm:vit_tiny_patch16_224", lambda: timm.create_model("vit_tiny_patch16_224", num_classes=100, img_size=32)),
+        ("torchvision:squeezenet1_1", lambda: torchvision.models.squeezenet1_1(num_classes=100)),
+    ],
+    ids=["timm", "torchvision"],
+)
+def test_the_libraries_own_files(arch: str, theirs: Callable[[], nn.Module], ending: str, tmp_path: Path) -> None:
+    network = theirs().eval()
+    path = tmp_path / f"t.{ending}"
+    state = network.state_dict()
+    safetensors.torch.save_file(state, path) if ending == "safetensors" else torch.save(state, path)
+    model = load_fitting(path, arch, lambda: make(arch)).eval()
+    images = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        assert torch.allclose(model(images).logits, network(images), atol=1e-6)
+
+
+class Call:
+    """Pickles to a call of `function`."""
+
+    def __init__(self, function: Callable[..., Any], *arguments: Any) -> None:
+        self.function, self.arguments = function, arguments
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return self.function, self.arguments
+
+
+def test_what_is_allowed_beside_the_weights_opens_no_door(tmp_path: Path) -> None:
+    """The names of numpy and argparse that are let through are made into nothing; a call beside them is still refused."""
+    canary, path = tmp_path / "canary", tmp_path / "t.pth"
+    for evil in (Call(os.mkdir, str(canary)), Call(eval, f"__import__('os').mkdir({str(canary)!r})")):
+        torch.save({"model": make().state_dict(), "best_acc": np.float64(1.0), "opt": argparse.Namespace(x=evil)}, path)
+        with pytest.raises(UserError, match="only tensors are loaded, never code"):
+            read_tensors(path)
+        assert not canary.exists()
+    # numpy's own way of making a number from bytes, with an object's address for the bytes.
+    scalar = type(np.float64(1)).__reduce__(np.float64(1))[0]
+    torch.save({"model": make().state_dict(), "best_acc": Call(scalar, np.dtype("O"), b"\x01" * 8)}, path)
+    assert read_tensors(path).keys() == make().state_dict().keys()
+
+
+def test_shapes_are_compared_before_anything_is_made(tmp_path: Path) -> None:
+    torch.save(make("resnet8x4").state_dict(), tmp_path / "t.pth")
+    made: list[torch.device] = []
+
+    def watched() -> Classifier:
+        model = make("resnet32x4")
+        made.append(next(model.parameters()).device)
+        return model
+
+    with pytest.raises(UserError, match=r"does not fit resnet32x4 .* tensors missing"):
+        load_fitting(tmp_path / "t.pth", "resnet32x4", watched)
+    assert made == [torch.device("meta")]
+
+
+def test_what_cannot_be_sketched_is_made() -> None:
+    """RegNets compute their widths with tensors."""
+    model = sketch(lambda: build_model("torchvision:regnet_x_400mf", 3, 10))
+    assert next(model.parameters()).device.type == "cpu"

@@ -1,0 +1,148 @@
+"""Architectures of a user's own: registered by a file that the command line names, recorded, and asked for again."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from support.hosts import Watched, no_process_left
+from support.presets import tiny
+
+from engine import plugins
+from engine.architectures import architecture_of, identity, is_architecture
+from engine.control import Control
+from engine.errors import PresetError, UserError
+from engine.models import build_model
+from engine.preset import StudentPart
+from engine.run import Run
+from engine.run_client import RunState, respawn, spawn
+from mmkd_tui.cli.main import run_command
+
+FILE = """
+import engine
+from torch import nn
+
+
+class Mine(nn.Module):
+    def __init__(self, channels, classes):
+        super().__init__()
+        self.body = nn.Sequential(nn.Conv2d(channels, 8, 3, 2, 1, bias=False), nn.BatchNorm2d(8), nn.ReLU())
+        self.pool, self.fc = nn.AdaptiveAvgPool2d(1), nn.Linear(8, classes)
+
+    def forward(self, x):
+        return self.fc(self.pool(self.body(x)).flatten(1))
+
+
+engine.register_architecture("mine", Mine)
+"""
+
+
+@pytest.fixture(autouse=True)
+def forgotten() -> Iterator[None]:
+    plugins.forget()
+    yield
+    plugins.forget()
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "my_models.py"
+    path.write_text(FILE)
+    return path
+
+
+def test_a_registered_architecture_is_like_any_other(file: Path) -> None:
+    assert not is_architecture("mine")
+    plugin = plugins.load_plugin(file)
+    assert plugin.sha256 == hashlib.sha256(FILE.encode()).hexdigest()
+    assert StudentPart(arch="mine").arch == "mine"
+    assert architecture_of("mine").parameters is None
+    assert identity("mine") == f"mine@{plugin.sha256}"  # other code is another network, for the store
+    model = build_model("mine", 1, 10, 0, size=8)
+    again = build_model("mine", 1, 10, 0, size=8)
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), again.parameters(), strict=True))
+    logits, features = model(torch.randn(2, 1, 8, 8))
+    assert (logits.shape, features.shape, model.feature_channels) == ((2, 10), (2, 8, 4, 4), 8)
+    assert features.min() == 0  # after the activation
+
+
+def test_without_the_file_the_preset_says_what_is_missing() -> None:
+    with pytest.raises(PresetError, match=r"there is no architecture .*mine.* \(one of your own needs --plugin FILE\)"):
+        tiny("student.arch=mine")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("x = 1\n", "registers nothing"),
+        ("\n\nraise ValueError('no \\x1b[31m')\n", r"my_models.py:3: ValueError: no .*; mend the file"),
+        ("def (:\n", r"my_models.py:1: SyntaxError"),
+        ("import engine\nengine.register_architecture('resnet8', print)\n", "there is an architecture resnet8 already"),
+        ("import engine\nengine.register_architecture('a:b', print)\n", "'a:b' cannot name an architecture"),
+        ("import engine\nengine.register_architecture('a', 3)\n", "the builder of a cannot be called"),
+    ],
+)
+def test_a_file_that_cannot_be_used(content: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "my_models.py").write_text(content)
+    with pytest.raises(UserError, match=message) as caught:
+        plugins.load_plugin(tmp_path / "my_models.py")
+    assert str(caught.value).isprintable()
+
+
+def test_no_file(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"--plugin .*nowhere.py cannot be read: No such file"):
+        plugins.load_plugin(tmp_path / "nowhere.py")
+
+
+@pytest.mark.parametrize(
+    ("builder", "message"),
+    [
+        ("lambda channels, classes: 3", "its builder gave a int, not a torch.nn.Module"),
+        ("lambda channels, classes: 1 / 0", "cannot be built for 1 channels, 10 classes, 8 x 8 pixels: ZeroDivisionError"),
+        ("lambda channels, classes: nn.Flatten()", "its last feature map is not found"),
+        ("lambda channels, classes: nn.Conv2d(channels, 4, 3)", "does not give logits"),
+    ],
+)
+def test_a_builder_that_fails(builder: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "p.py").write_text(f"import engine\nfrom torch import nn\nengine.register_architecture('bad', {builder})\n")
+    plugins.load_plugin(tmp_path / "p.py")
+    with pytest.raises(UserError, match=f"^bad: .*{message}"):
+        build_model("bad", 1, 10, size=8)
+
+
+def test_a_run_records_it_and_resuming_asks_for_it(file: Path, tmp_path: Path) -> None:
+    plugins.load_plugin(file)
+    preset = tiny("student.arch=mine", "evaluate.student_alone=false", "train.epochs=2")
+    control = Control()
+    folder = tmp_path / "runs" / "one"
+    run = Run(preset, folder, control=control)
+    run.subscribe(lambda event: control.stop() if event.kind == "epoch_ended" and event.phase == "distil" else None)
+    assert run.execute().state == "stopped"
+    digest = hashlib.sha256(FILE.encode()).hexdigest()
+    assert json.loads((folder / "meta.json").read_text())["plugins"] == [{"path": str(file), "sha256": digest}]
+
+    plugins.forget()
+    with pytest.raises(UserError, match=rf"plugin {file}, which is not loaded; mmkd resume one --plugin {file} goes on"):
+        respawn(folder)
+    file.write_text(FILE + "\n# changed\n")
+    plugins.load_plugin(file)
+    with pytest.raises(UserError, match="has changed since this run was started"):
+        respawn(folder)
+    plugins.forget()
+    file.write_text(FILE)
+    with no_process_left(tmp_path / "runs"):
+        assert run_command(["resume", "one", "--runs-dir", str(tmp_path / "runs"), "--plugin", str(file), "--no-wait"]) == 0
+        Watched(folder).wait_for_state(RunState.FINISHED)
+
+
+def test_a_spawned_run_has_it(file: Path, tmp_path: Path) -> None:
+    plugins.load_plugin(file)
+    preset = tiny("student.arch=mine", "evaluate.student_alone=false", "train.epochs=1", "method={name: ce}", "teachers=[]")
+    with no_process_left(tmp_path / "runs"):
+        path = spawn(preset, tmp_path / "runs")
+        Watched(path).wait_for_state(RunState.FINISHED)
+    assert json.loads((path / "result.json").read_text())["state"] == "done"

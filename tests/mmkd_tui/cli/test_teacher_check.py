@@ -1,0 +1,111 @@
+"""`mmkd teachers check`: what fits and how good it is; a table of what does not fit; exit codes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from support.classroom import few_digits
+
+from engine.measure import logits_of, measured
+from engine.models import build_model
+from mmkd_tui.cli.main import run_command
+
+Capture = pytest.CaptureFixture[str]
+
+
+@pytest.fixture(scope="module")
+def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A few steps on some digits are enough to be better than guessing."""
+    images = few_digits()
+    model = build_model("resnet8", 1, 10)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    for epoch in range(12):
+        for batch in images.train.shuffled(32, 0, epoch, None, 0):
+            optimizer.zero_grad()
+            torch.nn.functional.cross_entropy(model(batch.images).logits, batch.labels).backward()
+            optimizer.step()
+    path = tmp_path_factory.mktemp("good") / "good.pth"
+    torch.save({"model": model.eval().state_dict(), "epoch": 12}, path)
+    return path
+
+
+def check(path: Path, *more: str, arch: str = "resnet8", data: str = "digits") -> int:
+    return run_command(["teachers", "check", str(path), "--arch", arch, "--data", data, *more])
+
+
+def test_a_good_one(good: Path, capsys: Capture) -> None:
+    assert check(good) == 0
+    out, err = capsys.readouterr()
+    assert float(out.split()[0]) > 0.3
+    assert "always naming one class: 0.1" in out
+    assert "10 classes in the order of digits, 1 channels, 8x8" in err
+
+
+def test_json(good: Path, capsys: Capture) -> None:
+    assert check(good, "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    model = build_model("resnet8", 1, 10)
+    model.load_state_dict(torch.load(good, weights_only=True)["model"])
+    from engine.data import load_images
+    from engine.preset import DatasetPart
+
+    test = load_images(DatasetPart(name="digits"), good.parent, torch.device("cpu")).test
+    assert found["usable"]
+    assert found["fits"]
+    assert found["assumed"]["classes"] == 10
+    assert found["test_images"] == len(test)
+    # Pixels are normalised by the statistics of all training images, here and in the command.
+    assert found["accuracy"] == pytest.approx(measured(logits_of(model, test, 512), test.labels).accuracy)
+
+
+def test_one_that_guesses(tmp_path: Path, capsys: Capture) -> None:
+    torch.save(build_model("resnet8", 1, 10).state_dict(), tmp_path / "t.pth")
+    assert check(tmp_path / "t.pth") == 1
+    out, err = capsys.readouterr()
+    assert float(out.split()[0]) < 0.2
+    assert "no better than guessing" in err
+
+
+def test_one_that_does_not_fit(tmp_path: Path, capsys: Capture) -> None:
+    state = build_model("resnet8", 1, 10).state_dict()
+    state["fc.weight"] = torch.zeros(100, 64)
+    state["\x1b[31mextra"] = state.pop("bn1.weight")
+    torch.save(state, tmp_path / "t.pth")
+    assert check(tmp_path / "t.pth") == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "\x1b" not in err
+    rows = [line.split() for line in err.splitlines()]
+    assert ["missing", "bn1.weight"] in rows
+    assert ["too", "many", "\\x1b[31mextra"] in rows
+    assert ["shape", "fc.weight", "100x64", "10x64"] in rows
+    assert check(tmp_path / "t.pth", "--json") == 1
+    found = json.loads(capsys.readouterr().out)
+    assert (found["usable"], found["fits"], found["accuracy"]) == (False, False, None)
+    assert found["missing"] == ["bn1.weight"]
+    assert found["shapes"] == [{"name": "fc.weight", "file": [100, 64], "architecture": [10, 64]}]
+
+
+@pytest.mark.parametrize(
+    ("arch", "data", "message"),
+    [
+        ("resnet9", "digits", "--arch resnet9: there is none of that name; did you mean 'resnet"),
+        ("resnet8", "digit", "--data digit: there is none of that name; did you mean 'digits'?"),
+        ("torchvision:resnet19", "digits", "did you mean 'torchvision:resnet1"),
+        ("timm:no_such_network_at_all", "digits", "timm has no network of that name"),
+    ],
+)
+def test_what_is_not_there(arch: str, data: str, message: str, good: Path, capsys: Capture) -> None:
+    assert check(good, arch=arch, data=data) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert message in err
+    assert "Traceback" not in err
+
+
+def test_no_file(tmp_path: Path, capsys: Capture) -> None:
+    assert check(tmp_path / "nowhere.pth") == 2
+    assert "nowhere.pth does not exist" in capsys.readouterr().err
