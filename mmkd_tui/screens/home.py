@@ -80,7 +80,7 @@ class HomeScreen(MmkdScreen):
         yield KeyBar(ascii=self.mmkd.ascii)
 
     def on_mount(self) -> None:
-        self._offered = offered(self._folder)
+        self._offered = offered(self._folder, self.data_root)
         self._show_presets()
         self._show_runs(first=True)
         self._look()
@@ -89,7 +89,7 @@ class HomeScreen(MmkdScreen):
 
     def on_screen_resume(self) -> None:
         if self._offered:
-            self._offered = offered(self._folder)
+            self._offered = offered(self._folder, self.data_root)
             self._read_store()
             self._look()
 

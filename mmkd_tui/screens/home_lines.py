@@ -18,7 +18,7 @@ from mmkd_tui.starting import missing_data
 from mmkd_tui.stock import Stock
 from mmkd_tui.widgets.table import Column, Row
 
-PRESET_COLUMNS = (Column("", 18), Column("", 20, grow=True), Column("", 14, right=True))
+PRESET_COLUMNS = (Column("", 18, most=36), Column("", 20, grow=True), Column("", 14, right=True))
 RUN_COLUMNS = (
     Column("", 16),
     Column("", 16, grow=True),
@@ -38,8 +38,8 @@ class Offered:
     own: bool  # the user's file, not a shipped one
 
 
-def offered(folder: Path) -> list[Offered]:
-    """The shipped presets, and those among the folder's YAML files that are presets."""
+def offered(folder: Path, data_root: Path) -> list[Offered]:
+    """The shipped presets, and those among the folder's YAML files that are presets; those whose data is missing come last."""
     found = [Offered(entry, False) for entry in list_presets()]
     shipped = {entry.entry.path.resolve() for entry in found}
     try:
@@ -54,7 +54,12 @@ def offered(folder: Path) -> list[Offered]:
         except PresetError:
             continue  # some other YAML
         found.append(Offered(PresetEntry(preset.name, path, preset.description, preset), True))
-    return found
+    return sorted(found, key=lambda item: _lacks_data(item, data_root))
+
+
+def _lacks_data(item: Offered, data_root: Path) -> bool:
+    preset = item.entry.preset
+    return preset is None or bool(missing_data(preset.anchored(item.entry.path.parent).dataset, data_root))
 
 
 def preset_row(number: int, item: Offered, stock: Stock, machine: Machine, data_root: Path, marks: Marks) -> Row:

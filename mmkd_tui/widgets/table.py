@@ -32,6 +32,7 @@ class Column:
     prose: bool = False  # cut at its end; names are cut in the middle
     grow: bool = False
     least: int = 0  # the table's width from which on it is shown
+    most: int = 0  # as wide as it may become with a third of the cells that are left
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +170,10 @@ class Table(Vertical):
         """Of each column; 0 for one that is not shown."""
         widths = [column.width if width >= column.least else 0 for column in self.columns]
         used = EDGE + sum(widths) + GAP * sum(w > 0 for w in widths)
+        for index, column in enumerate(self.columns):
+            if widths[index] and (more := min(column.most - column.width, (width - used) // 3)) > 0:
+                widths[index] += more
+                used += more
         for index, column in enumerate(self.columns):
             if column.grow and widths[index]:
                 widths[index] = max(widths[index] + width - used, 4)
