@@ -7,10 +7,12 @@ import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from engine.checkpoint import load_checkpoint, save_checkpoint
 from engine.errors import UserError
 from engine.events import CheckpointSaved, Event, Log
+from engine.origin import refuse_another
 from engine.trainer import Phase, Trainer
 from engine.version import versions
 
@@ -28,6 +30,7 @@ class RunCheckpoints:
         self.folder, self.emit, self.every = folder, emit, every
         self._saved = self._began = time.monotonic()
         self._before = 0.0  # seconds of work before the checkpoint that was taken up
+        self.origin: dict[str, Any] | None = None  # what checkpoints are made with, see engine.origin
 
     def seconds(self) -> float:
         """Of work that led to where the run is now."""
@@ -44,7 +47,7 @@ class RunCheckpoints:
         phase = _key(trainer.phase)
         name = f"{phase}-step-{trainer.step:06d}"
         self._saved = time.monotonic()
-        facts |= {"versions": versions(), "seconds": round(self.seconds(), 3)}
+        facts |= {"versions": versions(), "seconds": round(self.seconds(), 3), "origin": self.origin}
         try:
             save_checkpoint(self.folder / name, tensors, facts)
         except OSError as error:
@@ -56,13 +59,18 @@ class RunCheckpoints:
             self._delete(old)
 
     def take_up(self, trainer: Trainer) -> None:
-        """Puts a training where its newest whole checkpoint left it; where there is none, it begins anew."""
+        """Puts a training where its newest whole checkpoint left it; where there is none, it begins anew.
+
+        UserError where the checkpoint was made with another preset or other teachers.
+        """
         for name in reversed(self._names(_key(trainer.phase))):
             try:
                 tensors, facts = load_checkpoint(self.folder / name)
             except UserError as error:
                 self._set_aside(name, str(error))
                 continue
+            if self.origin is not None:
+                refuse_another(facts.get("origin"), self.origin, int(facts.get("epoch", 0)))
             try:
                 trainer.load_state(tensors, facts)
             except (RuntimeError, KeyError, TypeError, ValueError) as error:

@@ -39,6 +39,7 @@ from engine.gpu_lock import GpuLock, gpu_of
 from engine.measure import ensemble, logits_of, measured
 from engine.methods import Plan
 from engine.models.panel import TeacherPanel
+from engine.origin import origin
 from engine.preset import Preset
 from engine.preset_yaml import dump_preset
 from engine.result import Result, TeacherResult
@@ -223,7 +224,10 @@ class Run:
         images.troubles.listen(self._log)
         classroom = self._classroom(device, images)
         bf16 = classroom.bf16
+        self._checkpoints.origin = origin(preset)
         teachers = self._teachers(classroom)
+        labelled = zip(preset.teacher_labels, teachers, strict=True)
+        self._checkpoints.origin = origin(preset, [(label, teacher.source, teacher.model) for label, teacher in labelled])
         if preset.evaluate.student_alone and preset.method.name != "ce":
             phase = Phase("alone", 0, f"{preset.student.arch} alone")
             alone = classroom.trained(preset.student.arch, preset.seed, preset.train, phase)
