@@ -23,9 +23,16 @@ def main(folder: Path) -> None:
         if result["state"] == "done":
             found[path.parent.name.rpartition("-s")[0]].append(result | {"epochs": epochs(path.parent / "events.jsonl")})
     teachers = [one["name"] for one in next(iter(found.values()))[0]["teachers"]]
-    print(
-        f"| method | n | logit weights of {', '.join(teachers)} | feature weights | train | hard buffer | hyper-gradient, logit / feature |"
+    titles = (
+        "method",
+        "n",
+        f"logit weights of {', '.join(teachers)}",
+        "feature weights",
+        "train",
+        "hard buffer",
+        "hyper-gradient",
     )
+    print(f"| {' | '.join(titles)} |")
     print("| --- | ---: | --- | --- | ---: | ---: | --- |")
     for name, results in found.items():
         cells = [name, str(len(results)), weights(results, "logit_weight"), weights(results, "feature_weight")]
