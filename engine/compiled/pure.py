@@ -113,12 +113,12 @@ class PurePanel:
 
     @torch.no_grad()
     def teachers(self, tensors: Sequence[Tensors], images: Tensor) -> list[Tensor]:
-        """[B, channels, H, W] -> logits, features, logits, features, ..., all float32."""
+        """[B, channels, H, W] -> logits, features, logits, features, ..., float32 where it was narrowed."""
         said: list[Tensor] = []
         for model, narrow, names, own in zip(self.models, self.narrow, self.names, tensors, strict=True):
             with Arithmetic(bf16=narrow):
                 output: Output = functional_call(model, dict(zip(names, own, strict=True)), (images,))
-            said += [output.logits.float(), output.features.float()]
+            said += [part.float() if narrow else part for part in output]
         return said
 
 

@@ -61,7 +61,7 @@ class TeacherPanel:
         for teacher, narrow in zip(teachers, self.narrow, strict=True):
             with Arithmetic(bf16=narrow):
                 output: Output = teacher(laid_out)
-            outputs.append(Output(output.logits.float(), output.features.float()))
+            outputs.append(Output(output.logits.float(), output.features.float()) if narrow else output)
         return outputs
 
     def _takes_bfloat16(self, number: int, quick: Classifier, images: Tensor) -> bool:

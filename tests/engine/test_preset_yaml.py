@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import string
 from pathlib import Path
 from typing import Any
@@ -404,6 +405,8 @@ def fits(value: Any, schema: dict[str, Any], root: dict[str, Any]) -> bool:
             return any(fits(value, one, root) for one in schema[several])
     if "const" in schema or "enum" in schema:
         return value in schema.get("enum", [schema.get("const")])
+    if "type" not in schema:
+        return isinstance(value, str) and re.search(schema["pattern"], value) is not None
     match schema["type"]:
         case "object":
             fields = schema["properties"]

@@ -136,9 +136,7 @@ def test_a_menu_too_long_for_the_screen_asks_for_the_data_set_first(place: Path,
     seen = read_until(terminal, b"Which one?")
     assert b"fashion-mnist-small" in seen
     assert b"quickstart" not in seen
-    os.write(terminal, b"\x03")
-    os.waitpid(pid, 0)
-    os.close(terminal)
+    interrupt(pid, terminal)
 
 
 def test_in_a_terminal_there_is_a_menu_and_a_live_picture_and_a_lost_terminal_costs_nothing(place: Path) -> None:
@@ -150,9 +148,7 @@ def test_in_a_terminal_there_is_a_menu_and_a_live_picture_and_a_lost_terminal_co
     assert b"quickstart" in seen
     os.write(terminal, b"99\n")
     read_until(terminal, b"Type a number")
-    os.write(terminal, b"\x03")
-    os.waitpid(pid, 0)
-    os.close(terminal)
+    interrupt(pid, terminal)
 
     pid, terminal = pty.fork()
     if pid == 0:
@@ -163,6 +159,16 @@ def test_in_a_terminal_there_is_a_menu_and_a_live_picture_and_a_lost_terminal_co
     assert os.waitstatus_to_exitcode(status) == 0
     (folder,) = (place / "runs").iterdir()
     assert json.loads((folder / "result.json").read_text())["state"] == "done"
+
+
+def interrupt(pid: int, terminal: int) -> None:
+    """By Ctrl-C until it has ended: one that comes just before readline waits for a key is seen with the next key alone."""
+    deadline = time.monotonic() + 120
+    while os.waitpid(pid, os.WNOHANG)[0] == 0:
+        assert time.monotonic() < deadline, "it does not end"
+        os.write(terminal, b"\x03")
+        time.sleep(0.5)
+    os.close(terminal)
 
 
 def wait_for_student(place: Path) -> None:
