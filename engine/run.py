@@ -253,7 +253,7 @@ class Run:
             images.facts.size,
             preset.student.features,
         )
-        method = plan.build(preset.seed, device, [teacher.head for teacher in panel.teachers])
+        method = plan.build(preset.seed, device, [teacher.classify for teacher in panel.teachers])
         if bf16 and not method.learner.bf16:
             self._log("warning", f"{preset.student.arch} cannot be computed in bfloat16; it is trained in float32")
         student = method.learner.student

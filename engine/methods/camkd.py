@@ -18,7 +18,7 @@ from engine.models import Output
 from engine.models.regressor import Learner
 from engine.preset import CamkdPart
 
-Head = Callable[[Tensor], Tensor]  # [B, c_k] pooled features -> [B, C] logits
+Head = Callable[[Tensor], Tensor]  # a feature map [B, c_k, h, w] -> logits [B, C]
 
 
 class ConfidenceAware(Method):
@@ -43,7 +43,7 @@ class ConfidenceAware(Method):
         output: LearnerOutput = self.learner(batch.images, sizes_of(teachers))
         said = [t.logits for t in teachers]
         with torch.no_grad():
-            mapped = [head(regressed.mean((2, 3))) for head, regressed in zip(self.heads, output.regressed, strict=True)]
+            mapped = [head(regressed) for head, regressed in zip(self.heads, output.regressed, strict=True)]
             logit_weights = confidence_weights(said, batch.labels)
             feature_weights = confidence_weights(mapped, batch.labels)
         ce = F.cross_entropy(output.logits, batch.labels)

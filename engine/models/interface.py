@@ -28,12 +28,15 @@ class Classifier(nn.Module):
         """[B, feature_channels] -> logits [B, C]."""
         raise NotImplementedError
 
+    def classify(self, features: Tensor) -> Tensor:
+        """A feature map [B, feature_channels, h, w], this network's or one like it, of any size -> logits [B, C]."""
+        # The head is fed at least float32, whatever the convolutions' precision.
+        return self.head(features.mean((2, 3), dtype=torch.promote_types(features.dtype, torch.float32)))
+
     def forward(self, images: Tensor) -> Output:
         """[B, channels, H, W] -> logits [B, C] and the last feature map."""
         features = self.features(images)
-        # The head is fed at least float32, whatever the convolutions' precision.
-        pooled = features.mean((2, 3), dtype=torch.promote_types(features.dtype, torch.float32))
-        return Output(self.head(pooled), features)
+        return Output(self.classify(features), features)
 
 
 def initialise(model: nn.Module) -> None:

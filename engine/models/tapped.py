@@ -39,6 +39,7 @@ class Tapped(Classifier):
         self.network, self.tap, self.size = network, tap, size
         self.layout: Layout = "map"
         self.example: tuple[int, int, int] | None = None  # [channels, h, w] of the images that it was found with
+        self._head: tuple[nn.Linear, ...] = ()  # in a tuple: it is the network's, and no module of this one
         self.prefix = 0  # class, register and distillation tokens, which come first
         self.register_load_state_dict_pre_hook(_take_up)  # type: ignore[no-untyped-call]
 
@@ -54,6 +55,37 @@ class Tapped(Classifier):
     def features(self, images: Tensor) -> Tensor:
         """[B, channels, H, W] -> [B, feature_channels, h, w]."""
         return self(images).features  # type: ignore[no-any-return]
+
+    def classify(self, features: Tensor) -> Tensor:
+        """As every Classifier. UserError where logits are no function of the map alone, as a ViT's of its class token."""
+        if self.tap == SPLIT and self.layout != "tokens":
+            native = features if self.layout == "map" else features.permute(0, 2, 3, 1)
+            logits: Tensor = self.network.forward_head(native)  # type: ignore[operator]
+            return logits
+        return self._linear()(features.mean((2, 3)))  # type: ignore[no-any-return]
+
+    def _linear(self) -> nn.Linear:
+        """The layer that maps the pooled feature map to the logits, held against what the network says."""
+        if not self._head:
+            linears = [m for m in self.network.modules() if isinstance(m, nn.Linear) and m.in_features == self.feature_channels]
+            if not linears or not self._agrees(linears[-1]):
+                raise UserError(
+                    "this network's logits are no linear function of its pooled feature map, which camkd asks for; "
+                    "choose another method, or another teacher"
+                )
+            self._head = (linears[-1],)
+        return self._head[0]
+
+    @torch.no_grad()
+    def _agrees(self, linear: nn.Linear) -> bool:
+        assert self.example is not None
+        generator = torch.Generator().manual_seed(0)
+        images = torch.randn(2, *self.example, generator=generator).to(linear.weight.device)
+        training = self.training
+        logits, features = self.eval()(images)
+        self.train(training)
+        own = linear(features.mean((2, 3)))
+        return own.shape == logits.shape and torch.allclose(own, logits, rtol=1e-3, atol=1e-4 * float(logits.abs().max()))
 
     def probe(self, images: Tensor) -> None:
         """Finds out by one pass how the feature map is laid out. UserError where there is none."""

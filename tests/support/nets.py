@@ -52,7 +52,7 @@ def method_case(
         seed=0,
         device=torch.device("cpu"),
         bf16=bf16,
-        heads=[teacher.head for teacher in panel.teachers],
+        heads=[teacher.classify for teacher in panel.teachers],
     )
     return method.to(dtype), panel
 

@@ -29,7 +29,7 @@ def make_trainer(preset: Preset, poll: Callable[[Trainer], None] = lambda traine
         batch_size=preset.train.batch_size,
         seed=preset.seed,
         device=device,
-        heads=[teacher.head for teacher in panel.teachers],
+        heads=[teacher.classify for teacher in panel.teachers],
     )
     phase = Phase("distil", 0, "tiny")
     return Trainer(

@@ -8,6 +8,7 @@ from support.nets import CLASSES
 
 from engine.catalog import METHODS
 from engine.data import Batch
+from engine.errors import UserError
 from engine.methods import Plan
 from engine.methods.mmkd import Mmkd
 from engine.models import build_model
@@ -43,7 +44,7 @@ def train(method: str, student: str, teachers: list, steps: int) -> None:
     facts = METHODS[method]
     panel = TeacherPanel(teachers[: facts.most_teachers or (3 if facts.least_teachers else 0)])
     plan = Plan(part_of(method), student, 3, CLASSES, BATCH, tuple(panel.channels), size=SIZE)
-    built = plan.build(0, torch.device("cpu"))
+    built = plan.build(0, torch.device("cpu"), [teacher.classify for teacher in panel.teachers])
     built.learner.train()
     before = [p.detach().clone() for p in built.learner.parameters()]
     nets = [w.detach().clone() for w in built.weights] if isinstance(built, Mmkd) else []
@@ -92,3 +93,22 @@ def test_every_pair_of_families_is_aligned(form: str) -> None:
             for theirs, ours in zip(maps, output.regressed, strict=True):
                 smaller = min(theirs.shape[2], output.features.shape[2])
                 assert ours.shape == (2, theirs.shape[1], smaller, smaller)
+
+
+@pytest.mark.parametrize("name", [*STUDENTS[:-1], "torchvision:resnet18", "timm:convnext_atto", "timm:resnet18"])
+def test_a_feature_map_is_classified_as_the_network_itself_does(name: str) -> None:
+    images = torch.randn(2, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(0))
+    model = build_model(name, 3, CLASSES, size=SIZE).eval()
+    if name == "torchvision:mobilenet_v3_small":  # two layers behind the pooling
+        with pytest.raises(UserError, match="camkd"):
+            model.classify(model(images).features)
+        return
+    with torch.no_grad():
+        logits, features = model(images)
+        torch.testing.assert_close(model.classify(features), logits, rtol=1e-4, atol=1e-5)
+
+
+def test_a_network_that_decides_by_its_class_token_cannot_be_asked() -> None:
+    model = build_model("timm:vit_tiny_patch16_224", 3, CLASSES, size=SIZE)
+    with pytest.raises(UserError, match="choose another method, or another teacher"):
+        model.classify(torch.zeros(2, model.feature_channels, 2, 2))
