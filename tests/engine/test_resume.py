@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import safetensors.torch
-from support.hosts import Watched, no_process_left
+from support.hosts import Watched, no_process_left, wait_until
 from support.presets import tiny
 
 from engine import Preset, Run
@@ -24,6 +24,7 @@ from engine.events import (
     Log,
     Metrics,
     PhaseStarted,
+    RunEnded,
     RunStarted,
     TeacherReady,
     from_line,
@@ -109,7 +110,7 @@ def test_killed_after_a_checkpoint_it_ends_as_if_it_had_not_been(
     assert watched.client.state() is RunState.STARTING
     watched.wait_for(lambda event: isinstance(event, RunStarted) and event.resumed, "the new process")
     watched.wait_for_state(RunState.FINISHED)
-    watched.seen(lambda event: False)
+    wait_until(lambda: watched.seen(lambda event: isinstance(event, RunEnded)), "its last event")
     begun = [event for event in watched.events if isinstance(event, PhaseStarted)]
     assert [event.phase for event in begun] == ["distil", "distil"]
     assert begun[1].step > 0

@@ -15,7 +15,8 @@ from support.presets import TINY
 from engine.run_client import DirectoryClient, RunState
 from mmkd_tui.cli.main import run_command
 
-QUICK = TINY.replace("epochs: 3", "epochs: 2") + "evaluate: {student_alone: false}\nhardware: {threads: 1, precision: fp32}\n"
+QUICK = TINY.replace("epochs: 3", "epochs: 2").replace("{compile: off}", "{threads: 1, precision: fp32, compile: off}")
+QUICK += "evaluate: {student_alone: false}\n"
 TABLE = """\
 name: pair
 presets: [tiny.yaml]
