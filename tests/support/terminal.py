@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import fcntl
 import os
@@ -31,18 +32,19 @@ class Terminal:
         fcntl.ioctl(self.fd, termios.TIOCSWINSZ, struct.pack("HHHH", size[1], size[0], 0, 0))
         self.reading = True
         self.status: int | None = None
-        self._seen = ""
+        self._seen: list[str] = []  # as it was read: one long text would be copied whole at each read
         self._closed = threading.Event()
         threading.Thread(target=self._read, daemon=True).start()
 
     def _read(self) -> None:
+        decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
         while not self._closed.is_set():
             if not self.reading:
                 time.sleep(0.05)
                 continue
             with contextlib.suppress(OSError, ValueError):
                 if select.select([self.fd], [], [], 0.1)[0]:
-                    self._seen += os.read(self.fd, 65536).decode(errors="replace")
+                    self._seen.append(decoder.decode(os.read(self.fd, 65536)))
 
     def mark(self) -> int:
         """A place in what was written, to look for text after it."""
@@ -50,7 +52,7 @@ class Terminal:
 
     def text(self, since: int = 0) -> str:
         """What was written since `mark`, without escape sequences; a screen that is updated in part is there in part."""
-        return _ESCAPES.sub("", self._seen[since:])
+        return _ESCAPES.sub("", "".join(self._seen[since:]))
 
     def wait(self, *texts: str, since: int = 0, seconds: float = 60) -> None:
         """Until every text has been written."""
