@@ -247,7 +247,8 @@ def _digest(path: Path) -> str:
 def kept_or_temporary(folder: Path | None) -> Iterator[Path]:
     """The folder to work in; one that nobody named is taken away afterwards."""
     if folder is None:
-        with tempfile.TemporaryDirectory(prefix="mmkd-kill-") as name:
+        memory = Path("/dev/shm")  # a killed process loses nothing that it had given to the system: no disk need be waited for
+        with tempfile.TemporaryDirectory(prefix="mmkd-kill-", dir=memory if memory.is_dir() else None) as name:
             yield Path(name)
     else:
         folder.mkdir(parents=True, exist_ok=True)

@@ -87,6 +87,8 @@ class RunCheckpoints:
                 raise UserError(f"checkpoints/{name} does not fit this run and is set aside; resume once more") from error
             self._before = float(facts.get("seconds", 0.0)) - (time.monotonic() - self._began)
             self._at = _place(trainer)
+            if (self.folder / name).is_dir():  # who replaced one by it was killed before that was deleted
+                shutil.rmtree(self.folder / f".{name}.old", ignore_errors=True)
             self.emit(Log(level="info", message=f"{trainer.phase.label} goes on from checkpoints/{name}"))
             for change in changes_of_machine(facts.get("machine"), machine_of(trainer.parameters[0].device)):
                 message = f"checkpoints/{name} was made with {change}: what follows may differ in the last bits"
