@@ -186,6 +186,7 @@ def test_a_damaged_checkpoint_is_set_aside_and_the_one_before_it_is_used(tmp_pat
     names = sorted(path.name for path in (folder / "checkpoints").iterdir())
     assert len(names) == 2  # the newest two
     (folder / "checkpoints" / ".distil-0-step-000001.7.partial").mkdir()  # of a process that was killed
+    (folder / ".student.safetensors.x1y2.partial").write_bytes(b"half")
     tensors = folder / "checkpoints" / names[1] / "tensors.safetensors"
     tensors.write_bytes(tensors.read_bytes()[:-1])
     events = execute(Run(PRESET, folder, store=store, resume=True))
@@ -194,6 +195,7 @@ def test_a_damaged_checkpoint_is_set_aside_and_the_one_before_it_is_used(tmp_pat
     assert any(isinstance(event, Log) and event.level == "warning" and names[1] in event.message for event in events)
     (left,) = (folder / "checkpoints").iterdir()
     assert left.name.startswith(f"damaged-{names[1]}")
+    assert not list(folder.glob(".*.partial"))
     assert_same(folder, events, whole)
 
 
