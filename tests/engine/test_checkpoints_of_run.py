@@ -18,8 +18,11 @@ from support.training import make_trainer
 from engine import Preset
 from engine.checkpoint import load_checkpoint
 from engine.checkpoints_of_run import RunCheckpoints
+from engine.compiled.pure import Pure
+from engine.compiled.steps import CompiledStepper
 from engine.errors import StoppedError, UserError
 from engine.events import CheckpointSaved, EpochEnded, Event, Log
+from engine.meta.sgd import Sgd
 from engine.origin import machine_of
 from engine.preset import METHOD_PARTS, CheckpointsPart
 from engine.trainer import Phase, Trainer
@@ -100,6 +103,55 @@ def _run(trainer: Trainer) -> list[dict[str, Any]]:
         trainer.run()
     ended = [asdict(event) for event in events if isinstance(event, EpochEnded)]
     return [{name: value for name, value in event.items() if name != "t"} for event in ended]
+
+
+class Ready:
+    """Has uncompiled functions ready in the place of compiled ones."""
+
+    def __init__(self, trainer: Trainer) -> None:
+        self.pure = Pure(trainer.method, Sgd.of(trainer.optimizer))
+
+    def ready(self, part: str) -> bool:
+        return True
+
+    def take(self, part: str) -> Any:
+        return getattr(self.pure, part)
+
+    def start(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
+def changing_over(trainer: Trainer) -> Trainer:
+    source = Ready(trainer)
+    trainer.stepper = CompiledStepper(trainer.method, trainer.optimizer, lambda *_: source, lambda *_: None, "on")
+    return trainer
+
+
+@pytest.mark.parametrize("again", [False, True], ids=["eagerly", "and changes over again"])
+def test_what_is_saved_after_the_change_over_to_compiled_steps_is_gone_on_with(again: bool, tmp_path: Path) -> None:
+    preset = brief("train.epochs=4")
+    expected = _run(make_trainer(preset))
+    checkpoints = RunCheckpoints(tmp_path, lambda event: None, CheckpointsPart(every=0))
+
+    def poll(trainer: Trainer) -> None:
+        if trainer.step == 5:
+            checkpoints.save(trainer)
+            raise StoppedError
+
+    first = changing_over(make_trainer(preset, poll))
+    found = _run(first)
+    assert all(first.stepper.compiled(part) for part in ("train", "meta"))  # type: ignore[attr-defined]
+    second = make_trainer(preset)
+    if again:
+        changing_over(second)
+    checkpoints.take_up(second)
+    saved, loaded = first.state()[0], second.state()[0]
+    assert saved.keys() == loaded.keys()
+    assert all(torch.equal(saved[name], loaded[name]) for name in saved)
+    found += _run(second)
+    # Not to the bit: when it changes over is a matter of time.
+    assert [event["loss"] for event in found] == pytest.approx([event["loss"] for event in expected], rel=1e-3)
 
 
 class Stub:
