@@ -132,6 +132,7 @@ class TeacherStore:
                     file.write(content)
                     file.flush()
                     os.fsync(file.fileno())
+            sync_folder(aside)
             self._put(aside, key)
             sync_folder(self.root)
         finally:
