@@ -7,6 +7,7 @@ been stopped, not crashed.
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import sys
 import traceback
@@ -21,10 +22,6 @@ from engine.control import STOP_SIGNALS
 from engine.errors import UserError
 from engine.result import Result
 from engine.run_dir import Lock, RunDir, take_over
-
-
-class _StoppedEarly(BaseException):
-    """A signal, before there was a run that could take it. No Exception: a library that is being loaded might catch that."""
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -43,21 +40,22 @@ def main(arguments: Sequence[str]) -> int:
     except (UserError, OSError) as error:
         print(error, file=sys.stderr)  # noqa: T201
         return 2
-    stopped_by: list[int] = []
 
     def stop(number: int, frame: FrameType | None) -> None:
-        stopped_by.append(number)
-        raise _StoppedEarly
+        """Before there is a run that can take a signal. An exception would do harm: libraries that are being loaded swallow it,
+        and go on with halves of what they were loading.
+        """
+        try:
+            if not run_dir.result.exists():  # or so late that all is done
+                _conclude(run_dir, lock, Result(str(run_dir.path), state="stopped", message="stopped before it began"))
+        finally:
+            os._exit(128 + number)
 
     before = {number: signal.signal(number, stop) for number in STOP_SIGNALS}
     before[signal.SIGHUP] = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)  # whoever starts this process may have held them back until now
         return _serve(chosen, run_dir, lock)
-    except _StoppedEarly:
-        if not run_dir.result.exists():  # or so late that all is done
-            _conclude(run_dir, lock, Result(str(run_dir.path), state="stopped", message="stopped before it began"))
-        return 128 + stopped_by[0]
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -139,6 +139,22 @@ def test_a_run_that_is_ended_before_it_began_was_stopped_and_can_go_on(delay: fl
     watched.wait_for_state(RunState.FINISHED)
 
 
+def test_a_signal_is_minded_even_where_what_is_being_loaded_swallows_exceptions(tmp_path: Path) -> None:
+    """As compiled parts of libraries do: an exception out of a signal handler would be lost in them."""
+    plugin = tmp_path / "plugin.py"
+    plugin.write_text(
+        "import os, signal\ntry:\n    os.kill(os.getpid(), signal.SIGTERM)\n    len('')\nexcept BaseException: pass\n"
+    )
+    run_dir = RunDir(tmp_path / "run")
+    run_dir.path.mkdir()
+    write_whole(run_dir.preset, dump_preset(tiny(*ENDLESS)))
+    command = [sys.executable, "-m", "engine.host", str(run_dir.path), "--plugin", str(plugin)]
+    assert subprocess.run(command, cwd=ROOT, timeout=120, check=False).returncode == 143
+    assert DirectoryClient(run_dir.path).state() is RunState.STOPPED
+    assert not run_dir.events.exists()
+    Lock(run_dir).release()
+
+
 def children() -> list[str]:
     return Path("/proc/self/task", str(threading.get_native_id()), "children").read_text().split()
 
