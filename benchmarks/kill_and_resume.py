@@ -1,6 +1,6 @@
 """One small run, ended by a signal at many moments and gone on with: it must end as if nobody had touched it, to the bit.
 
-    python benchmarks/kill_and_resume.py [--signal KILL] [--times 50] [--seed 0] [--json] [--folder DIR]
+    python benchmarks/kill_and_resume.py [--signal KILL] [--times 50] [--first 1] [--seed 0] [--json] [--folder DIR]
 
 Each time a run of its own, from an empty teacher store on, is ended at a moment of some kind (see KINDS) or after a random time,
 gone on with, and often ended again. Its student, its teachers and every figure of every epoch are then compared with those of a
@@ -94,8 +94,14 @@ class Tripwire:
     def arm(self, kind: str, at: int) -> None:
         """Before the host begins."""
         self.kind, self.at = kind, at
-        sys.addaudithook(lambda event, _: self.count() if event in CALLS else None)
-        self.watch(os, "fsync", lambda: getattr(self.here, "kind", ""))
+        sys.addaudithook(lambda event, values: self.count(*values) if event in CALLS else None)
+        sync = os.fsync
+
+        def sync_counted(handle: int) -> None:
+            self.count(Path(f"/proc/self/fd/{handle}").resolve())
+            sync(handle)
+
+        os.fsync = sync_counted
         self.watch(Stepper, "__call__", lambda: STEPS[self.phase])
         self.watch(Stepper, "meta_gradient", lambda: "meta step")
         self.watch(engine.trainer, "logits_of", lambda: "evaluation")
@@ -103,7 +109,6 @@ class Tripwire:
         self.watch(RunCheckpoints, "forget", lambda: "ending")
         self.watch(RunDir, "write_json", lambda: "ending")
         self.watch(TeacherStore, "add", lambda: "teacher stored")
-        self.watch(engine.run.Run, "_save_student", lambda: "student saved")
         self.watch(engine.teachers.cache.CachedTeachers, "fill", lambda: "teacher cache")
         self.watch(RunCheckpoints, "take_up", lambda: "resuming")
         self.watch(RunCheckpoints, "clear_leftovers", lambda: "resuming")
@@ -131,9 +136,11 @@ class Tripwire:
 
         setattr(owner, name, call)
 
-    def count(self) -> None:
-        """A moment of the kind that this thread is in."""
+    def count(self, *values: object) -> None:
+        """A moment of the kind that this thread is in, or of what is done to a file with one of these names."""
         kind = getattr(self.here, "kind", "")
+        if any(".student.safetensors." in str(value) for value in values):
+            kind = "student saved"
         if not kind:
             return
         self.counts[kind] += 1
@@ -336,6 +343,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="A run ended by a signal and gone on with must end the same, to the bit.")
     parser.add_argument("--signal", choices=("KILL", "TERM"), default="KILL")
     parser.add_argument("--times", type=int, default=50)
+    parser.add_argument("--first", type=int, default=1, metavar="N", help="begin with the N-th: one that failed can be repeated")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", action="store_true", help="what came out as one object, on stdout")
     parser.add_argument("--folder", type=Path, help="an empty folder to work in, which is kept")
@@ -343,7 +351,7 @@ def main() -> int:
     began = time.monotonic()
     with kept_or_temporary(chosen.folder) as folder:
         trial = Trial(folder, signal.Signals[f"SIG{chosen.signal}"], chosen.seed)
-        same = sum(not trial.once(index) for index in range(chosen.times))
+        same = sum(not trial.once(index) for index in range(chosen.first - 1, chosen.first - 1 + chosen.times))
     seconds = time.monotonic() - began
     if chosen.json:
         print(

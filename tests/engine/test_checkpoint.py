@@ -135,7 +135,7 @@ def test_a_crash_at_any_call_leaves_the_old_one_or_the_new_one(
         save_checkpoint(target, tensors(3), {"which": "next"})  # what was left behind does not stand in the way
         assert load_checkpoint(target)[1] == {"which": "next"}
         assert [path.name for path in tmp_path.iterdir() if not path.name.endswith(".partial")] == ["c"]
-    assert at > 15  # there were calls to fail at
+    assert at > 12  # there were calls to fail at
     assert found[0] == "old"
     assert found == sorted(found, reverse=True)  # old until the new one is in place
 

@@ -23,9 +23,8 @@ class Saboteur:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, dead: bool, at: int) -> None:
         self.calls, self.at, self.dead = 0, at, dead
-        for name in ("fsync", "mkdir", "rename", "replace", "unlink", "rmdir"):
+        for name in ("open", "fsync", "mkdir", "rename", "replace", "unlink", "rmdir"):
             monkeypatch.setattr(os, name, self._watched(getattr(os, name)))
-        real = Path.open
         saboteur = self
 
         class Torn(io.FileIO):
@@ -38,13 +37,15 @@ class Saboteur:
                     raise
                 return super().write(data)
 
-        def open_(path: Path, mode: str = "r", *args: Any, **named: Any) -> Any:
-            if mode != "wb":
-                return real(path, mode, *args, **named)
-            self.call()
-            return Torn(path, mode)
+        for owner, name in ((Path, "open"), (os, "fdopen")):
+            monkeypatch.setattr(owner, name, self._torn(getattr(owner, name), Torn))
 
-        monkeypatch.setattr(Path, "open", open_)
+    @staticmethod
+    def _torn(real: Callable[..., Any], torn: type[io.FileIO]) -> Callable[..., Any]:
+        def open_(file: Any, mode: str = "r", *args: Any, **named: Any) -> Any:
+            return torn(file, mode) if mode == "wb" else real(file, mode, *args, **named)
+
+        return open_
 
     def call(self) -> None:
         """One call that changes the disk."""
