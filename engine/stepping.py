@@ -40,6 +40,8 @@ class Stepper:
         step = self.method.step(batch, teachers)
         self.optimizer.zero_grad()
         step.loss.backward()  # type: ignore[no-untyped-call]
+        # Of batches of one size this makes the gradient of all of them joined.
+        self.method.ranks.average([p.grad for p in self.parameters if p.grad is not None])
         self.optimizer.step()
         return step
 

@@ -13,6 +13,7 @@ from engine.data import Batch
 from engine.meta.sgd import Sgd, Tensors
 from engine.models import Output
 from engine.models.regressor import Learner, LearnerOutput
+from engine.ranks import ALONE, Ranks
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +79,7 @@ class Method(nn.Module, ABC):
     learner's buffers (`step`), so that they can be compiled. A method of which that is not true says why in `eager_because`.
     """
 
+    ranks: Ranks = ALONE  # the processes that train together; the trainer says which
     eager_because: str = ""  # why its steps cannot be compiled, as the end of a sentence about a training step
 
     def __init__(self, learner: Learner) -> None:

@@ -99,6 +99,7 @@ class Mmkd(Method):
     def after_step(self, batch: Batch, teachers: Sequence[Output], step: Step, number: int) -> Hard | None:
         """Offers the batch to the hard buffer and, every `meta.every` steps once that is full, draws one from it."""
         if self.joint:
+            self.ranks.average([weight.grad for weight in self.weights if weight.grad is not None])
             self.adam.step()
             self.adam.zero_grad()
             return None
@@ -174,7 +175,7 @@ class Mmkd(Method):
             return F.cross_entropy(forward(values).logits, batch.labels)
 
         steps = [*[matching] * self.settings.meta.match_steps, classification]
-        result = hypergradient(steps, classification, parameters, momenta, self.weights, sgd)
+        result = hypergradient(steps, classification, parameters, momenta, self.weights, sgd, self.ranks.mean)
         return result, passes[-2][1], passes[0][0]
 
     def learn(self, found: MetaGradient) -> None:
