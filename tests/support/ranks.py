@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from support.nets import method_case, random_batch
 from torch import Tensor, nn
 from torch.func import functional_call
 
@@ -25,6 +24,7 @@ from engine.models.panel import TeacherPanel
 from engine.randomness import permutation
 from engine.ranks import ProcessGroup
 from engine.stepping import Stepper
+from support.nets import method_case, random_batch
 
 BATCH = 8  # on each rank
 META = {"every": 4, "buffer_size": 16, "lr": 0.01}
