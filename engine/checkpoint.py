@@ -47,6 +47,7 @@ def save_checkpoint(target: Path, tensors: Mapping[str, Tensor], facts: Mapping[
     except BaseException:
         shutil.rmtree(aside, ignore_errors=True)
         raise
+    shutil.rmtree(_old(target), ignore_errors=True)  # not before a power cut could not bring it back
 
 
 def _exchange(new: Path, target: Path) -> None:
@@ -61,7 +62,6 @@ def _exchange(new: Path, target: Path) -> None:
         if old.exists():
             old.rename(target)
         raise
-    shutil.rmtree(old, ignore_errors=True)
 
 
 def _old(target: Path) -> Path:

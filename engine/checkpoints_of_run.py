@@ -1,4 +1,4 @@
-"""The checkpoints of one run: saved now and then, the newest two kept, taken up again by a process that goes on with it."""
+"""The checkpoints of one run: saved now and then, the newest kept, taken up again by a process that goes on with it."""
 
 from __future__ import annotations
 
@@ -12,12 +12,11 @@ from typing import Any
 from engine.checkpoint import load_checkpoint, save_checkpoint
 from engine.errors import UserError
 from engine.events import CheckpointSaved, Event, Log
-from engine.origin import refuse_another
+from engine.origin import changes_of_machine, machine_of, refuse_another
+from engine.preset import CheckpointsPart
 from engine.trainer import Phase, Trainer
 from engine.version import versions
 
-EVERY = 300.0  # seconds between two checkpoints that nobody asked for
-KEPT = 2
 # A checkpoint that is being replaced is for a moment found only by its other name.
 _NAME = re.compile(r"\.?(?P<name>(?P<phase>[a-z]+-\d+)-step-(?P<step>\d{1,12}))(?:\.old)?")
 _LEFTOVER = re.compile(r"\..*\.partial")
@@ -26,10 +25,11 @@ _LEFTOVER = re.compile(r"\..*\.partial")
 class RunCheckpoints:
     """The folder `checkpoints/` of a run: `<phase>-<index>-step-<step>`, each a checkpoint of one training."""
 
-    def __init__(self, folder: Path, emit: Callable[[Event], None], every: float = EVERY) -> None:
-        self.folder, self.emit, self.every = folder, emit, every
+    def __init__(self, folder: Path, emit: Callable[[Event], None], asked: CheckpointsPart | None = None) -> None:
+        self.folder, self.emit, self.asked = folder, emit, asked or CheckpointsPart()
         self._saved = self._began = time.monotonic()
         self._before = 0.0  # seconds of work before the checkpoint that was taken up
+        self._at: tuple[object, ...] = ()  # where the newest one was saved or taken up
         self.origin: dict[str, Any] | None = None  # what checkpoints are made with, see engine.origin
 
     def seconds(self) -> float:
@@ -37,8 +37,12 @@ class RunCheckpoints:
         return self._before + time.monotonic() - self._began
 
     def save_if_due(self, trainer: Trainer) -> None:
-        """Saves one when the last is old enough."""
-        if time.monotonic() - self._saved >= self.every:
+        """Saves one when the last is old enough, or after enough epochs; not twice at the same place."""
+        every, epochs = self.asked.every, self.asked.every_epochs
+        due = every is not None and time.monotonic() - self._saved >= every
+        if epochs is not None and trainer.step_in_epoch == 0 and trainer.epoch:
+            due = due or trainer.epoch % epochs == 0
+        if due and self._at != _place(trainer):
             self.save(trainer)
 
     def save(self, trainer: Trainer) -> None:
@@ -47,15 +51,17 @@ class RunCheckpoints:
         phase = _key(trainer.phase)
         name = f"{phase}-step-{trainer.step:06d}"
         self._saved = time.monotonic()
-        facts |= {"versions": versions(), "seconds": round(self.seconds(), 3), "origin": self.origin}
+        facts |= {"versions": versions(), "machine": machine_of(trainer.parameters[0].device)}
+        facts |= {"seconds": round(self.seconds(), 3), "origin": self.origin}
         try:
             save_checkpoint(self.folder / name, tensors, facts)
         except OSError as error:
             message = f"the checkpoint {name} could not be saved: {error.strerror or error}"
             self.emit(Log(level="error", message=message))
             return
+        self._at = _place(trainer)
         self.emit(CheckpointSaved(path=f"checkpoints/{name}", step=trainer.step))
-        for old in self._names(phase)[:-KEPT]:
+        for old in self._names(phase)[: -self.asked.keep]:
             self._delete(old)
 
     def take_up(self, trainer: Trainer) -> None:
@@ -70,7 +76,9 @@ class RunCheckpoints:
                 self._set_aside(name, str(error))
                 continue
             if self.origin is not None:
-                refuse_another(facts.get("origin"), self.origin, int(facts.get("epoch", 0)))
+                # The student's epochs, to which the preset's own recipe applies: a teacher has one of its own.
+                epochs = 0 if trainer.phase.name == "teacher" else int(facts.get("epoch", 0))
+                refuse_another(facts.get("origin"), self.origin, epochs)
             try:
                 trainer.load_state(tensors, facts)
             except (RuntimeError, KeyError, TypeError, ValueError) as error:
@@ -78,7 +86,13 @@ class RunCheckpoints:
                 self._set_aside(name, "it is of another training")
                 raise UserError(f"checkpoints/{name} does not fit this run and is set aside; resume once more") from error
             self._before = float(facts.get("seconds", 0.0)) - (time.monotonic() - self._began)
+            self._at = _place(trainer)
+            if (self.folder / name).is_dir():  # who replaced one by it was killed before that was deleted
+                shutil.rmtree(self.folder / f".{name}.old", ignore_errors=True)
             self.emit(Log(level="info", message=f"{trainer.phase.label} goes on from checkpoints/{name}"))
+            for change in changes_of_machine(facts.get("machine"), machine_of(trainer.parameters[0].device)):
+                message = f"checkpoints/{name} was made with {change}: what follows may differ in the last bits"
+                self.emit(Log(level="warning", message=message))
             return
 
     def forget(self, phase: Phase) -> None:
@@ -117,6 +131,11 @@ class RunCheckpoints:
                 except OSError:
                     continue
         self.emit(Log(level="warning", message=f"checkpoints/{name} is set aside: {why}"))
+
+
+def _place(trainer: Trainer) -> tuple[object, ...]:
+    """An epoch's end and the next one's beginning have the same step, but not the same state."""
+    return _key(trainer.phase), trainer.epoch, trainer.step_in_epoch
 
 
 def _key(phase: Phase) -> str:

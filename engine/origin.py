@@ -1,29 +1,18 @@
-"""What a checkpoint was made with, and whether a run may go on from it with something else: where no past step would differ."""
+"""What a checkpoint was made with, and whether a run may go on from it with something else."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import nn
 
 from engine.errors import UserError
-from engine.preset import Preset, TrainPart
+from engine.preset import Preset
+from engine.preset_changes import refuse_changes
 from engine.text import one_line
-
-# What may change between two processes of one run. `train.epochs` may where the epochs that are done had the same learning rates.
-FREE = (
-    "name",
-    "description",
-    "hardware.device",
-    "hardware.threads",
-    "hardware.workers",
-    "hardware.compile",
-    "teacher_cache.storage",
-)
-MOST = 3  # differences that are told
 
 
 def origin(preset: Preset, teachers: Sequence[tuple[str, str, nn.Module]] = ()) -> dict[str, Any]:
@@ -48,13 +37,7 @@ def refuse_another(before: object, now: Mapping[str, Any], epoch: int) -> None:
     """
     if not isinstance(before, dict):
         return
-    changes = list(_changes(_flat(before.get("preset")), _flat(now["preset"]), epoch))
-    if changes:
-        some = "; ".join(changes[:MOST]) + ("; and more" if len(changes) > MOST else "")
-        raise UserError(
-            f"preset.yaml is not that of the checkpoint: {some}. Put it back, or start a new run; only "
-            f"{', '.join(FREE)} may change, and train.epochs while the learning rates of the past stay"
-        )
+    refuse_changes(before.get("preset"), now["preset"], epoch, "preset.yaml is not that of the checkpoint")
     past = {one["label"]: one for one in before.get("teachers", ()) if isinstance(one, dict) and "label" in one}
     for teacher in now["teachers"]:
         known = past.get(teacher["label"])
@@ -65,44 +48,19 @@ def refuse_another(before: object, now: Mapping[str, Any], epoch: int) -> None:
             )
 
 
-def _changes(before: dict[str, Any], now: dict[str, Any], epoch: int) -> Iterator[str]:
-    for key in dict.fromkeys((*before, *now)):
-        if key in FREE or (key in before and before[key] == now.get(key) and key in now):
-            continue
-        if key not in before and not any(key.startswith(f"{known}.") for known in before):
-            continue  # a setting that an older release did not have
-        if key == "train.epochs" and _same_past(before, now, epoch):
-            continue
-        yield f"{key} was {_shown(before.get(key))} and is {_shown(now.get(key))}"
+def machine_of(device: torch.device) -> dict[str, Any]:
+    """What decides the last bits of a computation, beside the preset."""
+    if device.type == "cuda":
+        return {"torch": torch.__version__, "device": torch.cuda.get_device_name(device)}
+    name = f"{device.type} ({torch.backends.cpu.get_cpu_capability()})"
+    return {"torch": torch.__version__, "device": name, "threads": torch.get_num_threads()}
 
 
-def _same_past(before: dict[str, Any], now: dict[str, Any], epoch: int) -> bool:
-    if now["train.epochs"] <= epoch:
-        return False
-    old, new = _recipe(before), _recipe(now)
-    return all(old.lr_at(done) == new.lr_at(done) for done in range(epoch + 1))
-
-
-def _recipe(flat: dict[str, Any]) -> TrainPart:
-    fields = {key.removeprefix("train."): value for key, value in flat.items() if key.startswith("train.")}
-    stones = fields.get("milestones")
-    known = {name: value for name, value in fields.items() if name in TrainPart.model_fields}
-    return TrainPart(**known | {"milestones": None if stones is None else tuple(stones)})
-
-
-def _flat(value: Any, key: str = "") -> dict[str, Any]:
-    """{"train": {"epochs": 3}} -> {"train.epochs": 3}; lists of mappings by their numbers."""
-    if isinstance(value, dict):
-        pairs = value.items()
-    elif isinstance(value, list) and value and all(isinstance(one, dict) for one in value):
-        pairs = enumerate(value)  # type: ignore[assignment]
-    else:
-        return {key: value}
-    found: dict[str, Any] = {}
-    for name, inner in pairs:
-        found |= _flat(inner, f"{key}.{name}" if key else str(name))
-    return found
-
-
-def _shown(value: object) -> str:
-    return one_line("null" if value is None else str(value), 60)
+def changes_of_machine(before: object, now: Mapping[str, Any]) -> list[str]:
+    """In words, what of `machine_of` was other than it is now; nothing where the checkpoint does not say."""
+    known = before if isinstance(before, dict) else {}
+    return [
+        f"{key} {one_line(str(known[key]), 40)} and goes on with {value}"
+        for key, value in now.items()
+        if key in known and known[key] != value
+    ]

@@ -328,6 +328,17 @@ class EvaluatePart(Part):
     student_alone: bool = setting(True, "also train the same student without teachers, to show what distillation bought")
 
 
+class CheckpointsPart(Part):
+    """When a run saves where it is, and how many such checkpoints it keeps; the best student so far is kept beside them."""
+
+    every: float | None = setting(
+        300.0, "save one when the last is so old; 0: after every step; null: by epochs and on demand alone", "seconds",
+        ge=0.0, le=1e6,
+    )  # fmt: skip
+    every_epochs: int | None = setting(None, "also save one after every so many epochs; null: do not", "epochs", ge=1, le=100_000)
+    keep: int = setting(2, "how many of a training's checkpoints are kept, the newest", "checkpoints", ge=1, le=1000)
+
+
 class HardwarePart(Part):
     """Where it runs."""
 
@@ -365,6 +376,7 @@ class Preset(Part):
         None, "compute the teachers' outputs once for fixed views of the images; null: ask the teachers at every step"
     )
     evaluate: EvaluatePart = setting(EvaluatePart(), "what is measured")
+    checkpoints: CheckpointsPart = setting(CheckpointsPart(), "when a run saves where it is")
     hardware: HardwarePart = setting(HardwarePart(), "where it runs")
 
     @model_validator(mode="after")

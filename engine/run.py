@@ -19,7 +19,7 @@ import safetensors.torch
 import torch
 
 from engine import paths, plugins
-from engine.checkpoints_of_run import EVERY, RunCheckpoints
+from engine.checkpoints_of_run import RunCheckpoints
 from engine.compiled.stepper import panel_of, stepper_of
 from engine.control import Control
 from engine.data import Images, load_images
@@ -68,7 +68,6 @@ class Run:
         cache: Path | None = None,
         resume: bool = False,
         lock: Lock | None = None,
-        checkpoint_every: float = EVERY,
         share_gpu: bool = False,
     ) -> None:
         """`resume` goes on with the stopped, failed or crashed run in the folder. Who gives a `lock` gives the folder to the
@@ -87,7 +86,7 @@ class Run:
         self._share_gpu = share_gpu
         self._gpu_lock: GpuLock | None = None
         self._resume, self._lock, self._folder_given = resume, lock, lock is not None
-        self._checkpoints = RunCheckpoints(self.dir.checkpoints, self._emit, checkpoint_every)
+        self._checkpoints = RunCheckpoints(self.dir.checkpoints, self._emit, preset.checkpoints)
 
     def subscribe(self, listener: Listener) -> None:
         """Calls `listener` with every event, on the thread that trains; it must be quick and must not raise."""

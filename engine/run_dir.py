@@ -15,6 +15,7 @@ import os
 import platform
 import re
 import time
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any, TextIO
@@ -102,7 +103,8 @@ class Lock:
 
 
 def take_over(run_dir: RunDir) -> Lock:
-    """The lock of a run that ended or crashed, to go on with it; its ending, last heartbeat and old wishes are cleared away.
+    """The lock of a run that ended or crashed, to go on with it; its ending, last heartbeat, old wishes and
+    half-written files are cleared away.
 
     UserError where there is no such run, where it is at work, and where it is finished.
     """
@@ -114,6 +116,9 @@ def take_over(run_dir: RunDir) -> Lock:
         raise UserError(f"{run_dir.path} is finished; there is nothing to resume")
     for path in (run_dir.heartbeat, run_dir.control, run_dir.result):
         path.unlink(missing_ok=True)
+    for path in run_dir.path.glob(".*.partial"):  # what a process that was killed was still writing
+        with suppress(OSError):
+            path.unlink()
     return lock
 
 

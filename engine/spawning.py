@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -16,10 +17,11 @@ from engine.errors import PresetError, UserError
 from engine.gpu_lock import refuse_if_busy
 from engine.paths import write_whole
 from engine.preset import Preset
+from engine.preset_changes import refuse_changes
 from engine.preset_yaml import dump_preset, load_preset
 from engine.run_dir import Lock, RunDir, take_over
 from engine.text import plain
-from engine.untrusted import as_text, open_to_append, read_object
+from engine.untrusted import as_number, as_text, open_to_append, read_object
 
 
 def spawn(preset: Preset, runs: Path, *, data_root: Path | None = None, force: bool = False) -> Path:
@@ -41,26 +43,41 @@ def spawn(preset: Preset, runs: Path, *, data_root: Path | None = None, force: b
     return run_dir.path
 
 
-def respawn(path: Path, *, data_root: Path | None = None, force: bool = False) -> None:
+def respawn(path: Path, *, data_root: Path | None = None, force: bool = False, overrides: Sequence[str] = ()) -> None:
     """Starts a host that resumes a stopped, failed or crashed run from its newest checkpoint. UserError where it is live or
     finished, and where another run has its GPU, unless `force` is given. Data sets are looked for where the run looked for them,
-    unless another root is given.
+    unless another root is given. `overrides` (KEY=VALUE) change its preset for good; UserError where its past would be another.
     """
     run_dir = RunDir(path.expanduser().absolute())
     _want_plugins(run_dir)
+    changed = _changed(run_dir, overrides) if overrides else None
     if not force:
         with suppress(PresetError):  # the host tells of a preset that cannot be read
-            refuse_if_busy(load_preset(run_dir.preset).hardware.device)
+            refuse_if_busy((changed or load_preset(run_dir.preset)).hardware.device)
     try:
         lock = take_over(run_dir)
         if data_root is None and (known := as_text((read_object(run_dir.meta) or {}).get("data_root"))):
             data_root = Path(known)
         try:
+            if changed is not None:
+                write_whole(run_dir.preset, dump_preset(changed))
             start_host(run_dir, lock, data_root, ["--resume", *["--force"] * force])
         finally:
             lock.release()
     except OSError as error:
         raise UserError(f"{path}: the run cannot be resumed: {error.strerror or error}") from error
+
+
+def _changed(run_dir: RunDir, overrides: Sequence[str]) -> Preset:
+    """A run's preset with other settings, where its newest checkpoint allows them."""
+    before, now = load_preset(run_dir.preset), load_preset(run_dir.preset, overrides)
+    epochs = 0
+    for folder in run_dir.checkpoints.glob("*-step-*"):
+        if folder.name.startswith(("alone-", "distil-")):  # a teacher's epochs are of a recipe of its own
+            epochs = max(epochs, int(as_number((read_object(folder / "facts.json") or {}).get("epoch")) or 0))
+    was, is_now = (preset.model_dump(mode="json") for preset in (before, now))
+    refuse_changes(was, is_now, epochs, f"{run_dir.path.name} cannot go on with that")
+    return now
 
 
 def _want_plugins(run_dir: RunDir) -> None:

@@ -215,6 +215,8 @@ class Trainer:
         tensors |= {f"meter.{name}": value for name, value in self.meter.state().items()}
         facts: dict[str, Any] = {"phase": self.phase.name, "index": self.phase.index}
         facts |= {"epoch": self.epoch, "step_in_epoch": self.step_in_epoch, "best": None}
+        facts |= {"train_seconds": self.train_seconds + self._window_seconds}
+        facts |= {"images_trained": self.images_trained + self._window_images}
         if self.best is not None:
             tensors |= {f"best.{name}": value for name, value in self.best.weights.items()}
             found = self.best.measurement
@@ -233,6 +235,7 @@ class Trainer:
         for number, parameter in enumerate(self.parameters):
             self.optimizer.state[parameter]["momentum_buffer"] = tensors[f"momentum.{number}"].to(parameter.device).clone()
         self.epoch, self.step_in_epoch = facts["epoch"], facts["step_in_epoch"]
+        self.train_seconds, self.images_trained = facts.get("train_seconds", 0.0), facts.get("images_trained", 0)
         best = facts["best"]
         if best is not None:
             device = self.parameters[0].device

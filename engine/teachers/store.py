@@ -13,6 +13,8 @@ import os
 import re
 import shutil
 import tempfile
+import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +28,7 @@ from engine.preset import DatasetPart, EvaluatePart, TrainPart
 
 FORMAT = 1  # raised when the same key would no longer give the same weights
 KEY = re.compile(r"[0-9a-f]{16}")
+LEFT_OVER = 86_400.0  # seconds after which nobody can still be writing an entry
 _MOST_FACTS = 1 << 20  # bytes
 
 
@@ -121,6 +124,7 @@ class TeacherStore:
         """Keeps a network. Where another process was first, its entry stays. OSError where the store cannot be written."""
         facts = facts | {"key": key, "sha256": _digest(weights), "bytes": len(weights)}
         self.root.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._clear_leftovers()
         aside = Path(tempfile.mkdtemp(prefix=f".{key}.", suffix=".partial", dir=self.root))
         try:
             for name, content in (("weights.safetensors", weights), ("facts.json", json.dumps(facts, indent=2).encode())):
@@ -128,6 +132,7 @@ class TeacherStore:
                     file.write(content)
                     file.flush()
                     os.fsync(file.fileno())
+            sync_folder(aside)
             self._put(aside, key)
             sync_folder(self.root)
         finally:
@@ -142,6 +147,13 @@ class TeacherStore:
             shutil.rmtree(gone)
         elif entry.path.exists():
             raise PermissionError(f"{entry.path} cannot be removed")
+
+    def _clear_leftovers(self) -> None:
+        """Deletes what processes that were killed were still writing; one that lives writes for seconds."""
+        for path in self.root.glob(".*.partial"):
+            with suppress(OSError):
+                if time.time() - path.lstat().st_mtime > LEFT_OVER:
+                    shutil.rmtree(path)
 
     def _put(self, aside: Path, key: str) -> None:
         """Renames a new entry into place, unless a whole one of another process is there by then."""

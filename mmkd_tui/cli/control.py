@@ -11,7 +11,7 @@ import typer
 
 from engine.errors import UserError
 from mmkd_tui.cli import exit_codes
-from mmkd_tui.cli.options import DataRoot, Force, Plugin, RunsDir, load_plugins
+from mmkd_tui.cli.options import DataRoot, Force, Overrides, Plugin, RunsDir, load_plugins
 from mmkd_tui.cli.talk import say
 
 if TYPE_CHECKING:
@@ -54,9 +54,13 @@ def resume_command(
     data_root: DataRoot = None,
     force: Force = False,
     plugin: Plugin = None,
+    overrides: Overrides = None,
     wait: Wait = True,
 ) -> int:
-    """Have a paused run go on, or go on with one that was stopped or crashed: from its newest checkpoint, in the background."""
+    """Have a paused run go on, or go on with one that was stopped or crashed: from its newest checkpoint, in the background.
+
+    --set changes what leaves its past as it was: more epochs, another device, when checkpoints are saved.
+    """
     from engine.run_client import DirectoryClient, RunState, respawn
 
     load_plugins(plugin)
@@ -66,11 +70,13 @@ def resume_command(
     if state is RunState.FINISHED:
         raise UserError(f"{path.name} is finished; there is nothing to resume")
     if not state.resumable:
+        if overrides:
+            raise UserError(f"{path.name} is {state}; its settings can be changed when it is stopped (mmkd stop {path.name})")
         if state is RunState.RUNNING:
             say(f"{path.name} is not paused")
             return exit_codes.DONE
         return _ask(client, "resume", wait)
-    respawn(path, data_root=data_root, force=force)
+    respawn(path, data_root=data_root, force=force, overrides=overrides or ())
     how = "from its newest checkpoint" if any((path / "checkpoints").glob("[a-z]*-step-*")) else "from where its phase began"
     say(f"{path.name} was {state}; it goes on in the background, {how}; mmkd attach {path.name} shows it")
     return exit_codes.DONE

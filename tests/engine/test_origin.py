@@ -14,6 +14,9 @@ from engine.errors import UserError
 from engine.events import Event, Metrics
 from engine.models import build_model
 from engine.origin import origin, refuse_another
+from engine.preset_yaml import dump_preset, load_preset
+from engine.run_dir import RunDir
+from engine.spawning import respawn
 
 EIGHT = "train.epochs=8"
 
@@ -46,7 +49,15 @@ def test_what_would_have_made_the_past_another_is_refused(change: str, fragment:
 
 
 @pytest.mark.parametrize(
-    "change", ["hardware.threads=1", "hardware.device=cpu", "hardware.compile=on", "description=other", "name=x"]
+    "change",
+    [
+        "hardware.threads=1",
+        "hardware.device=cpu",
+        "hardware.compile=on",
+        "description=other",
+        "name=x",
+        "checkpoints={every: null, every_epochs: 1, keep: 9}",
+    ],
 )
 def test_what_changes_no_step_may_change(change: str) -> None:
     assert allowed(tiny(EIGHT), tiny(EIGHT, change))
@@ -72,8 +83,61 @@ def test_one_bit_of_a_teacher_is_seen() -> None:
 def test_a_checkpoint_of_an_older_release_is_taken() -> None:
     refuse_another(None, origin(tiny()), 0)
     before = origin(tiny(EIGHT))
-    del before["preset"]["hardware"]["precision"]
+    del before["preset"]["hardware"]["precision"], before["preset"]["checkpoints"]
     refuse_another(before, origin(tiny(EIGHT)), 0)
+
+
+@pytest.fixture
+def run_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunDir:
+    """Of a run of 8 epochs that stopped; no host is started that goes on with it."""
+    monkeypatch.setattr("engine.spawning.start_host", lambda *_: None)
+    found = RunDir(tmp_path / "run")
+    found.path.mkdir()
+    found.preset.write_text(dump_preset(tiny(EIGHT, "train.milestones=[5]")))
+    found.result.write_text('{"state": "stopped"}')
+    return found
+
+
+def with_checkpoint(run_dir: RunDir, name: str, epoch: int) -> None:
+    folder = run_dir.checkpoints / f"{name}-step-000010"
+    folder.mkdir(parents=True)
+    (folder / "facts.json").write_text(f'{{"epoch": {epoch}}}')
+
+
+def test_a_stopped_run_can_be_given_more_epochs_or_another_device_to_go_on_with(run_dir: RunDir) -> None:
+    with_checkpoint(run_dir, "distil-0", 6)
+    respawn(run_dir.path, overrides=["train.epochs=20", "hardware.device=cpu", "checkpoints.every=60"])
+    assert load_preset(run_dir.preset) == tiny(
+        "train.epochs=20", "train.milestones=[5]", "hardware.device=cpu", "checkpoints.every=60"
+    )
+    assert not run_dir.result.exists()
+
+
+@pytest.mark.parametrize(
+    ("overrides", "fragment"),
+    [
+        (["train.epochs=6"], "train.epochs was 8 and is 6"),  # as many are done
+        (["train.milestones=[3]"], "train.milestones was [5] and is [3]"),
+        (["seed=1"], "seed was 0 and is 1"),
+        (["teachers.0.seed=1"], "the same one twice|teachers.0.seed"),
+        (["train.epochs=no"], "epochs"),
+    ],
+)
+def test_what_a_stopped_run_cannot_go_on_with_leaves_its_folder_as_it_is(
+    overrides: list[str], fragment: str, run_dir: RunDir
+) -> None:
+    with_checkpoint(run_dir, "distil-0", 6)
+    before = run_dir.preset.read_bytes()
+    with pytest.raises(UserError) as caught:
+        respawn(run_dir.path, overrides=overrides)
+    assert any(part in str(caught.value) for part in fragment.split("|"))
+    assert (run_dir.preset.read_bytes(), run_dir.result.exists()) == (before, True)
+
+
+def test_before_the_student_has_begun_it_may_be_given_fewer_epochs(run_dir: RunDir) -> None:
+    with_checkpoint(run_dir, "teacher-1", 6)  # of a recipe of its own
+    respawn(run_dir.path, overrides=["train.epochs=4"])
+    assert load_preset(run_dir.preset).train.epochs == 4
 
 
 def stopped_at(step: int, run: Run) -> Run:

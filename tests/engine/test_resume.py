@@ -37,6 +37,10 @@ STEPS = 5  # of an epoch
 PRESET = tiny(f"train.epochs={EPOCHS}", "evaluate.student_alone=false", "hardware.threads=1")
 
 
+def often(every: float) -> Preset:
+    return tiny(f"train.epochs={EPOCHS}", "evaluate.student_alone=false", "hardware.threads=1", f"checkpoints.every={every}")
+
+
 def execute(run: Run, stop: Callable[[Event], bool] = lambda event: False) -> list[Event]:
     """Runs to the end, or asks it to stop at the first event for which `stop` is true."""
     events: list[Event] = []
@@ -176,12 +180,13 @@ def test_stopped_in_an_evaluation_the_epochs_averages_are_whole(tmp_path: Path, 
 
 def test_a_damaged_checkpoint_is_set_aside_and_the_one_before_it_is_used(tmp_path: Path, whole: tuple[Path, list[Event]]) -> None:
     folder, store = tmp_path / "run", whole[0] / "teachers"
-    run = Run(PRESET, folder, store=store, checkpoint_every=0.0)
+    run = Run(often(every=0), folder, store=store)
     events = execute(run, at("distil", 0, 2 * STEPS))
     assert sum(isinstance(event, CheckpointSaved) for event in events) > 2
     names = sorted(path.name for path in (folder / "checkpoints").iterdir())
     assert len(names) == 2  # the newest two
     (folder / "checkpoints" / ".distil-0-step-000001.7.partial").mkdir()  # of a process that was killed
+    (folder / ".student.safetensors.x1y2.partial").write_bytes(b"half")
     tensors = folder / "checkpoints" / names[1] / "tensors.safetensors"
     tensors.write_bytes(tensors.read_bytes()[:-1])
     events = execute(Run(PRESET, folder, store=store, resume=True))
@@ -190,6 +195,7 @@ def test_a_damaged_checkpoint_is_set_aside_and_the_one_before_it_is_used(tmp_pat
     assert any(isinstance(event, Log) and event.level == "warning" and names[1] in event.message for event in events)
     (left,) = (folder / "checkpoints").iterdir()
     assert left.name.startswith(f"damaged-{names[1]}")
+    assert not list(folder.glob(".*.partial"))
     assert_same(folder, events, whole)
 
 

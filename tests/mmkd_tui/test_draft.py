@@ -31,7 +31,13 @@ def at(draft: Draft, path: KeyPath) -> str:
 
 @pytest.mark.parametrize(
     "preset",
-    [*(e.preset for e in list_presets() if e.preset), tiny(), tiny("method={name: ce}"), tiny("teacher_cache={views: 3}")],
+    [
+        *(e.preset for e in list_presets() if e.preset),
+        tiny(),
+        tiny("method={name: ce}"),
+        tiny("teacher_cache={views: 3}"),
+        tiny("checkpoints={every: 60, keep: 5}"),
+    ],
 )
 def test_a_preset_goes_through_unharmed(preset: Preset) -> None:
     draft = Draft.of(preset)

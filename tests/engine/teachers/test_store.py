@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -145,6 +146,22 @@ def test_a_failed_write_leaves_nothing(store: TeacherStore, monkeypatch: pytest.
         with pytest.raises(OSError, match="No space"):
             store.add(KEY, DATA, {})
     assert names(store) == []
+
+
+def test_what_a_killed_process_left_is_cleared_away_in_time(store: TeacherStore, tmp_path: Path) -> None:
+    old, new = store.root / f".{OTHER}.abcd.partial", store.root / f".{KEY}.efgh.partial"
+    for folder in (old, new):
+        folder.mkdir(parents=True)
+        (folder / "weights.safetensors").write_bytes(DATA[:10])
+    (tmp_path / "elsewhere").mkdir()
+    link = store.root / ".link.partial"
+    link.symlink_to(tmp_path / "elsewhere")
+    two_days_ago = time.time() - 2 * 86_400
+    for path in (old, link):
+        os.utime(path, (two_days_ago, two_days_ago), follow_symlinks=False)
+    store.add(KEY, DATA, {})
+    assert names(store) == sorted([new.name, link.name, KEY])  # who writes now is not disturbed, and no link is followed
+    assert (tmp_path / "elsewhere").is_dir()
 
 
 @pytest.mark.parametrize(

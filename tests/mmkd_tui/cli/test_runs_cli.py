@@ -67,10 +67,17 @@ def test_a_live_run_is_steered_stopped_resumed_and_removed(runs: Path, capfd: Ca
     assert "asked to stop" in said("stop", "--no-wait")
     watched.wait_for_state(RunState.STOPPED)
     assert "mmkd resume" in said("pause", name, code=2)
-    text = said("resume")
+    before = (path / "preset.yaml").read_text()
+    assert "train.lr was 0.05 and is 1.0" in said("resume", "--set", "train.lr=1.0", code=2)
+    assert "did you mean 'epochs'" in said("resume", "--set", "train.epoch=1", code=2)
+    assert (path / "preset.yaml").read_text() == before
+    assert watched.client.state() is RunState.STOPPED  # a refusal costs nothing
+    text = said("resume", "--set", "checkpoints.keep=3")
+    assert "keep: 3" in (path / "preset.yaml").read_text()
     assert f"{name} was stopped; it goes on in the background, from its newest checkpoint" in text
     assert f"mmkd attach {name}" in text
     watched.wait_for(lambda event: isinstance(event, RunStarted) and event.resumed, "the new process")
+    assert "can be changed when it is stopped" in said("resume", "--set", "checkpoints.keep=1", code=2)
     text = said("stop")
     assert "stopped; saved checkpoints/distil-0-step-" in text
     shown = json.loads(said("runs", "show", "--json"))

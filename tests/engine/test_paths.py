@@ -1,0 +1,38 @@
+"""Files that are written whole: whoever writes one and dies on the way, leaves the old one or the new one."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+
+import pytest
+from support.saboteur import Crash, Saboteur
+
+from engine.paths import write_whole
+
+OLD, NEW = b"old" * 50_000, b"new" * 60_000
+
+
+@pytest.mark.parametrize("dead", [False, True], ids=["one call fails", "killed"])
+def test_a_crash_at_any_call_leaves_the_old_one_or_the_new_one(
+    dead: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = tmp_path / "student.safetensors"
+    found = []
+    for at in range(1, 20):
+        write_whole(target, OLD)
+        with monkeypatch.context() as context:
+            saboteur = Saboteur(context, dead, at)
+            with contextlib.suppress(Crash):
+                write_whole(target, NEW)
+        if saboteur.calls < at:
+            break
+        found.append(target.read_bytes())
+        left = [path for path in tmp_path.iterdir() if path != target]
+        assert all(path.name.startswith(".student.safetensors.") and path.suffix == ".partial" for path in left)
+        assert dead or not left  # who lives on clears it away
+        for path in left:
+            path.unlink()
+    assert found[0] == OLD
+    assert found[-1] == NEW
+    assert [content == NEW for content in found] == sorted(content == NEW for content in found)
