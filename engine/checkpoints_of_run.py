@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +12,7 @@ from engine.checkpoint import load_checkpoint, save_checkpoint
 from engine.errors import UserError
 from engine.events import CheckpointSaved, Event, Log
 from engine.origin import refuse_another
+from engine.paths import remove_tree
 from engine.trainer import Phase, Trainer
 from engine.version import versions
 
@@ -49,6 +49,8 @@ class RunCheckpoints:
         self._saved = time.monotonic()
         facts |= {"versions": versions(), "seconds": round(self.seconds(), 3), "origin": self.origin}
         try:
+            if self.folder.is_symlink():
+                raise OSError(f"{self.folder} is a link; nothing is written through it")
             save_checkpoint(self.folder / name, tensors, facts)
         except OSError as error:
             message = f"the checkpoint {name} could not be saved: {error.strerror or error}"
@@ -69,15 +71,18 @@ class RunCheckpoints:
             except UserError as error:
                 self._set_aside(name, str(error))
                 continue
-            if self.origin is not None:
-                refuse_another(facts.get("origin"), self.origin, int(facts.get("epoch", 0)))
             try:
+                seconds = float(facts.get("seconds", 0.0))
+                if self.origin is not None:
+                    refuse_another(facts.get("origin"), self.origin, int(facts.get("epoch", 0)))
                 trainer.load_state(tensors, facts)
-            except (RuntimeError, KeyError, TypeError, ValueError) as error:
+            except UserError:
+                raise
+            except Exception as error:  # what is whole but makes no sense decides what is raised
                 # Half of it may be loaded: this training cannot be used any more.
                 self._set_aside(name, "it is of another training")
                 raise UserError(f"checkpoints/{name} does not fit this run and is set aside; resume once more") from error
-            self._before = float(facts.get("seconds", 0.0)) - (time.monotonic() - self._began)
+            self._before = seconds - (time.monotonic() - self._began)
             self.emit(Log(level="info", message=f"{trainer.phase.label} goes on from checkpoints/{name}"))
             return
 
@@ -90,7 +95,7 @@ class RunCheckpoints:
         """Deletes what a process that was killed was still writing."""
         for name in self._listed():
             if _LEFTOVER.fullmatch(name):
-                shutil.rmtree(self.folder / name, ignore_errors=True)
+                remove_tree(self.folder / name)
 
     def _names(self, phase: str) -> list[str]:
         """Of one training, the newest last."""
@@ -98,14 +103,15 @@ class RunCheckpoints:
         return sorted(found, key=found.__getitem__)
 
     def _listed(self) -> list[str]:
+        """Nothing where the folder is a link: what lies elsewhere is not this run's to delete."""
         try:
-            return [path.name for path in self.folder.iterdir()]
+            return [] if self.folder.is_symlink() else [path.name for path in self.folder.iterdir()]
         except OSError:
             return []
 
     def _delete(self, name: str) -> None:
         for path in (self.folder / name, self.folder / f".{name}.old"):
-            shutil.rmtree(path, ignore_errors=True)
+            remove_tree(path)
 
     def _set_aside(self, name: str, why: str) -> None:
         """Under a name that is not looked for."""

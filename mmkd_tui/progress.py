@@ -160,7 +160,7 @@ def picture(view: RunView, now: float, ascii_only: bool = False) -> RenderableTy
     start = view.started
     title = Text.assemble(
         (f"mmkd {plain(start.name)}  ", "bold"),
-        f"{len(start.teachers)} teachers -> {start.student} by {start.method} on {start.dataset}",
+        plain(f"{len(start.teachers)} teachers -> {start.student} by {start.method} on {start.dataset}", 200),
         (f"  {plain(start.device)}, {clock(view.seconds(now))}", "dim"),
     )
     parts: list[RenderableType] = [title, Text()]
@@ -170,7 +170,7 @@ def picture(view: RunView, now: float, ascii_only: bool = False) -> RenderableTy
         parts.append(_teachers(view, ascii_only))
     if view.alone_accuracy is not None:
         source = f" ({view.alone_source})" if view.alone_source == "store" else ""
-        parts.append(Text(f"{start.student} without teachers: {percent(view.alone_accuracy)}{source}"))
+        parts.append(Text(f"{plain(start.student, 64)} without teachers: {percent(view.alone_accuracy)}{source}"))
     parts += [Text(), Text("Ctrl-C stops after the step and saves" if not view.stopping else "stopping ...", style="dim")]
     return Group(*parts)
 

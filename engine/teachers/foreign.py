@@ -130,7 +130,9 @@ def fit_of(model: Classifier, path: Path, arch: str) -> Fit:
     for read in (outline_of, read_tensors):
         found = fit(own, read(path))
         if not found.whole:
-            raise UserError(f"{path} does not fit {arch} on this data set: {found.sentence()}; give the architecture that it is of")
+            raise UserError(
+                f"{path} does not fit {arch} on this data set: {found.sentence()}; give the architecture that it is of"
+            )
     return found
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import pickletools
 import warnings
@@ -16,11 +15,11 @@ import torch
 from torch import Tensor, nn
 
 from engine.errors import UserError
+from engine.teachers.weights import MOST_TENSORS
+from engine.tensor_header import check_header
 from engine.text import one_line
 from engine.untrusted import open_picture
 
-MOST_TENSORS = 10_000  # and records of a zip file; a large network has some hundreds
-MOST_HEADER = 8 << 20  # bytes of a safetensors file's header; a tensor takes some 100 of them
 MOST_PICKLE = 2 << 20  # bytes of what a zip file says of its tensors: some 100 for each, and for the optimiser's too
 # Under which training scripts save the state_dict beside other things.
 _WRAPPERS = ("model", "state_dict", "net", "model_state_dict", "model_state", "network", "student")
@@ -98,13 +97,8 @@ def _read(path: Path, device: str) -> dict[str, Tensor]:
 
 
 def _safetensors(file: BinaryIO, device: str) -> dict[str, Tensor]:
-    """The library checks that every tensor lies within the file; the header is bounded here, before it is read by anybody."""
-    size = int.from_bytes(file.read(8), "little")
-    if size > MOST_HEADER:
-        raise ValueError(f"its header would be {size:,} bytes long, and no network's has more than {MOST_HEADER >> 20} MB")
-    header = json.loads(file.read(size))
-    if not isinstance(header, dict) or len(header) > MOST_TENSORS:
-        raise ValueError(f"its header is no list of at most {MOST_TENSORS:,} tensors")
+    """The library checks that every tensor lies within the file."""
+    check_header(file, MOST_TENSORS)
     with safetensors.safe_open(_same(file), framework="pt") as mapped:
         found = {name: mapped.get_tensor(name) for name in mapped.keys()}  # noqa: SIM118
     return {name: value.to(device) if device == "meta" else value for name, value in found.items()}
