@@ -73,8 +73,7 @@ class LiveProgress:
 
     def __call__(self, events: Sequence[Event]) -> None:
         """Takes events in and draws."""
-        for event in events:
-            self.view.apply(event)
+        self.view.apply_all(events)
         self._try(lambda live: live.refresh())
 
     def _try(self, action: object) -> None:
@@ -108,7 +107,7 @@ class PlainProgress:
     def __call__(self, events: Sequence[Event]) -> None:
         """Takes events in and says what is due."""
         for event in events:
-            self.view.apply(event)
+            self.view.apply_all([event])
             if line := _announcement(event, self.view):
                 self._say(line)
             if isinstance(event, PhaseStarted) or (isinstance(event, CacheProgress) and self.view.phase is not self.cache):

@@ -106,7 +106,8 @@ def main(examples: int, names: list[str]) -> int:
             print(f"{name}: {examples} files, {time.process_time() - began:.1f} s", flush=True)
         except BaseException:
             failed = True
-            print(f"{name}: FAILED\n{traceback.format_exc()[-6000:]}", flush=True)
+            said = [one[:500] for one in traceback.format_exc().splitlines()]  # what failed is in it, and may be long
+            print("\n".join([f"{name}: FAILED", *said[-80:]]), flush=True)
         taken = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before
         if taken > ROOM:
             failed = True
@@ -211,7 +212,9 @@ def _events(folder: Path, content: bytes) -> None:
 def _control(folder: Path, content: bytes) -> None:
     run = RunDir(folder)
     run.control.write_bytes(content)
-    asked = SimpleNamespace(dir=run, control=SimpleNamespace(request=lambda command, id: (command + id).encode("utf-8", "replace")))
+    asked = SimpleNamespace(
+        dir=run, control=SimpleNamespace(request=lambda command, id: (command + id).encode("utf-8", "replace"))
+    )
     control = _ControlFile(asked)  # type: ignore[arg-type]
     for _ in range(3):
         control.read()
@@ -230,7 +233,11 @@ def _saved() -> dict[str, bytes]:
         trainer.run()
     tensors, facts = trainer.state()
     with tempfile.TemporaryDirectory() as folder:
-        facts |= {"seconds": 3.0, "versions": {"torch": "2"}, "origin": {"preset": tiny().model_dump(mode="json"), "teachers": []}}
+        facts |= {
+            "seconds": 3.0,
+            "versions": {"torch": "2"},
+            "origin": {"preset": tiny().model_dump(mode="json"), "teachers": []},
+        }
         save_checkpoint(Path(folder) / "c", tensors, facts)
         return {path.name: path.read_bytes() for path in (Path(folder) / "c").iterdir()}
 
@@ -430,9 +437,7 @@ CASES: dict[str, Callable[[], Case]] = {
     "control": lambda: Case((_WISH,), in_json_lines, _control),
     "checkpoint: manifest": lambda: Case((_saved()["manifest.json"],), in_json, _checkpoint("manifest.json")),
     "checkpoint: facts": lambda: Case((_saved()["facts.json"],), in_json, _checkpoint("facts.json")),
-    "checkpoint: tensors": lambda: Case(
-        (_saved()["tensors.safetensors"],), in_safetensors, _checkpoint("tensors.safetensors")
-    ),
+    "checkpoint: tensors": lambda: Case((_saved()["tensors.safetensors"],), in_safetensors, _checkpoint("tensors.safetensors")),
     "weights: pth": lambda: Case(
         (_saved_by_torch(_weights()), _saved_by_torch({"model": _weights(), "best_acc": np.float64(1), "epoch": 3})),
         in_zip,
