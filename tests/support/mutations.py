@@ -1,4 +1,4 @@
-"""Files as a stranger might make them: whole ones with bits, bytes, values, records and names changed, as hypothesis strategies."""
+"""Files as a stranger might make them: whole ones with bits, bytes, values, records and names changed (for hypothesis)."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ TOKENS = (
 # What stands in the place of a value.
 VALUES: tuple[Any, ...] = (
     None, True, False, 0, -1, 1, 2**31, 2**63, 2**64, -(2**63), 10**300, 0.5, -0.0, 1e308, 5e-324, math.nan, math.inf, -math.inf,
-    "", "x", "\x1b[31m[/red]", "\x9b2J\x1b]8;;http://x\x07", "\u202eabc\u2066", "\x00", "\ud800", "a" * 5000, "../../..", "/", "~", "nan",
-    [], {}, [[]], [None], {"": None}, [1, "a", None], {"kind": "log"}, [0] * 1000, {"a": {"b": {"c": {}}}},
+    "", "x", "\x1b[31m[/red]", "\x9b2J\x1b]8;;http://x\x07", "\u202eabc\u2066", "\x00", "\ud800", "a" * 5000, "../../..",
+    "/", "~", "nan",     [], {}, [[]], [None], {"": None}, [1, "a", None], {"kind": "log"}, [0] * 1000, {"a": {"b": {"c": {}}}},
 )  # fmt: skip
 
 

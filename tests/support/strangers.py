@@ -38,8 +38,9 @@ from engine.checkpoint import save_checkpoint
 from engine.checkpoints_of_run import RunCheckpoints
 from engine.errors import UserError
 from engine.event_reader import EventReader
-from engine.events import RunStarted, to_line
+from engine.events import Acknowledged, RunStarted, to_line
 from engine.models import build_model
+from engine.origin import origin
 from engine.pictures import Job, decode_all
 from engine.preset import TeacherPart
 from engine.preset_yaml import dump_preset, load_preset, presets_dir
@@ -212,12 +213,12 @@ def _events(folder: Path, content: bytes) -> None:
 def _control(folder: Path, content: bytes) -> None:
     run = RunDir(folder)
     run.control.write_bytes(content)
-    asked = SimpleNamespace(
-        dir=run, control=SimpleNamespace(request=lambda command, id: (command + id).encode("utf-8", "replace"))
-    )
-    control = _ControlFile(asked)  # type: ignore[arg-type]
+    wishes = Control()
+    control = _ControlFile(SimpleNamespace(dir=run, control=wishes))  # type: ignore[arg-type]
     for _ in range(3):
         control.read()
+    while (wish := wishes.take()) is not None:
+        to_line(Acknowledged(id=wish[0], command=wish[1])).encode(errors="backslashreplace")
 
 
 @functools.cache
@@ -251,8 +252,6 @@ def _checkpoint(name: str) -> Callable[[Path, bytes], None]:
     """Whoever changes a checkpoint's contents changes its manifest, too."""
 
     def read(folder: Path, content: bytes) -> None:
-        from engine.origin import origin
-
         target = folder / "distil-0-step-000007"
         target.mkdir()
         files = _saved() | {name: content}
@@ -360,7 +359,7 @@ def _settings(folder: Path, content: bytes) -> None:
     os.environ["MMKD_CONFIG"] = str(folder)
     (folder / "settings.json").write_bytes(content)
     found = load_settings()
-    assert isinstance(found.log_y, bool) and isinstance(found.theme, str)
+    assert {type(found.log_y), type(found.theme)} == {bool, str}
     Path(found.runs_dir).is_dir()
 
 
@@ -369,10 +368,8 @@ def _archive(ending: str) -> Callable[[Path, bytes], None]:
         path, target = folder / f"a{ending}", folder / "in" / "here"
         path.write_bytes(content)
         target.mkdir(parents=True)
-        try:
+        with contextlib.suppress(OSError):  # names that no file can have; `fetch` tells of them
             unpack(path, target, 1 << 20, lambda done, total: None)
-        except OSError as error:  # names that no file can have; `fetch` tells of them
-            assert error.filename or error.strerror or str(error), error
         assert sorted(one.name for one in folder.iterdir()) == sorted((path.name, "in"))
         assert [one.name for one in (folder / "in").iterdir()] == ["here"]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import pickle
@@ -104,9 +105,8 @@ def many_entries() -> bytes:
 
 
 def torchscript() -> bytes:
-    out = io.BytesIO()
-    torch.jit.save(torch.jit.trace(torch.nn.Linear(2, 2), torch.zeros(1, 2)), out)
-    return out.getvalue()
+    """By its record of constants, which makes PyTorch take a file for a program."""
+    return zipped(records() | {"archive/constants.pkl": b"\x80\x02}."})
 
 
 def tarred() -> bytes:
@@ -125,10 +125,10 @@ def renamed(name: str) -> bytes:
 
 def huge_storage() -> bytes:
     """A tensor of 2**40 numbers that is said to lie in a record of a few."""
+    number = b"\x8a\x06" + (2**40).to_bytes(6, "little")
     code = (
         b"\x80\x02}" + text("fc.bias") + b"ctorch._utils\n_rebuild_tensor_v2\n((" + text("storage") + b"ctorch\nFloatStorage\n"
-        + text("0") + text("cpu") + b"\x8a\x06" + (2**40).to_bytes(6, "little") + b"tQK\x00\x8a\x06" + (2**40).to_bytes(6, "little")
-        + b"\x85K\x01\x85\x89ccollections\nOrderedDict\n)RtRs."
+        + text("0") + text("cpu") + number + b"tQK\x00" + number + b"\x85K\x01\x85\x89ccollections\nOrderedDict\n)RtRs."
     )  # fmt: skip
     return with_pickle(code)
 
@@ -184,9 +184,13 @@ def assert_refused(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     capsys.readouterr()
     code = run_command(["teachers", "check", str(path), "--arch", "resnet8", "--data", "digits"])
     out, err = capsys.readouterr()
-    assert (code, out) == (2, "")
+    assert out == ""
     assert "Traceback" not in err
-    assert err.splitlines()[-1].startswith(f"mmkd: {path}")
+    if "does not fit" in err:  # it was read, and the table says what is missing
+        assert code == 1
+    else:
+        assert code == 2
+        assert err.splitlines()[-1].startswith(f"mmkd: {path}")
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -217,7 +221,8 @@ ALIVE = ("reduce", "reduce, protocol 0", "stack global", "inst", "obj", "eval", 
 
 @pytest.mark.parametrize("name", ALIVE)
 def test_the_canary_works(name: str, tmp_path: Path) -> None:
-    pickle.loads(PICKLES[name](str(tmp_path / "canary")))  # noqa: S301
+    with contextlib.suppress(AttributeError):  # of what follows
+        pickle.loads(PICKLES[name](str(tmp_path / "canary")))  # noqa: S301
     assert (tmp_path / "canary").is_dir()
 
 
@@ -232,7 +237,7 @@ def test_a_large_file_takes_no_memory_before_its_shapes_are_compared(tmp_path: P
             file.truncate(8 + len(header) + 4 * count)
         except OSError:
             pytest.skip("this file system has no such large files")
-    with pytest.raises(UserError, match="does not fit|cannot be read"):
+    with pytest.raises(UserError, match=r"does not fit|cannot be read"):
         load_fitting(path, "resnet8", lambda: build_model("resnet8", 1, 10, 0))
 
 
