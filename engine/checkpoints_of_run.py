@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +12,7 @@ from engine.checkpoint import load_checkpoint, save_checkpoint
 from engine.errors import UserError
 from engine.events import CheckpointSaved, Event, Log
 from engine.origin import changes_of_machine, machine_of, refuse_another
+from engine.paths import remove_tree
 from engine.preset import CheckpointsPart
 from engine.trainer import Phase, Trainer
 from engine.version import versions
@@ -54,6 +54,8 @@ class RunCheckpoints:
         facts |= {"versions": versions(), "machine": machine_of(trainer.parameters[0].device)}
         facts |= {"seconds": round(self.seconds(), 3), "origin": self.origin}
         try:
+            if self.folder.is_symlink():
+                raise OSError(f"{self.folder} is a link; nothing is written through it")
             save_checkpoint(self.folder / name, tensors, facts)
         except OSError as error:
             message = f"the checkpoint {name} could not be saved: {error.strerror or error}"
@@ -75,20 +77,23 @@ class RunCheckpoints:
             except UserError as error:
                 self._set_aside(name, str(error))
                 continue
-            if self.origin is not None:
-                # The student's epochs, to which the preset's own recipe applies: a teacher has one of its own.
-                epochs = 0 if trainer.phase.name == "teacher" else int(facts.get("epoch", 0))
-                refuse_another(facts.get("origin"), self.origin, epochs)
             try:
+                seconds = float(facts.get("seconds", 0.0))
+                if self.origin is not None:
+                    # The student's epochs, to which the preset's own recipe applies: a teacher has one of its own.
+                    epochs = 0 if trainer.phase.name == "teacher" else int(facts.get("epoch", 0))
+                    refuse_another(facts.get("origin"), self.origin, epochs)
                 trainer.load_state(tensors, facts)
-            except (RuntimeError, KeyError, TypeError, ValueError) as error:
+            except UserError:
+                raise
+            except Exception as error:  # what is whole but makes no sense decides what is raised
                 # Half of it may be loaded: this training cannot be used any more.
                 self._set_aside(name, "it is of another training")
                 raise UserError(f"checkpoints/{name} does not fit this run and is set aside; resume once more") from error
-            self._before = float(facts.get("seconds", 0.0)) - (time.monotonic() - self._began)
+            self._before = seconds - (time.monotonic() - self._began)
             self._at = _place(trainer)
             if (self.folder / name).is_dir():  # who replaced one by it was killed before that was deleted
-                shutil.rmtree(self.folder / f".{name}.old", ignore_errors=True)
+                remove_tree(self.folder / f".{name}.old")
             self.emit(Log(level="info", message=f"{trainer.phase.label} goes on from checkpoints/{name}"))
             for change in changes_of_machine(facts.get("machine"), machine_of(trainer.parameters[0].device)):
                 message = f"checkpoints/{name} was made with {change}: what follows may differ in the last bits"
@@ -104,7 +109,7 @@ class RunCheckpoints:
         """Deletes what a process that was killed was still writing."""
         for name in self._listed():
             if _LEFTOVER.fullmatch(name):
-                shutil.rmtree(self.folder / name, ignore_errors=True)
+                remove_tree(self.folder / name)
 
     def _names(self, phase: str) -> list[str]:
         """Of one training, the newest last."""
@@ -112,14 +117,15 @@ class RunCheckpoints:
         return sorted(found, key=found.__getitem__)
 
     def _listed(self) -> list[str]:
+        """Nothing where the folder is a link: what lies elsewhere is not this run's to delete."""
         try:
-            return [path.name for path in self.folder.iterdir()]
+            return [] if self.folder.is_symlink() else [path.name for path in self.folder.iterdir()]
         except OSError:
             return []
 
     def _delete(self, name: str) -> None:
         for path in (self.folder / name, self.folder / f".{name}.old"):
-            shutil.rmtree(path, ignore_errors=True)
+            remove_tree(path)
 
     def _set_aside(self, name: str, why: str) -> None:
         """Under a name that is not looked for."""

@@ -14,6 +14,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
+from engine.untrusted import LATEST
+
 SCHEMA = 1
 
 _Reader = Callable[[Any], Any]
@@ -235,6 +237,14 @@ def _float(value: Any) -> Any:
     return float(_int(value))
 
 
+def _moment(value: Any) -> Any:
+    """Seconds since the epoch that a calendar can show."""
+    number = _float(value)
+    if 0 <= number <= LATEST:
+        return number
+    raise TypeError
+
+
 def _item(value: Any) -> Any:
     """A number in a list: null stands for one that was not finite."""
     return math.nan if value is None else _float(value)
@@ -266,4 +276,6 @@ _BY_TYPE: dict[Any, _Reader] = {
     "tuple[float, ...]": _many(_item),
     "tuple[tuple[float, ...], ...]": _many(_many(_item)),
 }
-_READERS = {kind: {f.name: _BY_TYPE[f.type] for f in dataclasses.fields(cls)} for kind, cls in KINDS.items()}
+_READERS = {
+    kind: {f.name: _moment if f.name == "t" else _BY_TYPE[f.type] for f in dataclasses.fields(cls)} for kind, cls in KINDS.items()
+}

@@ -61,7 +61,7 @@ class GpuLock:
         if not share:
             _refuse(gpu)
         for path in _paths(gpu):
-            path.parent.mkdir(parents=True, exist_ok=True)
+            paths.private_folder(path.parent)
             handle = open_regular(path, os.O_RDWR | os.O_CREAT)
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -179,7 +179,7 @@ class Run:
 
     def _open(self, device: torch.device) -> None:
         """Takes the folder, and writes what is written once."""
-        self.dir.path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        paths.private_folder(self.dir.path)
         self._lock = self._lock or (take_over(self.dir) if self._resume else Lock(self.dir))
         if self.dir.events.exists() and not self._resume:
             raise UserError(f"{self.dir.path} holds another run; name another folder")

@@ -22,7 +22,7 @@ from typing import Any, TextIO
 
 from engine.errors import UserError
 from engine.events import Event, to_line
-from engine.paths import write_whole
+from engine.paths import private_folder, write_whole
 from engine.untrusted import open_regular, open_to_append, read_object, read_tail
 
 NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")
@@ -51,7 +51,7 @@ class RunDir:
         for number in range(1, 1000):
             path = runs / (stem if number == 1 else f"{stem}-{number}")
             try:
-                runs.mkdir(parents=True, exist_ok=True)
+                private_folder(runs)
                 path.mkdir(mode=0o700)
             except FileExistsError:
                 if not runs.is_dir():

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -50,6 +50,12 @@ def steps_per_epoch(images: Images, recipe: TrainPart, where: str = "train") -> 
         have = f"the {len(images.train)} training images of {images.facts.name}"
         raise UserError(f"{where}.batch_size is {recipe.batch_size}, more than {have}; make it smaller")
     return steps
+
+
+def refuse_unlike(given: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> None:
+    """ValueError where names, shapes or types of a checkpoint's tensors are not those of what they are to replace."""
+    if given.keys() != own.keys() or any((given[n].shape, given[n].dtype) != (own[n].shape, own[n].dtype) for n in own):
+        raise ValueError("its tensors are not those of this training")
 
 
 class Trainer:
@@ -229,15 +235,26 @@ class Trainer:
         def part(prefix: str) -> dict[str, Tensor]:
             return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
 
+        epoch, step, best = facts["epoch"], facts["step_in_epoch"], facts["best"]
+        if type(epoch) is not int or type(step) is not int or not 0 <= epoch <= self.recipe.epochs:
+            raise ValueError("it is of no epoch of this training")
+        if not 0 <= step <= self.steps_per_epoch:
+            raise ValueError("it is of no step of this training")
+        if best is None and epoch == self.recipe.epochs:
+            raise ValueError("it is of the end, and knows no best epoch")
+        momenta = {str(number): parameter for number, parameter in enumerate(self.parameters)}
+        refuse_unlike(part("momentum."), momenta)
+        if best is not None:
+            refuse_unlike(part("best."), self.student.state_dict())
+            best = Best(Measurement(float(best["accuracy"]), float(best["loss"])), int(best["epoch"]), {})
+        seconds, images = float(facts.get("train_seconds", 0.0)), int(facts.get("images_trained", 0))
         self.method.learner.load_state_dict(part("learner."))
         self.method.load_state(part("method."))
         self.meter.load_state(part("meter."))
         for number, parameter in enumerate(self.parameters):
             self.optimizer.state[parameter]["momentum_buffer"] = tensors[f"momentum.{number}"].to(parameter.device).clone()
-        self.epoch, self.step_in_epoch = facts["epoch"], facts["step_in_epoch"]
-        self.train_seconds, self.images_trained = facts.get("train_seconds", 0.0), facts.get("images_trained", 0)
-        best = facts["best"]
+        self.epoch, self.step_in_epoch = epoch, step
+        self.train_seconds, self.images_trained = seconds, images
         if best is not None:
             device = self.parameters[0].device
-            weights = {name: value.to(device) for name, value in part("best.").items()}
-            self.best = Best(Measurement(best["accuracy"], best["loss"]), best["epoch"], weights)
+            self.best = replace(best, weights={name: value.to(device) for name, value in part("best.").items()})

@@ -109,7 +109,7 @@ class Curves:
         for kind, group in itertools.groupby(events, type):
             try:
                 self._take(kind, list(group))
-            except (TypeError, ValueError, AttributeError):
+            except (TypeError, ValueError, AttributeError, ArithmeticError):
                 continue
 
     def _take(self, kind: type[Event], events: list[Any]) -> None:

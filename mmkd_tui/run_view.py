@@ -130,7 +130,7 @@ class RunView:
                 continue
             try:
                 self.apply(event)
-            except (TypeError, ValueError, IndexError, AttributeError):
+            except (TypeError, ValueError, IndexError, AttributeError, ArithmeticError):
                 continue
 
     def apply(self, event: Event) -> None:

@@ -194,14 +194,19 @@ class Mmkd(Method):
         return state | {"buffer.count": torch.tensor(self.buffer.count)}
 
     def load_state(self, state: dict[str, Tensor]) -> None:
-        """Takes up what `state` gave."""
+        """Takes up what `state` gave. ValueError where that is of another training."""
         self.nets.load_state_dict({k.removeprefix("nets."): v for k, v in state.items() if k.startswith("nets.")})
         device = self.weights[0].device
         for number, weight in enumerate(self.weights):
             prefix = f"adam.{number}."
             moments = {k.removeprefix(prefix): v.clone() for k, v in state.items() if k.startswith(prefix)}
+            if any(moment.shape != weight.shape for name, moment in moments.items() if name != "step"):
+                raise ValueError("Adam's moments are not of these weight networks")
             if moments:
                 self.adam.state[weight] = {k: v if k == "step" else v.to(device) for k, v in moments.items()}
         count = sum(k.startswith("buffer.") and k != "buffer.count" for k in state)
-        self.buffer.rows = [state[f"buffer.{number}"].to(device).clone() for number in range(count)]
-        self.buffer.count = int(state["buffer.count"])
+        rows = [state[f"buffer.{number}"].to(device).clone() for number in range(count)]
+        filled = int(state["buffer.count"])
+        if any(one.shape[:1] != (self.buffer.size,) for one in rows) or not 0 <= filled <= (self.buffer.size if rows else 0):
+            raise ValueError("the hard buffer is not of this size")
+        self.buffer.rows, self.buffer.count = rows, filled

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from engine.errors import UserError
 from engine.events import Event
-from engine.paths import write_whole
+from engine.paths import private_folder, write_whole
 from engine.preset_yaml import dump_preset
 from engine.run_client import DirectoryClient
 from engine.run_dir import Lock, RunDir, take_over
@@ -57,7 +57,7 @@ def work_off(
 
 
 def _begin(run: PlannedRun, state: RunState | None, data_root: Path | None, force: bool) -> subprocess.Popen[bytes]:
-    run.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    private_folder(run.folder)
     run_dir = RunDir(run.folder.absolute())
     lock = Lock(run_dir) if state is None else take_over(run_dir)
     try:

@@ -182,7 +182,7 @@ class Classroom:
         model = self._new(part)
         try:
             model.load_state_dict(unpack(stored[1]))
-        except (SafetensorError, RuntimeError):
+        except (SafetensorError, RuntimeError, ValueError, KeyError):
             self.store.set_aside(key)  # and this model holds some of it now
             return None
         return model
