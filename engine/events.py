@@ -1,7 +1,8 @@
 """The typed events that a run emits: the one language between the engine and any display, and the lines of `events.jsonl`.
 
-Every event is one JSON object a line with `kind` and `t` (seconds since the epoch). Accuracies are in 0..1, losses as the method
-defines them. The first line is `run_started` and carries the schema's version; readers skip kinds and fields unknown to them.
+Every event is one JSON object a line with `kind`, `n` (how many were written before it) and `t` (seconds since the epoch).
+Accuracies are in 0..1, losses as the method defines them. The first line is `run_started` and carries the schema's version; readers
+skip kinds and fields unknown to them. A long file is thinned (thinning.py): then numbers are missing, and none stands twice.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -181,10 +183,17 @@ KINDS: dict[str, type[Event]] = {
 }
 
 
-def to_line(event: Event) -> str:
+def to_line(event: Event, number: int | None = None) -> str:
     """One line of JSON, newline included. A number that is not finite becomes null: JSON has none."""
     values = {name: _plain(getattr(event, name)) for name in (f.name for f in dataclasses.fields(event))}
-    return json.dumps({"kind": event.kind, **values}, separators=(",", ":"), ensure_ascii=False) + "\n"
+    first = {"kind": event.kind} if number is None else {"kind": event.kind, "n": number}
+    return json.dumps(first | values, separators=(",", ":"), ensure_ascii=False) + "\n"
+
+
+def number_of(line: bytes) -> int | None:
+    """The number that an event was written with, whatever its kind; None where there is none. Quick: little of the line is read."""
+    found = _NUMBERED.match(line)
+    return int(found[1]) if found else None
 
 
 def from_line(line: str) -> Event | None:
@@ -264,6 +273,7 @@ def _many(reader: _Reader) -> _Reader:
 
 
 _HUGE = 1 << 63
+_NUMBERED = re.compile(rb'\{"kind":"\w{1,64}","n":(\d{1,18}),')
 _DECODER = json.JSONDecoder(parse_constant=_refused)
 _BY_TYPE: dict[Any, _Reader] = {
     "bool": _bool,

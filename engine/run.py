@@ -25,6 +25,7 @@ from engine.control import Control
 from engine.data import Images, load_images
 from engine.device import resolve_device, uses_bf16
 from engine.errors import StoppedError, TrainingError, UserError
+from engine.event_writer import EventWriter
 from engine.events import (
     Acknowledged,
     EpochEnded,
@@ -43,7 +44,7 @@ from engine.origin import origin
 from engine.preset import Preset
 from engine.preset_yaml import dump_preset
 from engine.result import Result, TeacherResult
-from engine.run_dir import EventWriter, Lock, RunDir, take_over
+from engine.run_dir import Lock, RunDir, take_over
 from engine.teachers.cache import CachedTeachers, TeacherCache
 from engine.teachers.store import TeacherStore
 from engine.teachers.train import Classroom, Trained

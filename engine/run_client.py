@@ -127,6 +127,8 @@ class DirectoryClient:
     def console_tail(self, lines: int = 200) -> Sequence[str]:
         """The end of `console.log`, at most 256 KB; what it says is untrusted."""
         tail = read_tail(self._dir.console, _TAIL)
+        if len(tail) < _TAIL:  # it may have been begun anew
+            tail = (read_tail(self._dir.console_before, _TAIL) + tail)[-_TAIL:]
         found = tail.decode(errors="replace").split("\n")
         if len(tail) == _TAIL:
             del found[0]  # its beginning was cut off

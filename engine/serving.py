@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import FrameType
 
+from engine.console_file import bound_console
 from engine.control import COMMANDS, STOP_SIGNALS
 from engine.events import Acknowledged, Averages, CacheProgress, Event, PhaseStarted, RunStarted
 from engine.result import Result
@@ -111,6 +112,7 @@ class _Loop:
         if now - self.beat < BEAT:
             return
         self.beat = now
+        bound_console(self.run.dir)
         target = self.run.dir.heartbeat
         aside = target.with_name(f".{target.name}.partial")
         try:

@@ -50,6 +50,10 @@ class Terminal:
         """A place in what was written, to look for text after it."""
         return len(self._seen)
 
+    def forget(self) -> None:
+        """What was written so far, and every mark."""
+        self._seen.clear()
+
     def text(self, since: int = 0) -> str:
         """What was written since `mark`, without escape sequences; a screen that is updated in part is there in part."""
         return _ESCAPES.sub("", "".join(self._seen[since:]))
