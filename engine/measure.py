@@ -12,6 +12,7 @@ from torch import Tensor
 from engine.data import AnySplit
 from engine.data.images import LEFT_OUT
 from engine.models import Classifier
+from engine.out_of_memory import OutOfMemoryError, told
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,18 +27,23 @@ class Measurement:
 def logits_of(model: Classifier, split: AnySplit, batch_size: int, poll: Callable[[], None] | None = None) -> Tensor:
     """[N, C], in the split's order, in float32 whatever the training's precision.
 
-    The model's mode is put back; `poll` is called before each pass and may raise.
+    The model's mode is put back; `poll` is called before each pass and may raise. OutOfMemoryError where a pass is too large.
     """
     training = model.training
     model.eval()
-    rows = []
+    rows: list[Tensor] = []
+    why = ""
     try:
         for batch in split.in_order(batch_size):
             if poll is not None:
                 poll()
             rows.append(model(batch.images).logits.float())
+    except torch.OutOfMemoryError as error:
+        why = told("a measurement", "evaluate.batch_size", batch_size, error)
     finally:
         model.train(training)
+    if why:  # and with the error, all that its frames held is gone
+        raise OutOfMemoryError(why)
     return torch.cat(rows)
 
 

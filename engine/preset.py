@@ -328,6 +328,15 @@ class EvaluatePart(Part):
     student_alone: bool = setting(True, "also train the same student without teachers, to show what distillation bought")
 
 
+class NonFinitePart(Part):
+    """What is done about training steps whose loss or gradient is not a finite number: each is left out."""
+
+    skip: int = setting(
+        10, "so many in a row are left out before the training goes back to its last checkpoint", "steps", ge=1, le=1_000_000
+    )
+    rollbacks: int = setting(2, "a training that has gone back so often fails instead", "times", ge=0, le=1000)
+
+
 class HardwarePart(Part):
     """Where it runs."""
 
@@ -366,6 +375,7 @@ class Preset(Part):
     )
     evaluate: EvaluatePart = setting(EvaluatePart(), "what is measured")
     hardware: HardwarePart = setting(HardwarePart(), "where it runs")
+    non_finite: NonFinitePart = setting(NonFinitePart(), "what is done about a loss or gradient that is not a finite number")
 
     @model_validator(mode="after")
     def _agree(self) -> Self:
