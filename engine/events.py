@@ -85,6 +85,7 @@ class Averages(Event):
     hard_accuracy: float | None = None  # of the student, on batches from the hard buffer
     logit_gradient: float | None = None  # norm of the hyper-gradient
     feature_gradient: float | None = None
+    skipped: int = 0  # training steps that were left out, and are in no average: loss or gradient was not a finite number
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,6 +12,7 @@ from torch import Tensor
 from engine.data import AnySplit
 from engine.data.images import LEFT_OUT, WHOLE, Share
 from engine.models import Classifier
+from engine.out_of_memory import OutOfMemoryError, told
 from engine.ranks import ALONE, Ranks
 
 
@@ -29,20 +30,25 @@ def logits_of(
 ) -> Tensor:
     """[N, C], in the split's order, in float32 whatever the training's precision; the same on every rank.
 
-    The model's mode is put back; `poll` is called before each pass and may raise.
+    The model's mode is put back; `poll` is called before each pass and may raise. OutOfMemoryError where a pass is too large.
     """
     batches = -(-len(split) // batch_size)
     share = Share(ranks.rank, ranks.size) if batches >= ranks.size else WHOLE
     training = model.training
     model.eval()
-    rows = []
+    rows: list[Tensor] = []
+    why = ""
     try:
         for batch in split.in_order(batch_size, share):
             if poll is not None:
                 poll()
             rows.append(model(batch.images).logits.float())
+    except torch.OutOfMemoryError as error:
+        why = told("a measurement", "evaluate.batch_size", batch_size, error)
     finally:
         model.train(training)
+    if why:  # and with the error, all that its frames held is gone
+        raise OutOfMemoryError(why)
     found = torch.cat(rows)
     return found if share.of == 1 else _joined(found, split, batch_size, -(-batches // share.of), ranks)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import tempfile
@@ -11,6 +12,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 import platformdirs
+
+FULL = (errno.ENOSPC, errno.EDQUOT)  # what a write fails with where there is no room
 
 
 def _from_environment(variable: str) -> Path | None:

@@ -43,6 +43,10 @@ class Ranks:
         """The sums over the ranks, as `mean`."""
         return list(tensors)
 
+    def everywhere(self, flags: Tensor) -> Tensor:
+        """[...] bool: which of the flags are true on every rank."""
+        return flags
+
     def share(self, tensors: Sequence[Tensor]) -> None:
         """Puts rank 0's values into the tensors of every rank."""
 
@@ -94,6 +98,13 @@ class ProcessGroup(Ranks):
             for place, part in zip(places, torch.split(flat, [tensors[place].numel() for place in places]), strict=True):
                 found[place] = part.view(tensors[place].shape)
         return found
+
+    @torch.no_grad()
+    def everywhere(self, flags: Tensor) -> Tensor:
+        """See Ranks."""
+        said = flags.to(torch.int32)
+        dist.all_reduce(said, dist.ReduceOp.MIN)
+        return said.bool()
 
     @torch.no_grad()
     def share(self, tensors: Sequence[Tensor]) -> None:

@@ -176,6 +176,8 @@ class Run:
             self._emit,
             self._poll,
             self._begin,
+            preset.non_finite,
+            self._checkpoints,
         )
 
     def _open(self, device: torch.device) -> None:
@@ -277,6 +279,8 @@ class Run:
             emit=listen,
             poll=self._poll,
             stepper=stepper_of(plan, preset.hardware.compile, self._log),
+            non_finite=preset.non_finite,
+            keeper=self._checkpoints,
         )
         self._begin(trainer)
         if cached is not None:

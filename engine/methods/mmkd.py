@@ -16,6 +16,7 @@ from torch.func import functional_call
 
 from engine.data import Batch
 from engine.kernels import Arithmetic
+from engine.kernels.finite import Guard, all_finite
 from engine.meta.hard_buffer import HardBuffer
 from engine.meta.hypergradient import Hypergradient, hypergradient
 from engine.meta.sgd import Sgd, Tensors
@@ -63,6 +64,7 @@ class Mmkd(Method):
         self.seed = seed
         self.buffer = HardBuffer(settings.meta.buffer_size)
         self.adam = torch.optim.Adam(nets.parameters(), lr=settings.meta.lr, weight_decay=settings.meta.weight_decay)
+        self._guard = Guard(self.weights[0].device.type != "cpu")
 
     def step(self, batch: Batch, teachers: Sequence[Output]) -> Step:
         """One pass of the student; the weights are used, not learned."""
@@ -98,17 +100,19 @@ class Mmkd(Method):
 
     def after_step(self, batch: Batch, teachers: Sequence[Output], step: Step, number: int) -> Hard | None:
         """Offers the batch to the hard buffer and, every `meta.every` steps once that is full, draws one from it."""
+        finite = None if step.finite is None else step.finite.all()
         if self.joint:
-            self.ranks.average([weight.grad for weight in self.weights if weight.grad is not None])
-            self.adam.step()
-            self.adam.zero_grad()
+            gradients = [weight.grad for weight in self.weights if weight.grad is not None]
+            self.ranks.average(gradients)
+            own = all_finite(gradients)
+            self._adapt(own if finite is None else own & finite)
             return None
         wrong = step.logits.argmax(1) != batch.labels
         if self.settings.meta.batches == "random":
             wrong = torch.ones_like(wrong)
         order = permutation(self.buffer.size, self.seed, "buffer places", number)
         outputs = [tensor for teacher in teachers for tensor in teacher]
-        self.buffer.offer([batch.images, batch.labels, *outputs], wrong, order)
+        self.buffer.offer([batch.images, batch.labels, *outputs], wrong, order, finite)
         if (number + 1) % self.settings.meta.every or not self.buffer.full:
             return None
         drawn = permutation(self.buffer.size, self.seed, "buffer draw", number)[: len(batch.labels)]
@@ -182,8 +186,28 @@ class Mmkd(Method):
         """Updates the weight networks by Adam."""
         for weight, gradient in zip(self.weights, found.gradient, strict=True):
             weight.grad = gradient
+        self._adapt(found.told.finite)
+
+    def _adapt(self, finite: Tensor) -> None:
+        """A step of Adam; where the gradient is not finite, only its count of steps moves on."""
+        self._guard.keep(self._learned())
         self.adam.step()
         self.adam.zero_grad()
+        self._guard.settle(self._learned(), finite)
+
+    def _learned(self) -> list[Tensor]:
+        """The weights and Adam's moments, zeros before its first step."""
+        states = [self.adam.state.get(weight, {}) for weight in self.weights]
+        moments = [
+            state[name] if name in state else torch.zeros_like(weight)
+            for weight, state in zip(self.weights, states, strict=True)
+            for name in ("exp_avg", "exp_avg_sq")
+        ]
+        return [*self.weights, *moments]
+
+    def withdraw(self) -> None:
+        """The step in hand broke off: its batch will be offered again."""
+        self.buffer.withdraw()
 
     def state(self) -> dict[str, Tensor]:
         """The weight networks, Adam's moments and the hard buffer."""
