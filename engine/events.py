@@ -1,7 +1,8 @@
 """The typed events that a run emits: the one language between the engine and any display, and the lines of `events.jsonl`.
 
-Every event is one JSON object a line with `kind` and `t` (seconds since the epoch). Accuracies are in 0..1, losses as the method
-defines them. The first line is `run_started` and carries the schema's version; readers skip kinds and fields unknown to them.
+Every event is one JSON object a line with `kind` and `t` (seconds since the epoch, by a clock that never jumps within one
+process). Accuracies are in 0..1, losses as the method defines them. The first line is `run_started` and carries the schema's
+version; readers skip kinds and fields unknown to them.
 """
 
 from __future__ import annotations
@@ -16,6 +17,10 @@ from typing import Any, ClassVar
 
 SCHEMA = 1
 
+# Of one process: the wall clock when it began, and from then on a clock that nobody sets.
+_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+_BEGAN = time.time() - time.clock_gettime(_CLOCK)
+
 _Reader = Callable[[Any], Any]
 
 
@@ -24,7 +29,7 @@ class Event:
     """Base of all events."""
 
     kind: ClassVar[str] = ""
-    t: float = field(default_factory=time.time)
+    t: float = field(default_factory=lambda: _BEGAN + time.clock_gettime(_CLOCK))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

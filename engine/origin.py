@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import platform
+import sys
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
+from engine import plugins
 from engine.errors import UserError
 from engine.preset import Preset, TrainPart
 from engine.text import one_line
+from engine.version import version, versions
 
 # What may change between two processes of one run. `train.epochs` may where the epochs that are done had the same learning rates.
 FREE = (
@@ -22,6 +28,9 @@ FREE = (
     "hardware.workers",
     "hardware.compile",
     "teacher_cache.storage",
+    "evaluate.batch_size",
+    "non_finite.skip",
+    "non_finite.rollbacks",
 )
 MOST = 3  # differences that are told
 
@@ -30,6 +39,22 @@ def origin(preset: Preset, teachers: Sequence[tuple[str, str, nn.Module]] = ()) 
     """As plain data. `teachers`: label, source ("store", "trained", "checkpoint") and network of each, once they are known."""
     known = [{"label": label, "source": source, "sha256": digest(model)} for label, source, model in teachers]
     return {"preset": preset.model_dump(mode="json"), "teachers": known}
+
+
+def made_with(preset: Preset, device: torch.device, data_root: Path) -> dict[str, Any]:
+    """What a run's `meta.json` says of this process: releases, machine, places."""
+    return {
+        "version": version(),
+        "versions": versions(),
+        "seed": preset.seed,
+        "device": str(device),
+        "argv": sys.argv,
+        "host": platform.node(),
+        "pid": os.getpid(),
+        "threads": torch.get_num_threads(),
+        "data_root": str(data_root.absolute()),
+        "plugins": [{"path": str(plugin.path), "sha256": plugin.sha256} for plugin in plugins.loaded()],
+    }
 
 
 def digest(model: nn.Module) -> str:

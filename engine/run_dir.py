@@ -17,12 +17,11 @@ import re
 import time
 from datetime import datetime
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from engine.errors import UserError
-from engine.events import Event, to_line
 from engine.paths import write_whole
-from engine.untrusted import open_regular, open_to_append, read_object, read_tail
+from engine.untrusted import open_regular, read_object
 
 NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")
 
@@ -122,28 +121,3 @@ def _same_file(handle: int, path: Path) -> bool:
         return os.path.samestat(os.fstat(handle), path.lstat())
     except OSError:
         return False
-
-
-class EventWriter:
-    """Appends events to `events.jsonl`, a whole line at a time, and what is said to people to `console.log`."""
-
-    def __init__(self, run_dir: RunDir) -> None:
-        self._file: TextIO = open_to_append(run_dir.events)
-        self._console: TextIO = open_to_append(run_dir.console)
-        if read_tail(run_dir.events, 1) not in (b"", b"\n"):
-            self._file.write("\n")  # a line that a crash tore must not spoil the next one
-
-    def __call__(self, event: Event) -> None:
-        """Writes and flushes one line."""
-        self._file.write(to_line(event))
-        self._file.flush()
-        message = getattr(event, "message", "")
-        if message:
-            stamp = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(event.t))
-            self._console.write(f"{stamp} {getattr(event, 'level', event.kind)}: {message}\n")
-            self._console.flush()
-
-    def close(self) -> None:
-        """After the last event."""
-        self._file.close()
-        self._console.close()
