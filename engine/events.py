@@ -1,8 +1,9 @@
 """The typed events that a run emits: the one language between the engine and any display, and the lines of `events.jsonl`.
 
-Every event is one JSON object a line with `kind`, `n` (how many were written before it) and `t` (seconds since the epoch).
-Accuracies are in 0..1, losses as the method defines them. The first line is `run_started` and carries the schema's version; readers
-skip kinds and fields unknown to them. A long file is thinned (thinning.py): then numbers are missing, and none stands twice.
+Every event is one JSON object a line with `kind`, `n` (how many were written before it) and `t` (seconds since the epoch, by a clock
+that never jumps within one process). Accuracies are in 0..1, losses as the method defines them. The first line is `run_started` and
+carries the schema's version; readers skip kinds and fields unknown to them. A long file is thinned (thinning.py): then numbers are
+missing, and none stands twice.
 """
 
 from __future__ import annotations
@@ -20,6 +21,10 @@ from engine.untrusted import LATEST
 
 SCHEMA = 1
 
+# Of one process: the wall clock when it began, and from then on a clock that nobody sets.
+_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+_BEGAN = time.time() - time.clock_gettime(_CLOCK)
+
 _Reader = Callable[[Any], Any]
 
 
@@ -28,7 +33,7 @@ class Event:
     """Base of all events."""
 
     kind: ClassVar[str] = ""
-    t: float = field(default_factory=time.time)
+    t: float = field(default_factory=lambda: _BEGAN + time.clock_gettime(_CLOCK))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,6 +7,7 @@ been stopped, not crashed.
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import sys
 import traceback
@@ -47,6 +48,8 @@ def main(arguments: Sequence[str]) -> int:
 
     def stop(number: int, frame: FrameType | None) -> None:
         stopped_by.append(number)
+        if len(stopped_by) > 1:
+            os._exit(128 + number)
         raise _StoppedEarly
 
     before = {number: signal.signal(number, stop) for number in STOP_SIGNALS}
@@ -67,13 +70,15 @@ def _serve(chosen: argparse.Namespace, run_dir: RunDir, lock: Lock) -> int:
     from engine.plugins import load_plugins
     from engine.preset_yaml import load_preset
     from engine.run import Run
-    from engine.serving import Served, exit_code, serve
+    from engine.serving import EndedAtOnce, Served, exit_code, serve
 
     try:
         load_plugins(chosen.plugin)
         preset, options = load_preset(run_dir.preset), {"resume": chosen.resume, "share_gpu": chosen.force}
         run = Run(preset, run_dir.path, data_root=chosen.data_root, lock=lock, **options)
         served = serve(run)
+    except EndedAtOnce as end:
+        os._exit(end.exit_code)  # its thread is at work, and would be waited for
     except Exception as error:
         if not isinstance(error, UserError):
             traceback.print_exc()
@@ -83,7 +88,8 @@ def _serve(chosen: argparse.Namespace, run_dir: RunDir, lock: Lock) -> int:
             _conclude(run_dir, lock, served.result)
         lock.release()
     if served.result.state == "failed":
-        print(served.result.message, file=sys.stderr)  # noqa: T201
+        with suppress(OSError):  # console.log may lie on a full disk
+            print(served.result.message, file=sys.stderr, flush=True)  # noqa: T201
     return exit_code(served)
 
 

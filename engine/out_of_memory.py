@@ -12,7 +12,7 @@ class OutOfMemoryError(TrainingError):
 
 
 def told(doing: str, setting: str, size: int, error: torch.OutOfMemoryError) -> str:
-    """A sentence on `doing` something `size` images at a time, which `setting` says. Its first words are the allocator's own."""
+    """A sentence on `doing` something `size` images at a time, which `setting` says. In brackets, PyTorch's own."""
     smaller = f"{setting}: {size // 2} would need about half" if size > 1 else "a smaller network is what would fit"
     return f"out of memory in {doing} with {setting} {size} ({_first(error)}); {smaller}"
 
@@ -24,5 +24,5 @@ def told_of(error: torch.OutOfMemoryError) -> str:
 
 def _first(error: torch.OutOfMemoryError) -> str:
     """What PyTorch could not get, without its advice."""
-    text = str(error).strip().splitlines()
-    return text[0].split(". ")[0].rstrip(".") if text else type(error).__name__
+    sentences = " ".join(str(error).split()).split(". ")
+    return ". ".join(sentences[:2]).rstrip(".") or type(error).__name__

@@ -6,13 +6,13 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor
 
 from engine.data import Images
-from engine.errors import TrainingError, UserError
+from engine.errors import StoppedError, TrainingError, UserError
 from engine.events import EpochEnded, Event, Log, Metrics, PhaseStarted
 from engine.measure import Measurement, logits_of, measured
 from engine.meta.sgd import momenta_of
@@ -24,6 +24,7 @@ from engine.preset import EvaluatePart, NonFinitePart, TrainPart
 from engine.stepping import Stepper
 from engine.tally import Left, Tally
 
+T = TypeVar("T")
 METRICS_EVERY = 0.1  # seconds: at most 10 metric events a second
 
 
@@ -166,6 +167,18 @@ class Trainer:
                 "a smaller train.lr usually mends it"
             )
         return self.best
+
+    def with_best(self, look: Callable[[], T]) -> T:
+        """What `look` finds while the student is that of the best epoch. Where it is stopped, the training is saved as it was."""
+        assert self.best is not None, "run() first"
+        last = {name: value.clone() for name, value in self.student.state_dict().items()}
+        self.student.load_state_dict(self.best.weights)
+        try:
+            return look()
+        except StoppedError:
+            self.student.load_state_dict(last)
+            self.keeper.save(self)
+            raise
 
     def _rescued(self) -> str:
         """What became of the training in hand, as the end of a sentence."""

@@ -67,6 +67,7 @@ class Classroom:
     begin: Callable[[Trainer], None] = _anew  # called before a training's first step
     non_finite: NonFinitePart | None = None
     keeper: Keeper | None = None
+    glance: Callable[[], None] | None = None  # called now and then where no training is in hand; may raise
 
     def teacher(self, part: TeacherPart, phase: Phase) -> Trained:
         """The teacher that a preset asks for."""
@@ -149,8 +150,7 @@ class Classroom:
         )
         self.begin(trainer)
         best = trainer.run()
-        model.load_state_dict(best.weights)
-        found = self._measured(model, "trained", key)
+        found = trainer.with_best(lambda: self._measured(model, "trained", key))
         kept_facts = {
             "arch": arch,
             "dataset": self.dataset.model_dump(mode="json"),
@@ -204,7 +204,7 @@ class Classroom:
         )
 
     def _measured(self, model: Classifier, source: str, key: str | None) -> Trained:
-        logits = logits_of(model, self.images.test, self.evaluate.batch_size)
+        logits = logits_of(model, self.images.test, self.evaluate.batch_size, self.glance)
         return Trained(model, source, logits, measured(logits, self.images.test.labels).accuracy, key)
 
 
