@@ -13,7 +13,7 @@ import typer
 import engine.openmp  # noqa: F401  before torch, for the commands that train
 from engine.errors import PresetError, UserError
 from engine.text import one_line, plain
-from mmkd_tui.cli import bench, cache, control, data, doctor, exit_codes, presets, run, runs, table_runs, teachers, tui
+from mmkd_tui.cli import bench, cache, control, data, doctor, exit_codes, presets, run, runs, sweep, table_runs, teachers, tui
 
 app = typer.Typer(
     help="Multi-teacher knowledge distillation in the terminal.",
@@ -24,6 +24,7 @@ app = typer.Typer(
 app.command("tui")(tui.tui_command)
 app.command("run")(run.run_command)
 app.command("table")(table_runs.table_command)
+app.command("sweep")(sweep.sweep_command)
 app.command("attach")(tui.attach_command)
 control.register(app)
 app.add_typer(runs.app, name="runs")
