@@ -72,6 +72,19 @@ class Where:
         """Whether anything was said."""
         return self != Where()
 
+    @property
+    def words(self) -> list[str]:
+        """The options again, as they are typed."""
+        given = {
+            "--on": self.on,
+            "--slots": self.slots,
+            "--ray": self.ray,
+            "--slurm-partition": self.partition,
+            "--slurm-time": self.minutes,
+            "--slurm-gpus": self.gpus,
+        }
+        return [word for option, value in given.items() if value is not None for word in (option, str(value))]
+
 
 @contextmanager
 def executor(where: Where, presets: Iterable[Preset], logs: Path, data_root: Path | None, force: bool) -> Iterator[Executor]:
