@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from engine.run_state import RunState
 from engine.sweeps.halving import worthy
-from engine.sweeps.manifest import Listed, Manifest
+from engine.sweeps.manifest import Listed, Manifest, list_sweeps, read_manifest
 from engine.sweeps.standing import Standing
 
 Group = Literal["at work", "queue", "done", "held", "stopped", "failed"]
+FEW = 10  # sweeps that are looked at together
 GROUPS: tuple[Group, ...] = ("at work", "queue", "done", "held", "stopped", "failed")
 
 
@@ -67,6 +69,19 @@ class Overview:
         if self.manifest.halving is None:
             return frozenset(range(len(self._standings)))
         return worthy({n: standing.scores for n, standing in enumerate(self._standings)}, self.manifest.halving.eta)
+
+
+def look_at_sweeps(runs: Path, known: Mapping[Path, Overview]) -> dict[Path, Overview]:
+    """The newest sweeps in a folder of runs, each looked at; what is `known` of them is gone on with."""
+    found = {}
+    for path in list_sweeps(runs)[:FEW]:
+        manifest = read_manifest(path)
+        if manifest is None or not manifest.runs:
+            continue
+        before = known.get(path)
+        found[path] = before if before is not None and before.manifest == manifest else Overview(manifest)
+        found[path].look()
+    return found
 
 
 def ranked(rows: Sequence[Shown]) -> list[Shown]:
