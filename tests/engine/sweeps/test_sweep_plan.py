@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from pathlib import Path
 
 import pytest
@@ -157,3 +158,14 @@ def test_a_mistake_in_an_option_is_told_in_its_words(tmp_path: Path) -> None:
 def test_a_run_is_the_preset_with_its_settings_and_nothing_else(tmp_path: Path) -> None:
     run = planned(tmp_path, GRID).runs[2]
     assert run.preset == load_preset(tmp_path / "tiny.yaml", ["train.lr=0.1"])
+
+
+@pytest.mark.parametrize("document", ["README.md", "docs/sweeps.md"])
+def test_the_sweeps_in_the_documentation_are_right(document: str, tmp_path: Path) -> None:
+    text = (Path(__file__).parents[3] / document).read_text()
+    (example,) = (block for block in re.findall(r"```yaml\n(.*?)```", text, re.DOTALL) if "settings:\n" in block)
+    (tmp_path / "sweep.yaml").write_text(example)
+    plan = plan_sweep(tmp_path / "sweep.yaml", tmp_path)
+    assert len(plan.runs) == 6 * 2
+    assert plan.halving is not None
+    assert plan.halving.rungs(plan.runs[0].preset.train.epochs)[:2] == (3, 9)
