@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
@@ -15,8 +15,7 @@ import typer
 from engine.errors import UserError
 
 if TYPE_CHECKING:
-    from engine.preset import Preset
-    from engine.sweeps.executor import Executor
+    from engine.sweeps.executor import Executor, Job
 
 
 class Place(StrEnum):
@@ -87,7 +86,7 @@ class Where:
 
 
 @contextmanager
-def executor(where: Where, presets: Iterable[Preset], logs: Path, data_root: Path | None, force: bool) -> Iterator[Executor]:
+def executor(where: Where, jobs: Sequence[Job], logs: Path, data_root: Path | None, force: bool) -> Iterator[Executor]:
     """The one that is asked for, closed at the end. `logs`: of Slurm's jobs. UserError where that cannot be."""
     place = where.on or (Place.ray if where.ray is not None else Place.local)
     if where.ray is not None and place is not Place.ray:
@@ -114,12 +113,32 @@ def executor(where: Where, presets: Iterable[Preset], logs: Path, data_root: Pat
     else:
         from engine.sweeps.local import LocalExecutor
 
-        devices = local_devices({preset.hardware.device for preset in presets})
+        devices = local_devices({job.preset.hardware.device for job in jobs})
+        if not force:
+            _refuse_if_all_are_busy(devices, jobs)
         made = LocalExecutor(devices, where.slots or 1, data_root=data_root, force=force)
     try:
         yield made
     finally:
         made.close()
+
+
+def _refuse_if_all_are_busy(devices: Sequence[str | None], jobs: Sequence[Job]) -> None:
+    """GpuBusyError where others have all the GPUs; where it is one of these runs, that one is waited for."""
+    from engine.gpu_lock import GpuBusyError, refuse_if_busy
+    from engine.sweeps.executor import state_of
+
+    busy = []
+    for device in devices:
+        environment = os.environ if device is None else {"CUDA_VISIBLE_DEVICES": device}
+        try:
+            for asked in {job.preset.hardware.device for job in jobs}:
+                refuse_if_busy(asked, environment)
+        except GpuBusyError as error:
+            busy.append(error)
+    own = (state_of(job.folder) for job in jobs)
+    if len(busy) == len(devices) and not any(state is not None and state.live for state in own):
+        raise busy[0]
 
 
 def local_devices(asked: set[str]) -> list[str | None]:

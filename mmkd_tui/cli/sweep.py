@@ -61,8 +61,7 @@ def sweep_command(
     if not report_only:
         refuse_hindered(jobs, data_root_of(data_root))
         where = Where(on, slots, ray, slurm_partition, slurm_time, slurm_gpus)
-        presets, logs = [run.preset for run in plan.runs], plan.folder / "slurm"
-        with executor(where, presets, logs, data_root, force) as made:
+        with executor(where, jobs, plan.folder / "slurm", data_root, force) as made:
             lock = SweepLock(plan.folder)
             try:
                 write_manifest(manifest)

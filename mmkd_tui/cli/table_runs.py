@@ -146,14 +146,14 @@ def _work_at_once(plans: list[Plan], where: Where, data_root: Path | None, force
     from engine.sweeps.manifest import Listed, Manifest, SweepLock, write_manifest
 
     runs = list(_runs(plans))
-    with executor(where, [run.preset for run in runs], plans[0].folder / "slurm", data_root, force) as made, ExitStack() as held:
+    jobs = [Job(run.folder, run.preset) for run in runs]
+    with executor(where, jobs, plans[0].folder / "slurm", data_root, force) as made, ExitStack() as held:
         for plan in plans:
             held.callback(SweepLock(plan.folder).release)
             listed = tuple(Listed(run.folder.name, f"{run.label} s{run.seed}", run.preset.train.epochs) for run in plan.runs)
             write_manifest(Manifest(plan.folder, plan.name, plan.description, None, listed))
         if not quiet:
             say(f"{len(runs)} runs; what they leave lies in {', '.join(str(plan.folder) for plan in plans)}; mmkd tui shows it")
-        jobs = [Job(run.folder, run.preset) for run in runs]
         failures, stops = do_all([run.label for run in runs], jobs, made, None, quiet)
     return bool(failures), stops
 

@@ -99,7 +99,7 @@ def test_twelve_runs_on_three_nodes_of_which_one_is_lost(place: Path) -> None:
     from ray.cluster_utils import Cluster  # type: ignore[import-not-found,unused-ignore]
 
     # A short run may be over before it is looked at: those of the node that is to be lost have time.
-    (place / "tiny.yaml").write_text(PRESET.replace("epochs: 6", "epochs: 25"))
+    (place / "tiny.yaml").write_text(PRESET.replace("epochs: 6", "epochs: 15"))
     folder = place / "runs" / "sweeps" / "twelve"
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
     nodes = [cluster.add_node(num_cpus=1) for _ in range(2)]
@@ -112,7 +112,7 @@ def test_twelve_runs_on_three_nodes_of_which_one_is_lost(place: Path) -> None:
             lost = saved_in_the_middle(lambda: at_work(folder, raylet))
             os.kill(Watched(lost).pid, signal.SIGKILL)  # the node with all that is on it
             cluster.remove_node(nodes[1], allow_graceful=False)
-            out, err = process.communicate(timeout=900)
+            out, err = process.communicate(timeout=1800)
         finally:
             process.kill()
             cluster.shutdown()
@@ -160,3 +160,24 @@ def test_a_preempted_job_of_submitits_goes_on_from_its_checkpoint(place: Path) -
     assert [begun_anew(job.folder) for job in jobs] == [1, 1]
     assert DirectoryClient(folder).result()["state"] == "done"  # type: ignore[index]
     assert sorted({event.epoch for event in distilled(folder)}) == list(range(60))
+
+
+def test_ctrl_c_has_a_run_on_ray_save_and_stop(place: Path) -> None:
+    pytest.importorskip("ray")
+    (place / "sweep.yaml").write_text(
+        "name: long\npresets: [tiny.yaml]\noverrides: {train: {epochs: 2000}}\nsettings: {train.lr: [0.01, 0.02]}\n"
+    )
+    folder = place / "runs" / "sweeps" / "long"
+    command = [sys.executable, "-m", "mmkd_tui.cli.main", "sweep", "sweep.yaml", "--on", "ray"]
+    with no_process_left(folder):
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        try:
+            wait_until(lambda: any(distilled(beat.parent) for beat in folder.glob("*/heartbeat.json")), "a run", 300)
+            (begun,) = {beat.parent for beat in folder.glob("*/heartbeat.json") if distilled(beat.parent)}
+            process.send_signal(signal.SIGINT)
+            _, err = process.communicate(timeout=300)
+        finally:
+            process.kill()
+    assert process.returncode == 130, err
+    assert DirectoryClient(begun).state() is RunState.STOPPED
+    assert list((begun / "checkpoints").glob("distil-0-step-*"))
