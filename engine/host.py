@@ -10,6 +10,7 @@ import argparse
 import os
 import signal
 import sys
+import threading
 import traceback
 from collections.abc import Sequence
 from contextlib import suppress
@@ -36,6 +37,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--data-root", type=Path, help="where data sets lie")
     parser.add_argument("--plugin", type=Path, action="append", default=[], help="a Python file with architectures")
     parser.add_argument("--force", action="store_true", help="share the GPU with another run")
+    parser.add_argument("--until-eof", action="store_true", help="stop and save when standard input ends")
     parser.add_argument("--lock", type=int, metavar="FD", help="an inherited descriptor that holds the folder's lock")
     chosen = parser.parse_args(arguments)
     run_dir = RunDir(chosen.folder)
@@ -55,6 +57,8 @@ def main(arguments: Sequence[str]) -> int:
     before = {number: signal.signal(number, stop) for number in STOP_SIGNALS}
     before[signal.SIGHUP] = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
+        if chosen.until_eof:
+            threading.Thread(target=_stop_at_eof, name="mmkd-tie", daemon=True).start()
         signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)  # whoever starts this process may have held them back until now
         return _serve(chosen, run_dir, lock)
     except _StoppedEarly:
@@ -64,6 +68,14 @@ def main(arguments: Sequence[str]) -> int:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _stop_at_eof() -> None:
+    """Whoever started this process holds the other end: when that is gone, so is the machine's share that we work on."""
+    with suppress(OSError):
+        while os.read(0, 4096):
+            pass
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _serve(chosen: argparse.Namespace, run_dir: RunDir, lock: Lock) -> int:

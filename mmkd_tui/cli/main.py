@@ -13,7 +13,22 @@ import typer
 import engine.openmp  # noqa: F401  before torch, for the commands that train
 from engine.errors import PresetError, UserError
 from engine.text import one_line, plain
-from mmkd_tui.cli import bench, cache, control, data, doctor, exit_codes, presets, report, run, runs, table_runs, teachers, tui
+from mmkd_tui.cli import (
+    bench,
+    cache,
+    control,
+    data,
+    doctor,
+    exit_codes,
+    presets,
+    report,
+    run,
+    runs,
+    sweep,
+    table_runs,
+    teachers,
+    tui,
+)
 
 app = typer.Typer(
     help="Multi-teacher knowledge distillation in the terminal.",
@@ -25,6 +40,7 @@ app.command("tui")(tui.tui_command)
 app.command("run")(run.run_command)
 app.command("report")(report.report_command)
 app.command("table")(table_runs.table_command)
+app.command("sweep")(sweep.sweep_command)
 app.command("attach")(tui.attach_command)
 control.register(app)
 app.add_typer(runs.app, name="runs")

@@ -44,7 +44,16 @@ class Saboteur:
             self.call()
             return Torn(path, mode)
 
+        opened = os.fdopen
+
+        def fdopen(handle: int, mode: str = "r", *args: Any, **named: Any) -> Any:
+            if mode != "wb":
+                return opened(handle, mode, *args, **named)
+            self.call()
+            return Torn(handle, mode)
+
         monkeypatch.setattr(Path, "open", open_)
+        monkeypatch.setattr(os, "fdopen", fdopen)
 
     def call(self) -> None:
         """One call that changes the disk."""
