@@ -19,7 +19,10 @@ from mmkd_tui.cli import (
     control,
     data,
     doctor,
+    evaluate,
     exit_codes,
+    export,
+    predict,
     presets,
     report,
     run,
@@ -43,6 +46,9 @@ app.command("table")(table_runs.table_command)
 app.command("sweep")(sweep.sweep_command)
 app.command("attach")(tui.attach_command)
 control.register(app)
+app.command("export")(export.export_command)
+app.command("evaluate")(evaluate.evaluate_command)
+app.command("predict")(predict.predict_command)
 app.add_typer(runs.app, name="runs")
 app.add_typer(presets.app, name="presets")
 app.add_typer(teachers.app, name="teachers")
