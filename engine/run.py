@@ -18,11 +18,10 @@ from engine.checkpoints_of_run import RunCheckpoints
 from engine.compiled.stepper import panel_of, stepper_of
 from engine.control import Control
 from engine.data import Images, load_images
-from engine.device import resolve_device, uses_bf16
+from engine.device import device_name, resolve_device, uses_bf16
 from engine.errors import StoppedError, TrainingError, UserError
 from engine.event_writer import EventWriter
 from engine.events import (
-    Acknowledged,
     EpochEnded,
     Event,
     Log,
@@ -31,7 +30,7 @@ from engine.events import (
     StudentAloneReady,
     TeacherReady,
 )
-from engine.folder_watch import LOOK_EVERY, FolderWatch
+from engine.folder_watch import FolderWatch
 from engine.gpu_lock import GpuLock, gpu_of
 from engine.measure import ensemble, logits_of, measured
 from engine.methods import Plan
@@ -49,6 +48,7 @@ from engine.teachers.train import Classroom, Trained
 from engine.trainer import Phase, Trainer, steps_per_epoch
 from engine.untrusted import read_object
 from engine.version import versions
+from engine.wishes import Wishes
 
 Listener = Callable[[Event], None]
 
@@ -87,6 +87,7 @@ class Run:
         self._gpu_lock: GpuLock | None = None
         self._resume, self._lock, self._folder_given = resume, lock, lock is not None
         self._checkpoints = RunCheckpoints(self.dir.checkpoints, self._emit, preset.checkpoints)
+        self._wishes = Wishes(self.control, self._checkpoints, self._emit, self._leave_student, lambda: self._watch.look())
 
     def subscribe(self, listener: Listener) -> None:
         """Calls `listener` with every event, on the thread that trains; it must be quick and must not raise."""
@@ -113,13 +114,10 @@ class Run:
                 raise StoppedError
             self._open(device)
         except StoppedError:
-            self.result = replace(result, state="stopped", message="stopped before it began")
-            self._leave_unbegun()
-            return self.result
+            return self._leave_unbegun(replace(result, state="stopped", message="stopped before it began"))
         except Exception as error:
-            self.result = replace(result, message=_reason(error), mistake=isinstance(error, (UserError, OSError)))
-            self._leave_unbegun()
-            return self.result
+            mistake = isinstance(error, (UserError, OSError))
+            return self._leave_unbegun(replace(result, message=_reason(error), mistake=mistake))
         self._result = replace(result, versions=versions())
         try:
             with ExitStack() as held:
@@ -229,7 +227,7 @@ class Run:
                 teachers=preset.teacher_labels,
                 student=preset.student.arch,
                 method=preset.method.name,
-                device=_device_name(device),
+                device=device_name(device),
                 seed=preset.seed,
                 resumed=self._resume,
             )
@@ -353,33 +351,18 @@ class Run:
             self._checkpoints.take_up(trainer)
 
     def _poll(self, trainer: Trainer) -> None:
-        """Carries out what people asked for; called between two steps. TrainingError where the run has lost its folder."""
+        """Called between two steps. TrainingError where the run has lost its folder."""
         self._watch.look()
-        self._checkpoints.save_if_due(trainer)
-        paused = False
-        while (wish := self.control.take(wait=LOOK_EVERY if paused else 0.0)) is not None or paused:
-            self._watch.look()
-            if wish is None:
-                continue
-            id, command = wish
-            if command == "stop":
-                self._emit(Acknowledged(id=id, command=command))
-                self._checkpoints.save(trainer)
-                if trainer.phase.name == "distil":
-                    self._try_to_save_student(trainer)
-                raise StoppedError
-            if command == "checkpoint":
-                self._checkpoints.save(trainer)
-            paused = command == "pause" or (paused and command != "resume")
-            self._emit(Acknowledged(id=id, command=command))
+        self._wishes.in_training(trainer)
 
     def _glance(self) -> None:
-        """As `_poll`, where no training is in hand: other wishes than to stop wait for one."""
+        """As `_poll`, where no training is in hand."""
         self._watch.look()
-        if self.control.asked_to_stop():
-            while (wish := self.control.take()) is not None:
-                self._emit(Acknowledged(id=wish[0], command=wish[1]))
-            raise StoppedError
+        self._wishes.elsewhere()
+
+    def _leave_student(self, trainer: Trainer) -> None:
+        if trainer.phase.name == "distil":
+            self._try_to_save_student(trainer)
 
     def _try_to_save_student(self, trainer: Trainer) -> bool:
         """The best student so far; where that fails the run goes on, and people are told."""
@@ -394,17 +377,18 @@ class Run:
             return False
         return True
 
-    def _leave_unbegun(self) -> None:
+    def _leave_unbegun(self, result: Result) -> Result:
         """Why it could not begin is told in the folder if that is the run's own; else an empty folder is taken away."""
-        assert self.result is not None
+        self.result = result
         try:
             if not self._folder_given:
                 self.dir.path.rmdir()
             elif self._resume or not self.dir.events.exists():
-                self.dir.write_json(self.dir.result, asdict(self.result))
+                self.dir.write_json(self.dir.result, asdict(result))
         except OSError:
             pass
         self._release()
+        return result
 
     def _release(self) -> None:
         for lock in (self._lock, self._gpu_lock):
@@ -419,10 +403,3 @@ def _distilling(preset: Preset) -> Phase:
 
 def _reason(error: Exception) -> str:
     return str(error) if isinstance(error, (UserError, OSError)) else f"{type(error).__name__}: {error}"
-
-
-def _device_name(device: torch.device) -> str:
-    if device.type == "cuda":
-        return f"{device} ({torch.cuda.get_device_name(device)})"
-    threads = torch.get_num_threads()
-    return f"cpu ({threads} thread{'s' if threads > 1 else ''})"

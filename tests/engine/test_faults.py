@@ -328,6 +328,18 @@ def test_a_disk_that_runs_full_under_a_run(relief: bool, small_disk: Path, store
         assert result_of(again).state == "done"
 
 
+def test_a_store_on_a_full_disk_costs_the_teachers_their_place_there_and_nothing_else(small_disk: Path, tmp_path: Path) -> None:
+    store = small_disk / "teachers"
+    store.mkdir()
+    fill(small_disk)
+    run = Run(PRESET, tmp_path / "run", store=store)
+    events = execute(run)
+    assert result_of(run).state == "done", result_of(run).message
+    warnings = [event.message for event in events if isinstance(event, Log) and event.level == "warning"]
+    assert sum("could not be kept" in message and "No space left" in message for message in warnings) == 2
+    assert list(store.iterdir()) == []
+
+
 def test_on_a_full_disk_a_run_still_gives_signs_of_life(small_disk: Path) -> None:
     from engine.serving import _Loop
 
