@@ -232,7 +232,7 @@ def test_the_app_on_a_terminal(count: int, place: Path, open_terminal: Callable[
         ("E", ()),
         ("F", ()),
         ("Y", ()),
-        ("?", ("Help",)),
+        ("?", ("Everywhere",)),
     ):
         since = terminal.mark()
         terminal.type(key)

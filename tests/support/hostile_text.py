@@ -10,7 +10,8 @@ BIDI = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\u200e\u200f\u061c
 LINES = (
     "\x1b[2J\x1b[66;66H\x1b[66z", "\x1b[?66h\x1b[66;66r\x1b[66n", "\x1b]0;EVIL\x07",
     "\x1b]8;;http://evil.example\x1b\\x\x1b]8;;\x1b\\",
-    "\x1b]52;c;RVZJTA==\x07", "\x1bP+q5669\x1b\\", "\x1b_EVIL\x1b\\", "\x1b^EVIL\x1b\\", "\x1bc\x1b#8", "\x9b66z\x9d0;EVIL\x9c\x90q\x9c",
+    "\x1b]52;c;RVZJTA==\x07", "\x1bP+q5669\x1b\\", "\x1b_EVIL\x1b\\",
+    "\x1b^EVIL\x1b\\", "\x1bc\x1b#8", "\x9b66z\x9d0;EVIL\x9c\x90q\x9c",
     C1,
     BIDI, "\u202eLIVE\u2066", "[bold red]EVIL[/]", "[/red]x[bold]", "[link=http://evil.example]x[/link]", "[@click=app.quit]x[/]",
     "a\x08\x08\x08b\rc\x0b\x0c\x7f\x00\x05\x0e\x0f", "\u2028\u2029\ufeff\u00ad\u200b", "\ud800\udfff", "\\x1b[66z",
