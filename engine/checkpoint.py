@@ -54,7 +54,7 @@ def save_checkpoint(target: Path, tensors: Mapping[str, Tensor], facts: Mapping[
 def _exchange(new: Path, target: Path) -> None:
     """A folder cannot be replaced in one step: between the two renames the old one is found by its other name."""
     old = _old(target)
-    if target.exists():
+    if os.path.lexists(target):
         remove_tree(old)
         target.rename(old)
     try:

@@ -36,6 +36,7 @@ from rich.console import Console
 
 from engine.checkpoint import save_checkpoint
 from engine.checkpoints_of_run import RunCheckpoints
+from engine.control import Control
 from engine.errors import UserError
 from engine.event_reader import EventReader
 from engine.events import Acknowledged, RunStarted, to_line
