@@ -1,8 +1,8 @@
 """Writes a run's `events.jsonl` and what `console.log` says to people, within bounds: however long a run, its folder stays small.
 
-Events are appended, each a whole line with its number. When the file has grown to `LIMIT` bytes, what stays of it (thinning.py) is
-written aside and put in its place by a rename: at every moment one whole file is there, and who follows it goes on by the numbers.
-A run that never stops talking is cut short: what it says beyond `Allowance` is counted and told.
+Events are appended, each a whole line with its number. When the file has grown to `LIMIT` bytes, what stays of it (thinning.py)
+is written aside and put in its place by a rename: at every moment one whole file is there, and who follows it goes on by the
+numbers. A run that never stops talking is cut short: what it says beyond `Allowance` is counted and told.
 """
 
 from __future__ import annotations
@@ -110,7 +110,7 @@ class EventWriter:
             return
         try:
             with os.fdopen(open_regular(self._dir.events), "rb") as source:
-                thin(source, aside)
+                thin(source, aside, self._least)
             aside.flush()
             os.fsync(aside.fileno())
             self._aside.replace(self._dir.events)
