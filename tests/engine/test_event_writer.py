@@ -196,7 +196,7 @@ def test_of_the_teacher_caches_progress_the_first_and_the_newest_stay(folder: Ru
 
 
 def test_the_limit_of_a_run_is_some_tens_of_megabytes() -> None:
-    assert LIMIT <= 40e6
+    assert LIMIT <= 32e6
 
 
 # ---- who follows it
