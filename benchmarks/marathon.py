@@ -17,6 +17,7 @@ import sys
 import tempfile
 import time
 from dataclasses import asdict, dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -197,7 +198,7 @@ def curve(path: Path, steps: int) -> Curve:
     columns = series.sampled(200, 0.0, epochs)
     off = [abs(column.mean - (4 - 3 * (number + 0.5) / 200)) for number, column in enumerate(columns) if column.high < 5]
     places = list(series.places())
-    gaps = [later - earlier for earlier, later in zip(places, places[1:], strict=False)]
+    gaps = [later - earlier for earlier, later in pairwise(places)]
     with (path / "events.jsonl").open("rb") as file:
         ends = sum(b'"phase":"distil"' in line for line in file if line.startswith(b'{"kind":"epoch_ended"'))
     return Curve(

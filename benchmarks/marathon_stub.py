@@ -1,4 +1,4 @@
-"""A plugin for a run in fast motion: steps that cost next to nothing, an event at each, a loss that is known, a chatty library."""
+"""A plugin for a run in fast motion: steps that cost next to nothing, each with an event, a known loss, a chatty library."""
 
 from __future__ import annotations
 

@@ -20,12 +20,11 @@ _METRICS = b'{"kind":"metrics"'
 class EventReader:
     """Events as they come. A line that is not ended waits; what is no event is skipped.
 
-    A file that its writer has thinned begins with the same line as before: in it we go on behind the number of the last event that
-    was given, so that none comes twice. What was written and thinned since is as little missed as in any thinned file. Any other
-    file in the old one's place starts anew.
+    A file that its writer has thinned begins with the same line as before: there we go on behind the number of the last event
+    that was given, so that none comes twice. Any other file in the old one's place starts anew.
 
-    Long runs have more `metrics` lines than any chart shows: while far behind, one in so many is taken that about `BACKLOG` bytes
-    are. Events of every other kind are all given.
+    While far behind, one in so many `metrics` lines is taken that about `BACKLOG` bytes are: more than any chart shows. Events of
+    every other kind are all given.
     """
 
     def __init__(self, path: Path, only_new: bool = False) -> None:

@@ -1,9 +1,9 @@
 """Writes a run's `events.jsonl` and what `console.log` says to people, within bounds: however long a run, its folder stays small.
 
-Events are appended, each a whole line with its number. When the file has grown to `LIMIT` bytes, what stays of it (thinning.py) is
-written aside and put in its place by a rename: at every moment one whole file is there, and who follows it goes on by the numbers.
-A run that never stops talking is cut short: what it says beyond `Allowance` is counted and told. What a full disk does not take waits
-in memory, in order, until there is room.
+Events are appended, each a whole line with its number. When the file has grown to `LIMIT` bytes, what stays of it (thinning.py)
+is written aside and put in its place by a rename: at every moment one whole file is there, and who follows it goes on by the
+numbers. A run that never stops talking is cut short: what it says beyond `Allowance` is counted and told. What a full disk does
+not take waits in memory, in order, until there is room.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from engine.run_dir import RunDir
 from engine.thinning import lines_of, thin
 from engine.untrusted import open_regular, read_tail
 
-LIMIT = 32 << 20  # bytes of events.jsonl; more only where what is never thinned takes more than half of it
+LIMIT = 32_000_000  # bytes of events.jsonl; more only where what is never thinned takes more than half of it
 MESSAGE = 1 << 16  # characters of one message
 MOST = 1 << 20  # bytes that wait for room; beyond, what comes many times a second is left out
 MOST_AT_ALL = 1 << 25  # bytes that wait; beyond, the run cannot go on
@@ -53,7 +53,7 @@ class EventWriter:
     """The one writer of a run's events; called with each, from any thread."""
 
     def __init__(
-        self, run_dir: RunDir, tell: Callable[[str, str], None] = lambda level, message: None, limit: int = LIMIT
+        self, run_dir: RunDir, limit: int = LIMIT, tell: Callable[[str, str], None] = lambda level, message: None
     ) -> None:
         """Goes on with the numbers of what is in the folder already. `tell` is given (level, message) when lines begin to wait
         for room, and when none does any more. OSError: no file.
@@ -159,7 +159,7 @@ class EventWriter:
         try:
             handle = open_regular(self._aside, _APPEND | os.O_EXCL)
             with os.fdopen(open_regular(self._dir.events), "rb") as source, os.fdopen(handle, "ab", closefd=False) as aside:
-                thin(source, aside)
+                thin(source, aside, self._least)
             os.fsync(handle)
             self._aside.replace(self._dir.events)
         except OSError:

@@ -1,9 +1,9 @@
 """The typed events that a run emits: the one language between the engine and any display, and the lines of `events.jsonl`.
 
-Every event is one JSON object a line with `kind`, `n` (how many were written before it) and `t` (seconds since the epoch, by a clock
-that never jumps within one process). Accuracies are in 0..1, losses as the method defines them. The first line is `run_started` and
-carries the schema's version; readers skip kinds and fields unknown to them. A long file is thinned (thinning.py): then numbers are
-missing, and none stands twice.
+Every event is one JSON object a line with `kind`, `n` (how many were written before it) and `t` (seconds since the epoch, by a
+clock that never jumps within one process). Accuracies are in 0..1, losses as the method defines them. The first line is
+`run_started` and carries the schema's version; readers skip kinds and fields unknown to them. A long file is thinned
+(thinning.py): then numbers are missing, and none stands twice.
 """
 
 from __future__ import annotations
@@ -197,7 +197,7 @@ def to_line(event: Event, number: int | None = None) -> str:
 
 
 def number_of(line: bytes) -> int | None:
-    """The number that an event was written with, whatever its kind; None where there is none. Quick: little of the line is read."""
+    """The number that an event was written with, whatever its kind; None where there is none. Little of the line is read."""
     found = _NUMBERED.match(line)
     return int(found[1]) if found else None
 

@@ -212,7 +212,7 @@ class Run:
             meta["started"] = now
             paths.write_whole(self.dir.preset, dump_preset(self.preset))
         self.dir.write_json(self.dir.meta, meta)
-        self._writer = EventWriter(self.dir, self._log)
+        self._writer = EventWriter(self.dir, tell=self._log)
         self._listeners.insert(0, self._writer)
         self._watch = FolderWatch(self.dir.path)
 

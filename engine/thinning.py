@@ -1,10 +1,10 @@
 """What of a long run's `events.jsonl` stays when it has grown too large: as many `metrics` as charts can show, and all the rest.
 
-Every line that stays is a line as it was written, in its old place, so that a file that was thinned reads like any other. Of each
-training's `metrics` its steps are cut into pieces of one length, and of each piece three stay: those of the lowest, the median and
-the highest loss. What is thinned again and again is therefore as dense at its beginning as at its end, and no peak is lost.
-Ends of epochs, messages, phases, checkpoints and what the teachers reached are never thinned. Only where the weights by class, which
-a display shows of the newest epoch, fill the file themselves, every second (fourth, ...) epoch keeps its own.
+Every line that stays is as it was written, in its old place: a file that was thinned reads like any other. The steps of each
+training are cut into pieces of one length, and of each piece three `metrics` stay: those of the lowest, median and highest loss.
+What is thinned again and again is therefore as dense at its beginning as at its end, and no peak is lost. Ends of epochs,
+messages, phases, checkpoints and what the teachers reached are never thinned. Only where the weights by class, which a display
+shows of the newest epoch, fill the file themselves, every second (fourth, ...) epoch keeps its own.
 """
 
 from __future__ import annotations
@@ -18,9 +18,10 @@ from typing import BinaryIO, NamedTuple
 
 from engine.events import CacheProgress, EpochEnded, Metrics, from_line, number_of, to_line
 
-METRICS_BYTES = 8 << 20  # of the metrics that stay: some 16,000 lines, of which a chart is 2,000 points
-TABLES_BYTES = 8 << 20  # of the ends of epochs with their weights by class; where they take more, those are thinned
-RECENT_BYTES = 1 << 19  # the newest lines stay all: they tell the pace
+# Of the bytes that a file may have. With 32 MB, 8 MB of metrics are some 16,000 lines, of which a chart makes 2,000 points.
+METRICS = 1 / 4  # those that stay
+TABLES = 1 / 4  # the ends of epochs with weights by class; where they take more, weights are left out
+RECENT = 1 / 64  # the newest lines, of whatever kind, stay all: they tell the pace
 LONGEST = 1 << 20  # bytes of a line
 OF_A_PIECE = 3  # the lowest, the median, the highest
 STAYS, GOES, STRIPPED = range(3)  # what becomes of a line; stripped of its weights by class
@@ -66,9 +67,11 @@ class _Table(NamedTuple):
     size: int  # bytes
 
 
-def thin(source: BinaryIO, target: BinaryIO) -> None:
-    """Writes to `target` what stays of the events in `source`. Lines that are no event of ours stay, torn ones do not."""
-    fates = _plan(source)
+def thin(source: BinaryIO, target: BinaryIO, limit: int) -> None:
+    """Writes to `target` what stays of the events in `source`, a file of some `limit` bytes: where nothing but metrics takes much
+    room, a third of that. Lines of kinds that are not known here stay, torn ones do not.
+    """
+    fates = _plan(source, limit)
     source.seek(0)
     for line, fate in zip(lines_of(source), fates, strict=True):
         if fate != GOES and line.endswith(b"\n"):
@@ -80,10 +83,10 @@ def lines_of(file: BinaryIO) -> Iterator[bytes]:
     return iter(lambda: file.readline(LONGEST), b"")
 
 
-def _plan(source: BinaryIO) -> bytearray:
+def _plan(source: BinaryIO, limit: int) -> bytearray:
     """What becomes of each line."""
     source.seek(0, 2)
-    recent_from = source.tell() - RECENT_BYTES
+    recent_from = source.tell() - limit * RECENT
     source.seek(0)
     points: dict[Training, _Points] = defaultdict(_Points)
     tables: dict[Training, list[_Table]] = defaultdict(list)
@@ -105,17 +108,18 @@ def _plan(source: BinaryIO) -> bytearray:
         elif event is None and not line.rstrip().endswith(b"}"):
             fates[number] = GOES  # a crash tore it
         row = row + 1 if isinstance(event, CacheProgress) else 0
-    for training, most in _shares({one: len(found.lines) for one, found in points.items()}, metrics_bytes).items():
+    counts = {training: len(found.lines) for training, found in points.items()}
+    lines = int(limit * METRICS * sum(counts.values()) / max(metrics_bytes, 1))
+    for training, most in _shares(counts, lines).items():
         for number in points[training].dropped(most):
             fates[number] = GOES
-    for number in _stripped(tables):
+    for number in _stripped(tables, int(limit * TABLES)):
         fates[number] = STRIPPED
     return fates
 
 
-def _shares(counts: dict[Training, int], size: int) -> dict[Training, int]:
-    """How many lines each training may keep: short ones all, the others the same number. `size`: bytes of all lines."""
-    left = METRICS_BYTES * sum(counts.values()) // max(size, 1)
+def _shares(counts: dict[Training, int], left: int) -> dict[Training, int]:
+    """How many of `left` lines each training may keep: a short one all, the others the same number."""
     shares: dict[Training, int] = {}
     for place, (training, count) in enumerate(sorted(counts.items(), key=lambda item: item[1])):
         shares[training] = min(count, left // (len(counts) - place))
@@ -123,10 +127,10 @@ def _shares(counts: dict[Training, int], size: int) -> dict[Training, int]:
     return shares
 
 
-def _stripped(tables: dict[Training, list[_Table]]) -> list[int]:
+def _stripped(tables: dict[Training, list[_Table]], most_bytes: int) -> list[int]:
     """Those that lose their weights by class; the newest of a training does not."""
     every, most = 1, max((one.epoch for rows in tables.values() for one in rows), default=0)
-    while every <= most and sum(one.size for rows in tables.values() for one in rows if one.epoch % every == 0) > TABLES_BYTES:
+    while every <= most and sum(one.size for rows in tables.values() for one in rows if one.epoch % every == 0) > most_bytes:
         every *= 2
     return [one.line for rows in tables.values() for one in rows[:-1] if one.epoch % every]
 
