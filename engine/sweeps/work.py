@@ -19,6 +19,7 @@ from engine.sweeps.executor import Ended, Executor, Exit, Job, ending, write_dow
 from engine.sweeps.form import HalvingPart
 from engine.sweeps.halving import by_promise, worthy
 from engine.sweeps.standing import Standing, networks_of
+from engine.text import plain
 
 TICK = 0.25  # seconds between two looks
 
@@ -76,7 +77,7 @@ def work_off(
 
     Runs that want the same untrained network begin one after the other: the first trains it, the others find it in `store`.
     When `asked_to_stop` turns true, nothing more is begun, and what is at work is asked to save and stop. What goes wrong with
-    one run is in its `ended`; nothing is raised for it.
+    one run is in its `ended`; nothing is raised for it. UserError where the folders cannot be written.
     """
     works = []
     for number, job in enumerate(jobs, start=1):
@@ -112,7 +113,11 @@ def _take_stock(desk: _Desk, work: Work) -> None:
         work.elsewhere = True
         desk.tell(work, "waiting")
     elif standing.state is None:
-        write_down(work.job)
+        try:
+            write_down(work.job)
+        except OSError as error:
+            where = plain(str(work.job.folder))
+            raise UserError(f"{where} cannot be written: {error.strerror or error}; name another place with --runs") from error
 
 
 def _hold_unworthy(desk: _Desk) -> None:
