@@ -38,6 +38,7 @@ class Work:
     elsewhere: bool = False  # another process has it, and it is waited for
     exit: Exit | None = None  # its process has ended; what it left is being looked at
     asked: bool = False  # to stop
+    cleared: int = 0  # rungs that it may go on from, whoever reaches them later
     held: bool = False  # stopped at a rung by the rule; it may be gone on with
     ended: Ended | None = None  # as far as this command is concerned
     networks: frozenset[str] = frozenset()  # what it trains unless the store has it
@@ -122,9 +123,9 @@ def _take_stock(desk: _Desk, work: Work) -> None:
 
 def _hold_unworthy(desk: _Desk) -> None:
     """A run that was stopped at a rung stays there until it is among the best."""
+    fit = _worthy(desk)
     for work in desk.works:
-        if work.standing.state is RunState.STOPPED and work.standing.scores and work not in _worthy(desk):
-            work.held = True
+        work.held = work.standing.state is RunState.STOPPED and bool(work.standing.scores) and work not in fit
 
 
 def _worthy(desk: _Desk) -> frozenset[Work]:
@@ -166,7 +167,11 @@ def _stop_unworthy(desk: _Desk) -> None:
         return
     fit = _worthy(desk)
     for work in desk.works:
-        if work.active and not work.asked and work.exit is None and work not in fit:
+        if not work.active or work.asked or work.exit is not None or len(work.standing.scores) == work.cleared:
+            continue
+        if work in fit:
+            work.cleared = len(work.standing.scores)
+        else:
             work.asked = True
             _wish_stop(work)
 
@@ -228,6 +233,7 @@ def _being_trained(desk: _Desk) -> set[str]:
 def _begin(desk: _Desk, work: Work) -> None:
     begun = work.standing.state is not None
     work.held = work.asked = False
+    work.cleared = len(work.standing.scores)
     work.standing.phase = ""
     try:
         work.handle = desk.executor.submit(work.job)
