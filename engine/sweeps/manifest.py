@@ -59,8 +59,11 @@ def write_manifest(manifest: Manifest) -> None:
         private_folder(manifest.path)
         write_whole(manifest.path / FILE, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
     except OSError as error:
-        where = plain(str(manifest.path))
-        raise UserError(f"{where} cannot be written: {error.strerror or error}; name another place with --runs") from error
+        raise _unwritable(manifest.path, error) from error
+
+
+def _unwritable(folder: Path, error: OSError) -> UserError:
+    return UserError(f"{plain(str(folder))} cannot be written: {error.strerror or error}; name another place with --runs")
 
 
 def read_manifest(path: Path) -> Manifest | None:
@@ -122,9 +125,12 @@ class SweepLock:
     """Held by the one command that works on a sweep; the system frees it when that ends, however it ends."""
 
     def __init__(self, folder: Path) -> None:
-        """UserError where another command has it."""
-        private_folder(folder)
-        self._handle = open_regular(folder / LOCK, os.O_RDWR | os.O_CREAT)
+        """UserError where another command has it, or the folder cannot be written."""
+        try:
+            private_folder(folder)
+            self._handle = open_regular(folder / LOCK, os.O_RDWR | os.O_CREAT)
+        except OSError as error:
+            raise _unwritable(folder, error) from error
         os.set_inheritable(self._handle, False)
         try:
             fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -19,6 +19,7 @@ from engine.sweeps.executor import Ended, Executor, Exit, Job, ending, write_dow
 from engine.sweeps.form import HalvingPart
 from engine.sweeps.halving import by_promise, worthy
 from engine.sweeps.standing import Standing, networks_of
+from engine.text import plain
 
 TICK = 0.25  # seconds between two looks
 
@@ -37,6 +38,7 @@ class Work:
     elsewhere: bool = False  # another process has it, and it is waited for
     exit: Exit | None = None  # its process has ended; what it left is being looked at
     asked: bool = False  # to stop
+    cleared: int = 0  # rungs that it may go on from, whoever reaches them later
     held: bool = False  # stopped at a rung by the rule; it may be gone on with
     ended: Ended | None = None  # as far as this command is concerned
     networks: frozenset[str] = frozenset()  # what it trains unless the store has it
@@ -76,7 +78,7 @@ def work_off(
 
     Runs that want the same untrained network begin one after the other: the first trains it, the others find it in `store`.
     When `asked_to_stop` turns true, nothing more is begun, and what is at work is asked to save and stop. What goes wrong with
-    one run is in its `ended`; nothing is raised for it.
+    one run is in its `ended`; nothing is raised for it. UserError where the folders cannot be written.
     """
     works = []
     for number, job in enumerate(jobs, start=1):
@@ -112,14 +114,18 @@ def _take_stock(desk: _Desk, work: Work) -> None:
         work.elsewhere = True
         desk.tell(work, "waiting")
     elif standing.state is None:
-        write_down(work.job)
+        try:
+            write_down(work.job)
+        except OSError as error:
+            where = plain(str(work.job.folder))
+            raise UserError(f"{where} cannot be written: {error.strerror or error}; name another place with --runs") from error
 
 
 def _hold_unworthy(desk: _Desk) -> None:
     """A run that was stopped at a rung stays there until it is among the best."""
+    fit = _worthy(desk)
     for work in desk.works:
-        if work.standing.state is RunState.STOPPED and work.standing.scores and work not in _worthy(desk):
-            work.held = True
+        work.held = work.standing.state is RunState.STOPPED and bool(work.standing.scores) and work not in fit
 
 
 def _worthy(desk: _Desk) -> frozenset[Work]:
@@ -161,7 +167,11 @@ def _stop_unworthy(desk: _Desk) -> None:
         return
     fit = _worthy(desk)
     for work in desk.works:
-        if work.active and not work.asked and work.exit is None and work not in fit:
+        if not work.active or work.asked or work.exit is not None or len(work.standing.scores) == work.cleared:
+            continue
+        if work in fit:
+            work.cleared = len(work.standing.scores)
+        else:
             work.asked = True
             _wish_stop(work)
 
@@ -223,6 +233,7 @@ def _being_trained(desk: _Desk) -> set[str]:
 def _begin(desk: _Desk, work: Work) -> None:
     begun = work.standing.state is not None
     work.held = work.asked = False
+    work.cleared = len(work.standing.scores)
     work.standing.phase = ""
     try:
         work.handle = desk.executor.submit(work.job)

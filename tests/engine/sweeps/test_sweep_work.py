@@ -156,7 +156,9 @@ def test_a_stop_is_passed_on_and_the_next_time_goes_on(tmp_path: Path) -> None:
 def test_halving_stops_what_is_not_among_the_best_and_comes_to_the_same_end_when_asked_again(tmp_path: Path) -> None:
     quality = {f"run-{number}": 0.1 * (1 + (5 * number) % 9) for number in range(9)}  # 0.1 to 0.9, in no order
     jobs = jobs_of(tmp_path, quality, "teachers=[]", "method={name: ce}")
-    works = work_off(jobs, Scripted(quality, capacity=3), halving=HALVING)
+    executor = Scripted(quality, capacity=3)
+    works = work_off(jobs, executor, halving=HALVING)
+    assert max(map(executor.begun.count, quality)) <= 1 + len(HALVING.rungs(EPOCHS))
     best = max(quality, key=quality.__getitem__)
     assert states(works)[best] == "finished"
     assert set(states(works).values()) == {"finished", "held"}
@@ -174,7 +176,9 @@ def test_halving_stops_what_is_not_among_the_best_and_comes_to_the_same_end_when
 def test_of_too_few_for_a_place_one_comes_to_the_end_all_the_same(tmp_path: Path) -> None:
     quality = {"a": 0.3, "b": 0.6}
     jobs = jobs_of(tmp_path, quality, "teachers=[]", "method={name: ce}")
-    assert states(work_off(jobs, Scripted(quality), halving=HALVING)) == {"a": "held", "b": "finished"}
+    executor = Scripted(quality)
+    assert states(work_off(jobs, executor, halving=HALVING)) == {"a": "held", "b": "finished"}
+    assert executor.begun.count("b") <= 1 + len(HALVING.rungs(EPOCHS))  # once it may go on, it does so to the next rung
 
 
 def test_a_run_that_another_process_has_is_waited_for(tmp_path: Path) -> None:

@@ -103,6 +103,10 @@ def test_ctrl_c_stops_and_saves_all_and_the_same_command_goes_on(place: Path, ca
         (["some.yaml", "--slurm-gpus", "2"], "the --slurm options go with --on slurm, not with --on local"),
         (["some.yaml", "--on", "cloud"], "'cloud' is not one of"),
         (["some.yaml", "--slots", "0"], "--slots"),
+        (
+            ["some.yaml", "--runs", "tiny.yaml"],
+            "tiny.yaml/sweeps/some cannot be written: Not a directory; name another place",
+        ),
     ],
 )
 def test_mistakes_are_one_line_and_nothing_is_begun(
