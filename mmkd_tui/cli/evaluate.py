@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from engine.text import one_line
-from mmkd_tui.cli.model_arguments import Arch, ModelName, Trust, file_or_run, opened, root_of
-from mmkd_tui.cli.options import AsJson, DataRoot, Device, Plugin, RunsDir, load_plugins
+from mmkd_tui.cli.model_arguments import Arch, Device, ModelName, Trust, file_or_run, opened, root_of
+from mmkd_tui.cli.options import AsJson, DataRoot, Plugin, RunsDir, load_plugins
 from mmkd_tui.cli.table import print_table
 from mmkd_tui.cli.talk import say
 

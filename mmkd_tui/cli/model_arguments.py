@@ -23,6 +23,9 @@ Arch = Annotated[
     str | None,
     typer.Option("--arch", metavar="A", help="The architecture of a file that does not say its own.", show_default=False),
 ]
+Device = Annotated[
+    str | None, typer.Option(help="auto, cpu, cuda or cuda:N (auto); ONNX files run on the CPU.", show_default=False)
+]
 Trust = Annotated[bool, typer.Option("--trust", help="Read a .pt2 file, which means to run what is in it.")]
 
 

@@ -11,8 +11,8 @@ import typer
 
 from engine.text import one_line, plain
 from mmkd_tui.cli import exit_codes
-from mmkd_tui.cli.model_arguments import Arch, ModelName, Trust, file_or_run, opened, root_of
-from mmkd_tui.cli.options import DataRoot, Device, Plugin, RunsDir, load_plugins
+from mmkd_tui.cli.model_arguments import Arch, Device, ModelName, Trust, file_or_run, opened, root_of
+from mmkd_tui.cli.options import DataRoot, Plugin, RunsDir, load_plugins
 from mmkd_tui.cli.talk import say
 
 if TYPE_CHECKING:
