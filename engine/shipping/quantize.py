@@ -22,8 +22,6 @@ CALIBRATION = 256  # training images
 DECIDING = 1000  # validation images
 MARGIN = 0.01  # of accuracy
 WAYS = ("static", "static-7bit", "dynamic")  # the last is slower, and what it says of an image depends on its batch
-    0.01  # of accuracy by which the dynamic way must be better: it is slower, and what it says of an image depends on its batch
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +34,7 @@ class Quantized:
 
 
 def to_int8(data: bytes, calibration: Sequence[Tensor], accuracy: Callable[[bytes], float]) -> Quantized:
-    """Weights in int8 with a scale for each output channel, activations in 8 bits without a sign, the pair that x86 is quickest at.
+    """Weights in int8 with a scale for each output channel, activations in uint8: the pair that x86 processors are quickest at.
 
     `static`: activations' ranges are those that `calibration` shows (batches of normalised images); `static-7bit`: weights have 7
     bits, since processors with AVX2 but without VNNI may overflow in sums of pairs; `dynamic`: ranges are those of each batch.

@@ -88,16 +88,17 @@ def export_command(
         images=images,
     )
     found = export_run(folder, wanted, root_of(data_root, folder), say)
+    _tell(found, hub_layout is not None)
     if as_json:
         typer.echo(json.dumps(found.to_json(), indent=2))
-    else:
-        _tell(found, hub_layout is not None)
+        return
+    typer.echo(plain(str(found.path)))
+    _table(found)
 
 
 def _tell(found: Exported, hub: bool) -> None:
-    """The path to stdout, where a script can take it; what was found out to stderr, but for the table."""
+    """What was found out, to stderr."""
     proof = found.proof
-    typer.echo(plain(str(found.path)))
     say(f"{megabytes(found.bytes)}, run on {proof.images:,} test images beside the student: logits differ by at most "
         f"{proof.difference:.1e}, {proof.same_class:.2%} get the same class")  # fmt: skip
     if found.quantized is not None:
@@ -106,6 +107,14 @@ def _tell(found: Exported, hub: bool) -> None:
         points = f" {abs(lost):.2f} points of" if lost else ""
         tried = ", ".join(f"{way} {share:.2%}" for way, share in found.quantized.accuracies.items())
         say(f"int8 ({found.quantized.way}) {word}{points} accuracy; on the validation images that decided: {tried}")
+    say(f"latency: median, CPU, {proof.threads} thread{'s' if proof.threads > 1 else ''}; model card: {found.card}")
+    if hub:
+        say("timm loads it: timm.create_model('local-dir:DIR', pretrained=True)" if found.timm else
+            "timm has no such network, so it cannot load this folder; engine.shipping.open_file does")  # fmt: skip
+
+
+def _table(found: Exported) -> None:
+    proof = found.proof
     print_table(
         ("", "accuracy", "1 image", "64 images"),
         [
@@ -114,10 +123,6 @@ def _tell(found: Exported, hub: bool) -> None:
         ],
         ("accuracy", "1 image", "64 images"),
     )
-    say(f"latency: median, CPU, {proof.threads} thread{'s' if proof.threads > 1 else ''}; model card: {found.card}")
-    if hub:
-        say("timm loads it: timm.create_model('local-dir:DIR', pretrained=True)" if found.timm else
-            "timm has no such network, so it cannot load this folder; engine.shipping.open_file does")  # fmt: skip
 
 
 def _times(latency: object) -> tuple[str, str]:

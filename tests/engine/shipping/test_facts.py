@@ -57,7 +57,7 @@ def test_a_runs_own_student_has_its_statistics_of_0_to_255() -> None:
     ],
 )
 def test_metadata_that_cannot_be_is_one_clear_line(name: str, value: str) -> None:
-    with pytest.raises(UserError, match="^evil.onnx ") as caught:
+    with pytest.raises(UserError, match=r"^evil\.onnx ") as caught:
         facts_from(FACTS.to_metadata() | {name: value}, "evil.onnx")
     assert "\n" not in str(caught.value)
 

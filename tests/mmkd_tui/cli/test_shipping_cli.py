@@ -9,7 +9,7 @@ import os
 import re
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -51,6 +51,7 @@ class Shop:
     folder: Path
     run: Path
     told: dict[str, dict[str, Any]]  # what each export said by --json
+    said: dict[str, str]  # and what on stderr
     test: Split  # the run's test images, normalised by its own statistics
 
     def file(self, name: str) -> Path:
@@ -58,14 +59,14 @@ class Shop:
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
+def made(tmp_path_factory: pytest.TempPathFactory) -> Shop:
     folder = tmp_path_factory.mktemp("empty")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setenv("MMKD_TEACHERS", str(folder / "teachers"))
         Path("tiny.yaml").write_text(TINY)
         assert mmkd("run", "tiny.yaml", "--quiet", "--set", "evaluate.student_alone=false")[0] == 0
-        told = {}
+        told, said = {}, {}
         for name, options in (
             ("onnx", ()),
             ("int8", ("--quantize", "int8")),
@@ -74,11 +75,11 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
         ):
             code, out, err = mmkd("export", "tiny", *options, "--json")
             assert code == 0, err
-            told[name] = json.loads(out)
+            told[name], said[name] = json.loads(out), err
     (run,) = (folder / "runs").iterdir()
     images = load_images(parse_preset(TINY, "tiny.yaml").dataset, folder, torch.device("cpu"))
     assert isinstance(images.test, Split)
-    yield Shop(folder, run, told, images.test)
+    return Shop(folder, run, told, said, images.test)
 
 
 @pytest.fixture
@@ -162,10 +163,10 @@ def test_what_int8_costs_is_told(shop: Shop) -> None:
     # In passes of as many as it was measured in: of the dynamic form, ranges are those of a batch.
     found = np.concatenate([session.run(None, {"images": images[k : k + 64]})[0] for k in range(0, len(images), 64)])
     assert (found.argmax(1) == shop.test.labels.numpy()).mean() == pytest.approx(told["verified"]["accuracy"])
-    code, out, err = mmkd("export", "tiny", "--quantize", "int8", "--force")
-    assert code == 0
-    assert re.search(r"int8 \([a-z0-9-]+\) (loses|gains) .*accuracy; on the validation images that decided: static \d", err)
-    assert out.splitlines()[0] == f"runs/{shop.run.name}/export/student-int8.onnx"
+    said = shop.said["int8"]
+    assert re.search(r"int8 \([a-z0-9-]+\) (loses|gains) .*accuracy; on the validation images that decided: static \d", said)
+    if lost:
+        assert f" {abs(lost) * 100:.2f} points of accuracy" in said
 
 
 def test_predict_names_a_digit(shop: Shop) -> None:
@@ -198,7 +199,7 @@ def test_broken_pictures_are_named_and_the_others_predicted(shop: Shop) -> None:
     assert len([line for line in out.splitlines() if "%" in line]) == 10
     told = [line for line in err.splitlines() if "cannot be read" in line]
     assert [line.split(" cannot")[0] for line in told] == ["text.png", "[|red]x\\x1b[2J.png", "nowhere.png"]
-    assert "400,000,000" in told[1] or "20000x20000" in told[1]
+    assert "its pixels are more than the 50,000,000 that are allowed" in told[1]
     assert "1 of 5 pictures are not of 8x8 pixels (the first: photo.jpg, 40x30)" in err
     code, out, _ = mmkd("predict", "tiny", *names, "--json")
     lines = [json.loads(line) for line in out.splitlines()]
