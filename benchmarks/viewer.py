@@ -1,8 +1,8 @@
 """What a viewer costs and how fast it answers, measured through a real pseudo-terminal, with quickstart training beside it.
 
-    python benchmarks/viewer.py [PRESSES]
+    python benchmarks/viewer.py [PRESSES]      PRESSES 0: only the million events
 
-First screen of `mmkd tui`; key press to screen while a run trains; opening a run of a million events, and the viewer's memory.
+First screen of `mmkd tui`; key press to screen while a run trains; following a million events, and opening them.
 """
 
 from __future__ import annotations
@@ -22,12 +22,16 @@ sys.path.append(str(Path(__file__).parents[1] / "tests"))
 
 from support.terminal import Terminal
 
+from engine.event_writer import LIMIT
 from engine.events import EpochEnded, Event, Metrics, PhaseStarted, RunStarted, to_line
 from engine.preset_yaml import dump_preset, find_preset, load_preset
 from engine.run_client import DirectoryClient, spawn
+from engine.run_dir import RunDir
+from engine.thinning import thin
 
 EVENTS = 1_000_000
-EPOCH, STEP, LOSS = 777_777_771, 777_777_772, 0.777777773  # stand for numbers that are put in later
+PER_EPOCH = 1000
+EPOCH, STEP, LOSS, NUMBER = 777_777_771, 777_777_772, 0.777777773, 777_777_774  # stand for numbers that are put in later
 ASKED = {  # a key, its name, and what stands on the screen only after it
     "?": ("help", "Hold the run between two steps"),
     "w": ("weights by class", "weights by class"),
@@ -96,30 +100,40 @@ def told(times: list[float]) -> str:
 
 
 def million_events() -> None:
-    run = Path("runs") / "million"
-    write_run(run)
+    """A viewer that follows a million events as they are written, and one that comes when all are there."""
+    run = LongRun(Path("runs") / "million")
+    run.write(1000)
+    follower = Terminal("attach", "million")
+    follower.wait("million", "loss")
+    complete(follower)
+    before = resident(follower.pid)
+    print(f"viewer's memory after a thousand events: {before:.0f} MB")
+    run.write(EVENTS)
+    run.end()
+    complete(follower)
+    print(
+        f"after it has followed {EVENTS:,}: {resident(follower.pid) - before:+.0f} MB; the file was thinned {run.thinned} times"
+    )
+    follower.end()
     started = time.monotonic()
     terminal = Terminal("attach", "million")
     terminal.wait("million", "loss")
     first = time.monotonic() - started
-    quiet = time.monotonic()
-    size = terminal.mark()
-    while time.monotonic() - quiet < 2.0:  # complete when nothing more is drawn; while it reads, it draws twice a second
+    whole = complete(terminal) - started
+    megabytes = run.dir.events.stat().st_size / 1e6
+    print(f"{EVENTS:,} events (now {megabytes:.0f} MB): first picture {first:.1f} s, complete {whole:.1f} s")
+    print(f"memory of a viewer that came then, beside the first: {resident(terminal.pid) - before:+.0f} MB")
+    terminal.end()
+
+
+def complete(terminal: Terminal) -> float:
+    """The moment of the last thing drawn: nothing came for two seconds. While it reads, a viewer draws twice a second."""
+    quiet, size = time.monotonic(), terminal.mark()
+    while time.monotonic() - quiet < 2.0:
         time.sleep(0.05)
         if terminal.mark() != size:
             size, quiet = terminal.mark(), time.monotonic()
-    megabytes = (run / "events.jsonl").stat().st_size >> 20
-    print(f"{EVENTS:,} events ({megabytes} MB): first picture {first:.1f} s, complete {quiet - started:.1f} s")
-    before = resident(terminal.pid)
-    print(f"viewer's memory after them: {before:.0f} MB")
-    terminal.end()
-    few = Path("runs") / "few"
-    write_run(few, 1000)
-    terminal = Terminal("attach", "few")
-    terminal.wait("few", "loss")
-    time.sleep(3)
-    print(f"viewer's memory after a thousand: {resident(terminal.pid):.0f} MB")
-    terminal.end()
+    return quiet
 
 
 def resident(pid: int) -> float:
@@ -128,45 +142,69 @@ def resident(pid: int) -> float:
     return int(fields[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
-def write_run(folder: Path, count: int = EVENTS) -> None:
-    """A finished run's folder with `count` events of a distillation."""
-    folder.mkdir(parents=True)
-    preset = load_preset(find_preset("quickstart"))
-    (folder / "preset.yaml").write_text(dump_preset(preset))
-    labels, per_epoch = preset.teacher_labels, 1000
-    epochs = max(count // per_epoch, 1)
-    start = RunStarted(
-        name=folder.name,
-        run_dir=str(folder),
-        dataset="digits",
-        classes=tuple("0123456789"),
-        teachers=labels,
-        student="resnet8",
-        method="mmkd",
-        device="cpu",
-        seed=0,
-    )
-    phase = PhaseStarted(phase="distil", index=0, label="resnet8 by mmkd", epochs=epochs, steps_per_epoch=per_epoch, parameters=1)
-    weights = (0.25, 0.45, 0.3)
-    shared = {
-        "phase": "distil", "index": 0, "epoch": EPOCH, "step": STEP, "lr": 0.05, "loss": LOSS, "ce": 0.5, "logit": 1.5,
-        "feature": 1.0, "accuracy": 0.9, "logit_weights": weights, "logit_spread": (0.01, 0.02, 0.03),
-        "feature_weights": weights, "feature_spread": (0.01, 0.02, 0.03), "outer_loss": 1.0, "hard_accuracy": 0.8,
-        "logit_gradient": 0.1, "feature_gradient": 0.1,
-    }  # fmt: skip
-    metrics = pattern(Metrics(**shared, steps=epochs * per_epoch, images_per_second=1000.0))
-    ended = pattern(EpochEnded(**shared, measured_accuracy=0.9, best_accuracy=0.9))
-    with (folder / "events.jsonl").open("w") as file:
-        file.write(to_line(start) + to_line(phase))
-        for step in range(1, epochs * per_epoch + 1):
-            line = ended if step % per_epoch == 0 else metrics
-            file.write(line % ((step - 1) // per_epoch, step, 5 - 4 * step / (epochs * per_epoch)))
-    (folder / "result.json").write_text(json.dumps({"state": "stopped", "name": folder.name, "run_dir": str(folder)}))
+class LongRun:
+    """The folder of a distillation of `EVENTS` steps, whose events are written faster than any run writes them."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True)
+        self.dir, self.step, self.thinned = RunDir(folder), 0, 0
+        preset = load_preset(find_preset("quickstart"))
+        self.dir.preset.write_text(dump_preset(preset))
+        start = RunStarted(
+            name=folder.name,
+            run_dir=str(folder),
+            dataset="digits",
+            classes=tuple("0123456789"),
+            teachers=preset.teacher_labels,
+            student="resnet8",
+            method="mmkd",
+            device="cpu",
+            seed=0,
+        )
+        phase = PhaseStarted(
+            phase="distil", index=0, label="resnet8 by mmkd", epochs=EVENTS // PER_EPOCH, steps_per_epoch=PER_EPOCH, parameters=1
+        )
+        weights = (0.25, 0.45, 0.3)
+        shared = {
+            "phase": "distil", "index": 0, "epoch": EPOCH, "step": STEP, "lr": 0.05, "loss": LOSS, "ce": 0.5, "logit": 1.5,
+            "feature": 1.0, "accuracy": 0.9, "logit_weights": weights, "logit_spread": (0.01, 0.02, 0.03),
+            "feature_weights": weights, "feature_spread": (0.01, 0.02, 0.03), "outer_loss": 1.0, "hard_accuracy": 0.8,
+            "logit_gradient": 0.1, "feature_gradient": 0.1,
+        }  # fmt: skip
+        self.metrics = pattern(Metrics(**shared, steps=EVENTS, images_per_second=1000.0))
+        self.ended = pattern(EpochEnded(**shared, measured_accuracy=0.9, best_accuracy=0.9))
+        self.dir.events.write_text(to_line(start, 0) + to_line(phase, 1))
+
+    def write(self, until: int) -> None:
+        """Up to step `until`; the file is thinned as a run's is."""
+        file = self.dir.events.open("ab")
+        size = file.tell()
+        for step in range(self.step + 1, until + 1):
+            shape = self.ended if step % PER_EPOCH == 0 else self.metrics
+            line = (shape % (step + 1, (step - 1) // PER_EPOCH, step, 5 - 4 * step / EVENTS)).encode()
+            if size + len(line) > LIMIT:
+                file.close()
+                aside = self.dir.path / "aside"
+                with self.dir.events.open("rb") as source, aside.open("wb") as target:
+                    thin(source, target, LIMIT)
+                aside.replace(self.dir.events)
+                self.thinned += 1
+                file = self.dir.events.open("ab")
+                size = file.tell()
+            file.write(line)
+            size += len(line)
+        file.close()
+        self.step = until
+
+    def end(self) -> None:
+        """It was stopped."""
+        content = {"state": "stopped", "name": self.dir.path.name, "run_dir": str(self.dir.path)}
+        self.dir.result.write_text(json.dumps(content))
 
 
 def pattern(event: Event) -> str:
-    """Its line with holes for epoch, step and loss: a million of these take seconds, a million events minutes."""
-    line = to_line(event).replace("%", "%%")
+    """Its line with holes for number, epoch, step and loss: a million of these take seconds, a million events minutes."""
+    line = to_line(event, NUMBER).replace("%", "%%").replace(str(NUMBER), "%d", 1)
     return line.replace(str(EPOCH), "%d", 1).replace(str(STEP), "%d", 1).replace(str(LOSS), "%.6f", 1)
 
 
@@ -175,8 +213,9 @@ def main() -> None:
     home = Path(__file__).parents[1]
     with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
         os.environ |= {"PYTHONPATH": str(home), "MMKD_CONFIG": folder, "MMKD_TEACHERS": str(Path(folder) / "teachers")}
-        first_screen()
-        key_latency(int(sys.argv[1]) if len(sys.argv) > 1 else 100)
+        if sys.argv[1:] != ["0"]:
+            first_screen()
+            key_latency(int(sys.argv[1]) if len(sys.argv) > 1 else 100)
         million_events()
 
 

@@ -6,9 +6,9 @@ step-000400/  tensors.safetensors  facts.json  manifest.json (bytes and SHA-256 
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,16 +18,20 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from engine.errors import UserError
-from engine.paths import sync_folder
+from engine.paths import private_folder, remove_tree, sync_folder, write_private
+from engine.tensor_header import check_header
+from engine.text import one_line
+from engine.untrusted import MOST, half_of_memory, read_regular
 
 _FILES = ("tensors.safetensors", "facts.json")
+_MOST_TENSORS = 100_000  # of a network of 10,000: its momentum, regressors and best state too
 
 
 def save_checkpoint(target: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
     """Writes `target` or replaces it; a crash at any moment leaves the old one or the new one to `load_checkpoint`."""
-    target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    private_folder(target.parent)
     aside = target.parent / f".{target.name}.{os.getpid()}.partial"
-    shutil.rmtree(aside, ignore_errors=True)
+    remove_tree(aside)
     aside.mkdir(mode=0o700)
     try:
         contents = {
@@ -37,24 +41,21 @@ def save_checkpoint(target: Path, tensors: Mapping[str, Tensor], facts: Mapping[
         manifest = {name: {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()} for name, data in contents.items()}
         contents["manifest.json"] = json.dumps(manifest, indent=2).encode()
         for name, data in contents.items():
-            with (aside / name).open("wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
+            write_private(aside / name, data)
         sync_folder(aside)
         _exchange(aside, target)
         sync_folder(target.parent)
     except BaseException:
-        shutil.rmtree(aside, ignore_errors=True)
+        remove_tree(aside)
         raise
-    shutil.rmtree(_old(target), ignore_errors=True)  # not before a power cut could not bring it back
+    remove_tree(_old(target))  # not before a power cut could not bring it back
 
 
 def _exchange(new: Path, target: Path) -> None:
     """A folder cannot be replaced in one step: between the two renames the old one is found by its other name."""
     old = _old(target)
-    if target.exists():
-        shutil.rmtree(old, ignore_errors=True)
+    if os.path.lexists(target):
+        remove_tree(old)
         target.rename(old)
     try:
         new.rename(target)
@@ -69,18 +70,23 @@ def _old(target: Path) -> Path:
 
 
 def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Tensors on the CPU, and facts. UserError where a file is missing or differs from the manifest."""
+    """Tensors on the CPU, and facts. UserError where a file is missing, too large for memory, or not the manifest's."""
     if not path.exists() and _old(path).is_dir():
         path = _old(path)  # the process that was replacing it died between two renames
     try:
-        manifest = json.loads((path / "manifest.json").read_bytes())
-        contents = {name: (path / name).read_bytes() for name in _FILES}
+        manifest = json.loads(read_regular(path / "manifest.json", MOST))
+        contents = {name: read_regular(path / name, half_of_memory()) for name in _FILES}
         for name, data in contents.items():
             if hashlib.sha256(data).hexdigest() != manifest[name]["sha256"]:
                 raise UserError(f"{path / name} is damaged: its SHA-256 is not the manifest's; use another checkpoint")
-        return safetensors.torch.load(contents["tensors.safetensors"]), json.loads(contents["facts.json"])
-    except (OSError, ValueError, KeyError, TypeError, RecursionError, SafetensorError) as error:
-        raise UserError(f"{path} is no whole checkpoint ({error}); use another one") from error
+        check_header(io.BytesIO(contents["tensors.safetensors"]), _MOST_TENSORS)
+        facts = json.loads(contents["facts.json"])
+        if not isinstance(facts, dict):
+            raise ValueError("facts.json is no JSON object")
+        return safetensors.torch.load(contents["tensors.safetensors"]), facts
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, MemoryError, SafetensorError) as error:
+        why = one_line(str(error) or type(error).__name__, 300)
+        raise UserError(f"{path} is no whole checkpoint ({why}); use another one") from error
 
 
 def _stored(tensor: Tensor) -> Tensor:

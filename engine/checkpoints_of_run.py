@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import re
-import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from engine.checkpoint import load_checkpoint, save_checkpoint
 from engine.errors import UserError
 from engine.events import CheckpointSaved, Event, Log
+from engine.kernels.finite import all_finite
 from engine.origin import changes_of_machine, machine_of, refuse_another
+from engine.paths import FULL, remove_tree
 from engine.preset import CheckpointsPart
 from engine.trainer import Phase, Trainer
 from engine.version import versions
@@ -37,32 +40,72 @@ class RunCheckpoints:
         return self._before + time.monotonic() - self._began
 
     def save_if_due(self, trainer: Trainer) -> None:
-        """Saves one when the last is old enough, or after enough epochs; not twice at the same place."""
+        """Saves one when the last is old enough, or after enough epochs; not twice at the same place, and later where the
+        newest steps came out not finite.
+        """
         every, epochs = self.asked.every, self.asked.every_epochs
         due = every is not None and time.monotonic() - self._saved >= every
         if epochs is not None and trainer.step_in_epoch == 0 and trainer.epoch:
             due = due or trainer.epoch % epochs == 0
-        if due and self._at != _place(trainer):
+        if due and self._at != _place(trainer) and not trainer.tally.in_a_row():
             self.save(trainer)
 
-    def save(self, trainer: Trainer) -> None:
-        """Saves one, then deletes older ones. Where that fails the run goes on, and people are told."""
+    def save(self, trainer: Trainer) -> str | None:
+        """Saves one, then deletes older ones; its name. Where that fails the run goes on, and people are told.
+
+        What is not finite is not saved. Where the disk is full, all but the newest make room.
+        """
         tensors, facts = trainer.state()
         phase = _key(trainer.phase)
         name = f"{phase}-step-{trainer.step:06d}"
         self._saved = time.monotonic()
+        if (wrong := _not_finite(tensors)) is not None:
+            message = f"the checkpoint {name} is not saved, because {wrong} is not finite; the one before it stays"
+            self.emit(Log(level="error", message=message))
+            return None
         facts |= {"versions": versions(), "machine": machine_of(trainer.parameters[0].device)}
         facts |= {"seconds": round(self.seconds(), 3), "origin": self.origin}
         try:
-            save_checkpoint(self.folder / name, tensors, facts)
+            if self.folder.is_symlink():
+                raise OSError(f"{self.folder} is a link; nothing is written through it")
+            self._write(name, phase, tensors, facts)
         except OSError as error:
-            message = f"the checkpoint {name} could not be saved: {error.strerror or error}"
+            message = f"the checkpoint {name} could not be saved: {error.strerror or error}; the one before it stays"
             self.emit(Log(level="error", message=message))
-            return
+            return None
         self._at = _place(trainer)
         self.emit(CheckpointSaved(path=f"checkpoints/{name}", step=trainer.step))
         for old in self._names(phase)[: -self.asked.keep]:
             self._delete(old)
+        return name
+
+    def _write(self, name: str, phase: str, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
+        try:
+            save_checkpoint(self.folder / name, tensors, facts)
+        except OSError as error:
+            older = self._names(phase)[:-1]
+            if error.errno not in FULL or not older:
+                raise
+            for old in older:
+                self._delete(old)
+            save_checkpoint(self.folder / name, tensors, facts)
+
+    def roll_back(self, trainer: Trainer, step: int) -> str | None:
+        """Takes weights and optimisers back to the newest whole checkpoint of at most `step` steps; its name, or None.
+
+        The trainer's position stays: what it would meet again on the same way would be the same.
+        """
+        for name in reversed(self._names(_key(trainer.phase))):
+            if int(name.rpartition("-")[2]) > step:
+                continue
+            try:
+                tensors, _ = load_checkpoint(self.folder / name)
+            except UserError as error:
+                self._set_aside(name, str(error))
+                continue
+            trainer.load_weights(tensors)
+            return name
+        return None
 
     def take_up(self, trainer: Trainer) -> None:
         """Puts a training where its newest whole checkpoint left it; where there is none, it begins anew.
@@ -75,20 +118,23 @@ class RunCheckpoints:
             except UserError as error:
                 self._set_aside(name, str(error))
                 continue
-            if self.origin is not None:
-                # The student's epochs, to which the preset's own recipe applies: a teacher has one of its own.
-                epochs = 0 if trainer.phase.name == "teacher" else int(facts.get("epoch", 0))
-                refuse_another(facts.get("origin"), self.origin, epochs)
             try:
+                seconds = float(facts.get("seconds", 0.0))
+                if self.origin is not None:
+                    # The student's epochs, to which the preset's own recipe applies: a teacher has one of its own.
+                    epochs = 0 if trainer.phase.name == "teacher" else int(facts.get("epoch", 0))
+                    refuse_another(facts.get("origin"), self.origin, epochs)
                 trainer.load_state(tensors, facts)
-            except (RuntimeError, KeyError, TypeError, ValueError) as error:
+            except UserError:
+                raise
+            except Exception as error:  # what is whole but makes no sense decides what is raised
                 # Half of it may be loaded: this training cannot be used any more.
                 self._set_aside(name, "it is of another training")
                 raise UserError(f"checkpoints/{name} does not fit this run and is set aside; resume once more") from error
-            self._before = float(facts.get("seconds", 0.0)) - (time.monotonic() - self._began)
+            self._before = seconds - (time.monotonic() - self._began)
             self._at = _place(trainer)
             if (self.folder / name).is_dir():  # who replaced one by it was killed before that was deleted
-                shutil.rmtree(self.folder / f".{name}.old", ignore_errors=True)
+                remove_tree(self.folder / f".{name}.old")
             self.emit(Log(level="info", message=f"{trainer.phase.label} goes on from checkpoints/{name}"))
             for change in changes_of_machine(facts.get("machine"), machine_of(trainer.parameters[0].device)):
                 message = f"checkpoints/{name} was made with {change}: what follows may differ in the last bits"
@@ -104,7 +150,7 @@ class RunCheckpoints:
         """Deletes what a process that was killed was still writing."""
         for name in self._listed():
             if _LEFTOVER.fullmatch(name):
-                shutil.rmtree(self.folder / name, ignore_errors=True)
+                remove_tree(self.folder / name)
 
     def _names(self, phase: str) -> list[str]:
         """Of one training, the newest last."""
@@ -112,14 +158,15 @@ class RunCheckpoints:
         return sorted(found, key=found.__getitem__)
 
     def _listed(self) -> list[str]:
+        """Nothing where the folder is a link: what lies elsewhere is not this run's to delete."""
         try:
-            return [path.name for path in self.folder.iterdir()]
+            return [] if self.folder.is_symlink() else [path.name for path in self.folder.iterdir()]
         except OSError:
             return []
 
     def _delete(self, name: str) -> None:
         for path in (self.folder / name, self.folder / f".{name}.old"):
-            shutil.rmtree(path, ignore_errors=True)
+            remove_tree(path)
 
     def _set_aside(self, name: str, why: str) -> None:
         """Under a name that is not looked for."""
@@ -136,6 +183,14 @@ class RunCheckpoints:
 def _place(trainer: Trainer) -> tuple[object, ...]:
     """An epoch's end and the next one's beginning have the same step, but not the same state."""
     return _key(trainer.phase), trainer.epoch, trainer.step_in_epoch
+
+
+def _not_finite(tensors: dict[str, Tensor]) -> str | None:
+    """The first tensor that decides the future and is not finite."""
+    own = {name: value for name, value in tensors.items() if not name.startswith("meter.") and value.is_floating_point()}
+    if all_finite(own.values()):
+        return None
+    return next((name for name, value in own.items() if not value.isfinite().all()), None)
 
 
 def _key(phase: Phase) -> str:

@@ -45,10 +45,15 @@ class Control:
         """Finish the step in hand, save what there is, and end."""
         self.request("stop")
 
-    def take(self, wait: bool = False) -> tuple[str, Command] | None:
-        """The oldest wish; with `wait`, sleeps until there is one. The run's side."""
+    def asked_to_stop(self) -> bool:
+        """Whether a wish to stop waits to be taken."""
+        with self._changed:
+            return any(command == "stop" for _, command in self._wishes)
+
+    def take(self, wait: float = 0.0) -> tuple[str, Command] | None:
+        """The oldest wish; sleeps up to `wait` seconds until there is one. The run's side."""
         if not self._wishes and not wait:
             return None
         with self._changed:
-            self._changed.wait_for(lambda: bool(self._wishes)) if wait else None
+            self._changed.wait_for(lambda: bool(self._wishes), wait) if wait else None
             return self._wishes.popleft() if self._wishes else None

@@ -1,7 +1,9 @@
 """The typed events that a run emits: the one language between the engine and any display, and the lines of `events.jsonl`.
 
-Every event is one JSON object a line with `kind` and `t` (seconds since the epoch). Accuracies are in 0..1, losses as the method
-defines them. The first line is `run_started` and carries the schema's version; readers skip kinds and fields unknown to them.
+Every event is one JSON object a line with `kind`, `n` (how many were written before it) and `t` (seconds since the epoch, by a
+clock that never jumps within one process). Accuracies are in 0..1, losses as the method defines them. The first line is
+`run_started` and carries the schema's version; readers skip kinds and fields unknown to them. A long file is thinned
+(thinning.py): then numbers are missing, and none stands twice.
 """
 
 from __future__ import annotations
@@ -9,12 +11,19 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
+from engine.untrusted import LATEST
+
 SCHEMA = 1
+
+# Of one process: the wall clock when it began, and from then on a clock that nobody sets.
+_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+_BEGAN = time.time() - time.clock_gettime(_CLOCK)
 
 _Reader = Callable[[Any], Any]
 
@@ -24,7 +33,7 @@ class Event:
     """Base of all events."""
 
     kind: ClassVar[str] = ""
-    t: float = field(default_factory=time.time)
+    t: float = field(default_factory=lambda: _BEGAN + time.clock_gettime(_CLOCK))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,6 +90,7 @@ class Averages(Event):
     hard_accuracy: float | None = None  # of the student, on batches from the hard buffer
     logit_gradient: float | None = None  # norm of the hyper-gradient
     feature_gradient: float | None = None
+    skipped: int = 0  # training steps that were left out, and are in no average: loss or gradient was not a finite number
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -179,10 +189,17 @@ KINDS: dict[str, type[Event]] = {
 }
 
 
-def to_line(event: Event) -> str:
+def to_line(event: Event, number: int | None = None) -> str:
     """One line of JSON, newline included. A number that is not finite becomes null: JSON has none."""
     values = {name: _plain(getattr(event, name)) for name in (f.name for f in dataclasses.fields(event))}
-    return json.dumps({"kind": event.kind, **values}, separators=(",", ":"), ensure_ascii=False) + "\n"
+    first = {"kind": event.kind} if number is None else {"kind": event.kind, "n": number}
+    return json.dumps(first | values, separators=(",", ":"), ensure_ascii=False) + "\n"
+
+
+def number_of(line: bytes) -> int | None:
+    """The number that an event was written with, whatever its kind; None where there is none. Little of the line is read."""
+    found = _NUMBERED.match(line)
+    return int(found[1]) if found else None
 
 
 def from_line(line: str) -> Event | None:
@@ -235,6 +252,14 @@ def _float(value: Any) -> Any:
     return float(_int(value))
 
 
+def _moment(value: Any) -> Any:
+    """Seconds since the epoch that a calendar can show."""
+    number = _float(value)
+    if 0 <= number <= LATEST:
+        return number
+    raise TypeError
+
+
 def _item(value: Any) -> Any:
     """A number in a list: null stands for one that was not finite."""
     return math.nan if value is None else _float(value)
@@ -254,6 +279,7 @@ def _many(reader: _Reader) -> _Reader:
 
 
 _HUGE = 1 << 63
+_NUMBERED = re.compile(rb'\{"kind":"\w{1,64}","n":(\d{1,18}),')
 _DECODER = json.JSONDecoder(parse_constant=_refused)
 _BY_TYPE: dict[Any, _Reader] = {
     "bool": _bool,
@@ -266,4 +292,6 @@ _BY_TYPE: dict[Any, _Reader] = {
     "tuple[float, ...]": _many(_item),
     "tuple[tuple[float, ...], ...]": _many(_many(_item)),
 }
-_READERS = {kind: {f.name: _BY_TYPE[f.type] for f in dataclasses.fields(cls)} for kind, cls in KINDS.items()}
+_READERS = {
+    kind: {f.name: _moment if f.name == "t" else _BY_TYPE[f.type] for f in dataclasses.fields(cls)} for kind, cls in KINDS.items()
+}

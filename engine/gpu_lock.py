@@ -61,7 +61,7 @@ class GpuLock:
         if not share:
             _refuse(gpu)
         for path in _paths(gpu):
-            path.parent.mkdir(parents=True, exist_ok=True)
+            paths.private_folder(path.parent)
             handle = open_regular(path, os.O_RDWR | os.O_CREAT)
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -83,9 +83,9 @@ class GpuLock:
             self._handle = -1
 
 
-def refuse_if_busy(device: str) -> None:
+def refuse_if_busy(device: str, environment: Mapping[str, str] = os.environ) -> None:
     """GpuBusyError where a run has the GPU of this device now: for those who want to know before they make anything."""
-    if (gpu := gpu_of(device)) is not None:
+    if (gpu := gpu_of(device, environment)) is not None:
         _refuse(gpu)
 
 

@@ -10,8 +10,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from engine.data import AnySplit
-from engine.data.images import LEFT_OUT
+from engine.data.images import LEFT_OUT, WHOLE, Share
 from engine.models import Classifier
+from engine.out_of_memory import OutOfMemoryError, told
+from engine.ranks import ALONE, Ranks
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,22 +25,42 @@ class Measurement:
 
 
 @torch.no_grad()
-def logits_of(model: Classifier, split: AnySplit, batch_size: int, poll: Callable[[], None] | None = None) -> Tensor:
-    """[N, C], in the split's order, in float32 whatever the training's precision.
+def logits_of(
+    model: Classifier, split: AnySplit, batch_size: int, poll: Callable[[], None] | None = None, ranks: Ranks = ALONE
+) -> Tensor:
+    """[N, C], in the split's order, in float32 whatever the training's precision; the same on every rank.
 
-    The model's mode is put back; `poll` is called before each pass and may raise.
+    The model's mode is put back; `poll` is called before each pass and may raise. OutOfMemoryError where a pass is too large.
     """
+    batches = -(-len(split) // batch_size)
+    share = Share(ranks.rank, ranks.size) if batches >= ranks.size else WHOLE
     training = model.training
     model.eval()
-    rows = []
+    rows: list[Tensor] = []
+    why = ""
     try:
-        for batch in split.in_order(batch_size):
+        for batch in split.in_order(batch_size, share):
             if poll is not None:
                 poll()
             rows.append(model(batch.images).logits.float())
+    except torch.OutOfMemoryError as error:
+        why = told("a measurement", "evaluate.batch_size", batch_size, error)
     finally:
         model.train(training)
-    return torch.cat(rows)
+    if why:  # and with the error, all that its frames held is gone
+        raise OutOfMemoryError(why)
+    found = torch.cat(rows)
+    return found if share.of == 1 else _joined(found, split, batch_size, -(-batches // share.of), ranks)
+
+
+def _joined(own: Tensor, split: AnySplit, batch_size: int, rounds: int, ranks: Ranks) -> Tensor:
+    """The logits of all ranks' batches, and on every rank the mark of the images that one of them could not read."""
+    padded = own.new_zeros(rounds * batch_size, own.shape[1])
+    padded[: len(own)] = own
+    turns = torch.stack(ranks.gathered(padded.view(rounds, batch_size, -1)), 1)
+    (broken,) = ranks.total([(split.labels == LEFT_OUT).long()])
+    split.labels[broken > 0] = LEFT_OUT
+    return turns.flatten(0, 2)[: len(split)]
 
 
 def measured(logits: Tensor, labels: Tensor) -> Measurement:

@@ -30,7 +30,7 @@ class Meter:
 
     @torch.no_grad()
     def add(self, step: Step, labels: Tensor, meta: MetaStep | None) -> None:
-        """Takes in a step on labels [B]."""
+        """Takes in a step on labels [B]. One that was left out because it is not finite does not count."""
         self.has_logit, self.has_feature = step.logit is not None, step.feature is not None
         self.has_logit_weights, self.has_feature_weights = step.logit_weights is not None, step.feature_weights is not None
         zero = self._none.new_zeros(())
@@ -49,13 +49,18 @@ class Meter:
                 parts += [weights.mean(0), weights.square().mean(0)]
                 columns.append(weights)
         row = torch.cat(parts)
+        finite = None if step.finite is None else step.finite.all()
+        if finite is not None:
+            row = torch.where(finite, row, 0)
         self.recent += row
         self.epoch += row
         if self.has_logit_weights:
-            self.by_class.index_add_(0, labels, torch.cat([self._one.expand(len(labels), 1), *columns], dim=1))
+            rows = torch.cat([self._one.expand(len(labels), 1), *columns], dim=1)
+            self.by_class.index_add_(0, labels, rows if finite is None else torch.where(finite, rows, 0))
         if meta is not None:
             values = [meta.outer_loss, meta.hard_accuracy, meta.logit_gradient, meta.feature_gradient]
             row = torch.cat([self._one, torch.stack([value.double() for value in values])])
+            row = torch.where(meta.finite, row, 0)
             self.recent_meta += row
             self.epoch_meta += row
 
@@ -82,13 +87,15 @@ class Meter:
         count, *values = sums.tolist()
         means = [value / max(count, 1) for value in values]
         fields: dict[str, Any] = dict(zip(("loss", "ce", "logit", "feature", "accuracy"), means[:5], strict=True))
+        if not count:  # every step was left out
+            fields |= dict.fromkeys(("loss", "ce", "logit", "feature"))
         if not self.has_logit:
             fields["logit"] = None
         if not self.has_feature:
             fields["feature"] = None
         k = self.teachers
         for name, present, start in (("logit", self.has_logit_weights, 5), ("feature", self.has_feature_weights, 5 + 2 * k)):
-            if present:
+            if present and count:
                 mean, square = means[start : start + k], means[start + k : start + 2 * k]
                 fields[f"{name}_weights"] = tuple(mean)
                 fields[f"{name}_spread"] = tuple(max(s - m * m, 0.0) ** 0.5 for m, s in zip(mean, square, strict=True))

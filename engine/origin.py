@@ -3,22 +3,44 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import platform
+import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
+from engine import plugins
 from engine.errors import UserError
 from engine.preset import Preset
 from engine.preset_changes import refuse_changes
 from engine.text import one_line
+from engine.version import version, versions
 
 
 def origin(preset: Preset, teachers: Sequence[tuple[str, str, nn.Module]] = ()) -> dict[str, Any]:
     """As plain data. `teachers`: label, source ("store", "trained", "checkpoint") and network of each, once they are known."""
     known = [{"label": label, "source": source, "sha256": digest(model)} for label, source, model in teachers]
     return {"preset": preset.model_dump(mode="json"), "teachers": known}
+
+
+def made_with(preset: Preset, device: torch.device, data_root: Path) -> dict[str, Any]:
+    """What a run's `meta.json` says of this process: releases, machine, places."""
+    return {
+        "version": version(),
+        "versions": versions(),
+        "seed": preset.seed,
+        "device": str(device),
+        "argv": sys.argv,
+        "host": platform.node(),
+        "pid": os.getpid(),
+        "threads": torch.get_num_threads(),
+        "data_root": str(data_root.absolute()),
+        "plugins": [{"path": str(plugin.path), "sha256": plugin.sha256} for plugin in plugins.loaded()],
+    }
 
 
 def digest(model: nn.Module) -> str:

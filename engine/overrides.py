@@ -33,6 +33,15 @@ def apply(data: Any, override: str) -> tuple[Any, list[KeyPath]]:
         raise OverrideError(f"{source_of(override)}: {error}") from None
 
 
+def lay(data: Any, key: str, value: Any) -> tuple[Any, list[KeyPath]]:
+    """As `apply`, for a key such as `train.lr` and a value that has been read already."""
+    steps = key.split(".")
+    if not all(steps) or len(steps) > MAX_LEVELS:
+        raise OverrideError("is no setting; write for example train.lr")
+    written: list[KeyPath] = []
+    return _put(data, steps, value, (), written), written
+
+
 def _read(override: str) -> tuple[list[str], Any]:
     where, equals, text = override.partition("=")
     steps = where.strip().split(".")

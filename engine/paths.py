@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
 import platformdirs
+
+FULL = (errno.ENOSPC, errno.EDQUOT)  # what a write fails with where there is no room
 
 
 def _from_environment(variable: str) -> Path | None:
@@ -37,10 +41,35 @@ def teacher_cache() -> Path:
     return _from_environment("MMKD_TEACHER_CACHE") or cache_dir() / "teacher-outputs"
 
 
+def private_folder(folder: Path) -> None:
+    """Makes a folder, and those above it that are missing, for this user alone. OSError where that cannot be done."""
+    if not folder.is_dir():
+        if folder.parent != folder:
+            private_folder(folder.parent)
+        folder.mkdir(mode=0o700, exist_ok=True)
+
+
+def remove_tree(path: Path) -> None:
+    """Deletes a folder and all in it as far as that is possible; of a link to one, only the link."""
+    if path.is_symlink():
+        with suppress(OSError):
+            path.unlink()
+    else:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def write_private(path: Path, content: bytes) -> None:
+    """A new file that this user alone may read, on the disk when this returns. OSError where there is one already."""
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
 @contextmanager
 def written_aside(target: Path) -> Iterator[BinaryIO]:
-    """A file to write, put in `target`'s place when it is whole and on the disk; on any error the old one stays."""
-    target.parent.mkdir(parents=True, exist_ok=True)
+    """A file of this user alone, put in `target`'s place when it is whole and on the disk; on any error the old one stays."""
+    private_folder(target.parent)
     handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".partial")
     try:
         with os.fdopen(handle, "wb") as file:
@@ -55,9 +84,12 @@ def written_aside(target: Path) -> Iterator[BinaryIO]:
 
 
 def write_whole(target: Path, content: str | bytes) -> None:
-    """Writes a small file so that a reader sees the old one or the new one."""
+    """Writes a small file so that a reader sees the old one or the new one.
+
+    What UTF-8 cannot write (bytes in a path that are none) becomes its escape, which JSON reads back the same.
+    """
     with written_aside(target) as file:
-        file.write(content.encode() if isinstance(content, str) else content)
+        file.write(content.encode(errors="backslashreplace") if isinstance(content, str) else content)
 
 
 def sync_folder(folder: Path) -> None:

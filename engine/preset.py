@@ -339,6 +339,15 @@ class CheckpointsPart(Part):
     keep: int = setting(2, "how many of a training's checkpoints are kept, the newest", "checkpoints", ge=1, le=1000)
 
 
+class NonFinitePart(Part):
+    """What is done about training steps whose loss or gradient is not a finite number: each is left out."""
+
+    skip: int = setting(
+        10, "so many in a row are left out before the training goes back to its last checkpoint", "steps", ge=1, le=1_000_000
+    )
+    rollbacks: int = setting(2, "a training that has gone back so often fails instead", "times", ge=0, le=1000)
+
+
 class HardwarePart(Part):
     """Where it runs."""
 
@@ -378,6 +387,7 @@ class Preset(Part):
     evaluate: EvaluatePart = setting(EvaluatePart(), "what is measured")
     checkpoints: CheckpointsPart = setting(CheckpointsPart(), "when a run saves where it is")
     hardware: HardwarePart = setting(HardwarePart(), "where it runs")
+    non_finite: NonFinitePart = setting(NonFinitePart(), "what is done about a loss or gradient that is not a finite number")
 
     @model_validator(mode="after")
     def _agree(self) -> Self:

@@ -21,6 +21,9 @@ FREE = (
     "checkpoints.every",
     "checkpoints.every_epochs",
     "checkpoints.keep",
+    "evaluate.batch_size",
+    "non_finite.skip",
+    "non_finite.rollbacks",
 )
 MOST = 3  # differences that are told
 

@@ -5,20 +5,14 @@ So nothing needs saving for an exact resume, and a metric does not change becaus
 
 from __future__ import annotations
 
-import hashlib
-
 import torch
 from torch import Tensor
+
+from engine.position_key import key as key
 
 _GOLDEN = -7046029254386353131  # 2**64 / golden ratio, as a signed 64-bit integer
 _MIX_1 = -4658895280553007687
 _MIX_2 = -7723592293110705685
-
-
-def key(seed: int, purpose: str, *position: int | str) -> int:
-    """A 63-bit number that stands for one use of randomness, such as (seed, "order", epoch)."""
-    text = "\x1f".join(map(str, (seed, purpose, *position)))
-    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") >> 1
 
 
 def generator(seed: int, purpose: str, *position: int | str) -> torch.Generator:

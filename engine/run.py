@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
-import platform
-import sys
 import threading
 import traceback
 from collections.abc import Callable
@@ -15,18 +11,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import safetensors.torch
 import torch
 
-from engine import paths, plugins
+from engine import paths
 from engine.checkpoints_of_run import RunCheckpoints
 from engine.compiled.stepper import panel_of, stepper_of
 from engine.control import Control
 from engine.data import Images, load_images
-from engine.device import resolve_device, uses_bf16
+from engine.device import device_name, resolve_device, uses_bf16
 from engine.errors import StoppedError, TrainingError, UserError
+from engine.event_writer import EventWriter
 from engine.events import (
-    Acknowledged,
     EpochEnded,
     Event,
     Log,
@@ -35,21 +30,25 @@ from engine.events import (
     StudentAloneReady,
     TeacherReady,
 )
+from engine.folder_watch import FolderWatch
 from engine.gpu_lock import GpuLock, gpu_of
 from engine.measure import ensemble, logits_of, measured
 from engine.methods import Plan
 from engine.models.panel import TeacherPanel
-from engine.origin import origin
+from engine.origin import made_with, origin
+from engine.out_of_memory import told_of
 from engine.preset import Preset
 from engine.preset_yaml import dump_preset
 from engine.result import Result, TeacherResult
-from engine.run_dir import EventWriter, Lock, RunDir, take_over
+from engine.run_dir import Lock, RunDir, take_over
+from engine.student_file import save_student
 from engine.teachers.cache import CachedTeachers, TeacherCache
 from engine.teachers.store import TeacherStore
 from engine.teachers.train import Classroom, Trained
 from engine.trainer import Phase, Trainer, steps_per_epoch
 from engine.untrusted import read_object
-from engine.version import version, versions
+from engine.version import versions
+from engine.wishes import Wishes
 
 Listener = Callable[[Event], None]
 
@@ -84,9 +83,11 @@ class Run:
         self._thread: threading.Thread | None = None
         self._last_epoch: EpochEnded | None = None
         self._share_gpu = share_gpu
+        self._student_saved = False  # by this process, since the newest best epoch
         self._gpu_lock: GpuLock | None = None
         self._resume, self._lock, self._folder_given = resume, lock, lock is not None
         self._checkpoints = RunCheckpoints(self.dir.checkpoints, self._emit, preset.checkpoints)
+        self._wishes = Wishes(self.control, self._checkpoints, self._emit, self._leave_student, lambda: self._watch.look())
 
     def subscribe(self, listener: Listener) -> None:
         """Calls `listener` with every event, on the thread that trains; it must be quick and must not raise."""
@@ -109,11 +110,14 @@ class Run:
         result = replace(result, selected_on=self.preset.evaluate.select_on)
         try:
             device, images = self._prepare()
+            if self.control.asked_to_stop():
+                raise StoppedError
             self._open(device)
+        except StoppedError:
+            return self._leave_unbegun(replace(result, state="stopped", message="stopped before it began"))
         except Exception as error:
-            self.result = replace(result, message=_reason(error), mistake=isinstance(error, (UserError, OSError)))
-            self._leave_unbegun()
-            return self.result
+            mistake = isinstance(error, (UserError, OSError))
+            return self._leave_unbegun(replace(result, message=_reason(error), mistake=mistake))
         self._result = replace(result, versions=versions())
         try:
             with ExitStack() as held:
@@ -123,22 +127,33 @@ class Run:
             ending = {"state": "stopped", "message": "stopped on request"}
         except (UserError, TrainingError) as error:
             ending = {"state": "failed", "message": str(error), "mistake": isinstance(error, UserError)}
+        except torch.OutOfMemoryError as error:
+            ending = {"state": "failed", "message": told_of(error)}
+        except OSError as error:  # the machine's trouble, not ours: where in the code it was met helps nobody
+            ending = {"state": "failed", "message": self._watch.why_gone() or str(error)}
         except Exception as error:
             self._log("error", traceback.format_exc())
             ending = {"state": "failed", "message": _reason(error)}
         self.result = replace(self._result, **ending, seconds=round(self._checkpoints.seconds(), 2))
         try:
-            self.dir.write_json(self.dir.result, asdict(self.result))
-            if self.result.state == "done":
-                self._checkpoints.forget(_distilling(self.preset))
-            self._emit(RunEnded(state=self.result.state, message=self.result.message))
-            self._listeners[0].close()  # type: ignore[attr-defined]
+            self._conclude(self.result)
         except OSError as error:
-            self.result = replace(
-                self.result, state="failed", message=f"the result could not be written to {self.dir.path}: {error}"
-            )
+            # Of a run that failed before, this is but a consequence.
+            if self.result.state != "failed":
+                message = f"the result could not be written to {self.dir.path}: {error.strerror or error}; make room there, and "
+                self.result = replace(
+                    self.result, state="failed", message=message + "mmkd resume goes on from its last checkpoint"
+                )
         self._release()
         return self.result
+
+    def _conclude(self, result: Result) -> None:
+        if self._watch.why_gone() is None:  # else nothing is left to write to
+            self.dir.write_json(self.dir.result, asdict(result))
+        if result.state == "done":
+            self._checkpoints.forget(_distilling(self.preset))
+        self._emit(RunEnded(state=result.state, message=result.message))
+        self._writer.close()
 
     def _prepare(self) -> tuple[torch.device, Images]:
         """All that can be found wrong before anything is written."""
@@ -175,23 +190,19 @@ class Run:
             self._emit,
             self._poll,
             self._begin,
+            preset.non_finite,
+            self._checkpoints,
+            self._glance,
         )
 
     def _open(self, device: torch.device) -> None:
         """Takes the folder, and writes what is written once."""
-        self.dir.path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        paths.private_folder(self.dir.path)
         self._lock = self._lock or (take_over(self.dir) if self._resume else Lock(self.dir))
         if self.dir.events.exists() and not self._resume:
             raise UserError(f"{self.dir.path} holds another run; name another folder")
         now = datetime.now(UTC).isoformat(timespec="seconds")
-        meta = {"version": version(), "versions": versions(), "seed": self.preset.seed, "device": str(device), "argv": sys.argv}
-        meta |= {
-            "host": platform.node(),
-            "pid": os.getpid(),
-            "threads": torch.get_num_threads(),
-            "data_root": str(self.data_root.absolute()),
-            "plugins": [{"path": str(plugin.path), "sha256": plugin.sha256} for plugin in plugins.loaded()],
-        }
+        meta = made_with(self.preset, device, self.data_root)
         if self._resume:
             before = read_object(self.dir.meta) or {}
             times = before.get("resumed")
@@ -201,7 +212,9 @@ class Run:
             meta["started"] = now
             paths.write_whole(self.dir.preset, dump_preset(self.preset))
         self.dir.write_json(self.dir.meta, meta)
-        self._listeners.insert(0, EventWriter(self.dir))
+        self._writer = EventWriter(self.dir, tell=self._log)
+        self._listeners.insert(0, self._writer)
+        self._watch = FolderWatch(self.dir.path)
 
     def _work(self, device: torch.device, images: Images, held: ExitStack) -> None:
         preset = self.preset
@@ -214,7 +227,7 @@ class Run:
                 teachers=preset.teacher_labels,
                 student=preset.student.arch,
                 method=preset.method.name,
-                device=_device_name(device),
+                device=device_name(device),
                 seed=preset.seed,
                 resumed=self._resume,
             )
@@ -255,14 +268,12 @@ class Run:
         method = plan.build(preset.seed, device, [teacher.classify for teacher in panel.teachers])
         if bf16 and not method.learner.bf16:
             self._log("warning", f"{preset.student.arch} cannot be computed in bfloat16; it is trained in float32")
-        student = method.learner.student
 
         def listen(event: Event) -> None:
             if isinstance(event, EpochEnded):
                 self._last_epoch = event
                 if event.best_epoch == event.epoch:  # whatever happens later, the best student so far is in the folder
-                    weights, epoch = trainer.best_weights()
-                    self._save_student(weights, epoch, images)
+                    self._student_saved = self._try_to_save_student(trainer)
             self._emit(event)
 
         trainer = Trainer(
@@ -276,13 +287,18 @@ class Run:
             emit=listen,
             poll=self._poll,
             stepper=stepper_of(plan, preset.hardware.compile, self._log),
+            non_finite=preset.non_finite,
+            keeper=self._checkpoints,
         )
         self._begin(trainer)
         if cached is not None:
             cached.fill(lambda: self._poll(trainer))
         best = trainer.run()
-        student.load_state_dict(best.weights)
-        found = measured(logits_of(student, images.test, preset.evaluate.batch_size), images.test.labels)
+        if not self._student_saved:
+            save_student(self.dir.student, preset, best.weights, best.epoch, images)
+        size = preset.evaluate.batch_size
+        logits = trainer.with_best(lambda: logits_of(trainer.student, images.test, size, self._glance))
+        found = measured(logits, images.test.labels)
         self._result = replace(
             self._result,
             student_accuracy=found.accuracy,
@@ -335,51 +351,44 @@ class Run:
             self._checkpoints.take_up(trainer)
 
     def _poll(self, trainer: Trainer) -> None:
-        """Carries out what people asked for; called between two steps."""
-        self._checkpoints.save_if_due(trainer)
-        paused = False
-        while (wish := self.control.take(wait=paused)) is not None:
-            id, command = wish
-            if command == "stop":
-                self._emit(Acknowledged(id=id, command=command))
-                self._checkpoints.save(trainer)
-                if trainer.phase.name == "distil":
-                    self._save_student(*trainer.best_weights(), trainer.images)
-                raise StoppedError
-            if command == "checkpoint":
-                self._checkpoints.save(trainer)
-            paused = command == "pause" or (paused and command != "resume")
-            self._emit(Acknowledged(id=id, command=command))
+        """Called between two steps. TrainingError where the run has lost its folder."""
+        self._watch.look()
+        self._wishes.in_training(trainer)
 
-    def _save_student(self, weights: dict[str, torch.Tensor], epoch: int, images: Images) -> None:
-        """`student.safetensors`: the weights, and in its metadata what is needed to use them."""
-        split = images.train
-        facts = {
-            "format": "pt",
-            "arch": self.preset.student.arch,
-            "dataset": self.preset.dataset.name,
-            "classes": json.dumps(images.facts.classes),
-            "channels": str(images.facts.channels),
-            "size": str(images.facts.size),
-            "mean": json.dumps(split.mean.flatten().tolist()),
-            "std": json.dumps(split.std.flatten().tolist()),
-            "epoch": str(epoch),
-            "mmkd": version(),
-        }
-        stored = {name: value.to("cpu", copy=True).contiguous() for name, value in weights.items()}
-        paths.write_whole(self.dir.student, safetensors.torch.save(stored, metadata=facts))
+    def _glance(self) -> None:
+        """As `_poll`, where no training is in hand."""
+        self._watch.look()
+        self._wishes.elsewhere()
 
-    def _leave_unbegun(self) -> None:
+    def _leave_student(self, trainer: Trainer) -> None:
+        if trainer.phase.name == "distil":
+            self._try_to_save_student(trainer)
+
+    def _try_to_save_student(self, trainer: Trainer) -> bool:
+        """The best student so far; where that fails the run goes on, and people are told."""
+        try:
+            save_student(self.dir.student, self.preset, *trainer.best_weights(), trainer.images)
+        except OSError as error:
+            why = error.strerror or error
+            self._log(
+                "error",
+                f"{self.dir.student.name} could not be written: {why}; it is tried again after a better epoch and at the end",
+            )
+            return False
+        return True
+
+    def _leave_unbegun(self, result: Result) -> Result:
         """Why it could not begin is told in the folder if that is the run's own; else an empty folder is taken away."""
-        assert self.result is not None
+        self.result = result
         try:
             if not self._folder_given:
                 self.dir.path.rmdir()
             elif self._resume or not self.dir.events.exists():
-                self.dir.write_json(self.dir.result, asdict(self.result))
+                self.dir.write_json(self.dir.result, asdict(result))
         except OSError:
             pass
         self._release()
+        return result
 
     def _release(self) -> None:
         for lock in (self._lock, self._gpu_lock):
@@ -394,10 +403,3 @@ def _distilling(preset: Preset) -> Phase:
 
 def _reason(error: Exception) -> str:
     return str(error) if isinstance(error, (UserError, OSError)) else f"{type(error).__name__}: {error}"
-
-
-def _device_name(device: torch.device) -> str:
-    if device.type == "cuda":
-        return f"{device} ({torch.cuda.get_device_name(device)})"
-    threads = torch.get_num_threads()
-    return f"cpu ({threads} thread{'s' if threads > 1 else ''})"

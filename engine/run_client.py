@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import platform
@@ -111,8 +112,11 @@ class DirectoryClient:
         wish = {"id": uuid.uuid4().hex, "command": command, "t": time.time()}
         try:
             handle = open_regular(self._dir.control, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+            # On a line of its own, whatever a full disk left of the one before it.
+            line = b"\n" * (read_tail(self._dir.control, 1) not in (b"", b"\n")) + json.dumps(wish).encode() + b"\n"
             try:
-                os.write(handle, json.dumps(wish).encode() + b"\n")
+                if os.write(handle, line) < len(line):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             finally:
                 os.close(handle)
         except OSError as error:
@@ -127,6 +131,8 @@ class DirectoryClient:
     def console_tail(self, lines: int = 200) -> Sequence[str]:
         """The end of `console.log`, at most 256 KB; what it says is untrusted."""
         tail = read_tail(self._dir.console, _TAIL)
+        if len(tail) < _TAIL:  # it may have been begun anew
+            tail = (read_tail(self._dir.console_before, _TAIL) + tail)[-_TAIL:]
         found = tail.decode(errors="replace").split("\n")
         if len(tail) == _TAIL:
             del found[0]  # its beginning was cut off

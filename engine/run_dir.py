@@ -1,9 +1,10 @@
 """The folder that a run leaves: its layout, its lock, and the files in it that are written once.
 
 preset.yaml        the resolved preset            engine.lock    held (flock) as long as the run's process lives
-meta.json          versions, seeds, machine       events.jsonl   one event a line, one writer
+meta.json          versions, seeds, machine       events.jsonl   one event a line, one writer (event_writer.py)
 heartbeat.json     a sign of life each second     control.jsonl  a person's wishes, one a line
 console.log        what is said to people         checkpoints/   see checkpoint.py
+console.log.1      what was in console.log before (console_file.py)
 student.safetensors  the best student so far      result.json    written last: how it ended (result.py)
 """
 
@@ -18,12 +19,11 @@ import time
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from engine.errors import UserError
-from engine.events import Event, to_line
-from engine.paths import write_whole
-from engine.untrusted import open_regular, open_to_append, read_object, read_tail
+from engine.paths import private_folder, write_whole
+from engine.untrusted import open_regular, read_object
 
 NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")
 
@@ -40,6 +40,7 @@ class RunDir:
         self.control = path / "control.jsonl"
         self.heartbeat = path / "heartbeat.json"
         self.console = path / "console.log"
+        self.console_before = path / "console.log.1"
         self.checkpoints = path / "checkpoints"
         self.student = path / "student.safetensors"
         self.result = path / "result.json"
@@ -51,7 +52,7 @@ class RunDir:
         for number in range(1, 1000):
             path = runs / (stem if number == 1 else f"{stem}-{number}")
             try:
-                runs.mkdir(parents=True, exist_ok=True)
+                private_folder(runs)
                 path.mkdir(mode=0o700)
             except FileExistsError:
                 if not runs.is_dir():
@@ -127,28 +128,3 @@ def _same_file(handle: int, path: Path) -> bool:
         return os.path.samestat(os.fstat(handle), path.lstat())
     except OSError:
         return False
-
-
-class EventWriter:
-    """Appends events to `events.jsonl`, a whole line at a time, and what is said to people to `console.log`."""
-
-    def __init__(self, run_dir: RunDir) -> None:
-        self._file: TextIO = open_to_append(run_dir.events)
-        self._console: TextIO = open_to_append(run_dir.console)
-        if read_tail(run_dir.events, 1) not in (b"", b"\n"):
-            self._file.write("\n")  # a line that a crash tore must not spoil the next one
-
-    def __call__(self, event: Event) -> None:
-        """Writes and flushes one line."""
-        self._file.write(to_line(event))
-        self._file.flush()
-        message = getattr(event, "message", "")
-        if message:
-            stamp = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(event.t))
-            self._console.write(f"{stamp} {getattr(event, 'level', event.kind)}: {message}\n")
-            self._console.flush()
-
-    def close(self) -> None:
-        """After the last event."""
-        self._file.close()
-        self._console.close()

@@ -17,7 +17,7 @@ from engine.preset_yaml import load_preset
 from engine.run_dir import Lock, RunDir
 from engine.run_state import RunState, StateReader
 from engine.text import plain
-from engine.untrusted import as_number, as_share, as_text, open_regular, read_object
+from engine.untrusted import as_moment, as_number, as_share, as_text, open_regular, read_object
 
 _FIRST_LINE = 1 << 18  # bytes
 
@@ -188,7 +188,7 @@ def _identity(run_dir: RunDir) -> tuple[str, str, str, float | None]:
     if isinstance(first, RunStarted):
         return first.name, first.method, first.student, first.t
     try:
-        started = run_dir.preset.stat().st_mtime
+        started = as_moment(run_dir.preset.stat().st_mtime)
         preset = load_preset(run_dir.preset)
     except (OSError, PresetError):
         return run_dir.path.name, "", "", None

@@ -11,9 +11,11 @@ import queue
 import signal
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
 from types import FrameType
 
+from engine.console_file import bound_console
 from engine.control import COMMANDS, STOP_SIGNALS
 from engine.events import Acknowledged, Averages, CacheProgress, Event, PhaseStarted, RunStarted
 from engine.result import Result
@@ -21,9 +23,18 @@ from engine.run import Run
 from engine.untrusted import open_regular
 
 TICK = 0.25  # seconds between two looks at the queue of events
+GRACE = 25.0  # seconds after SIGTERM in which the run should have stopped by itself; who sent it may wait no longer than 30
 BEAT = 1.0  # seconds between two heartbeats
 
 View = Callable[[Sequence[Event]], None]
+
+
+class EndedAtOnce(KeyboardInterrupt):
+    """Nobody waits for the run any more: a second signal came, or the time to stop in is over. The process must end now."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.exit_code = 128 + number
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +49,8 @@ def serve(run: Run, view: View | None = None) -> Served:
     """Runs `run` on the thread `mmkd-train` and keeps it in touch with the world until it ends; main thread only.
 
     `view` is given what has happened, four times a second. A first SIGINT or SIGTERM asks the run to stop after its step; a
-    second SIGINT raises KeyboardInterrupt. SIGHUP is ignored: a lost terminal is no reason to lose a run.
+    second one raises EndedAtOnce, and so does the end of GRACE after a SIGTERM. SIGHUP is ignored: a lost terminal is no reason
+    to lose a run.
     """
     loop = _Loop(run, view)
     before = {number: signal.signal(number, loop.on_signal) for number in STOP_SIGNALS}
@@ -56,26 +68,44 @@ class _Loop:
         self.events: queue.SimpleQueue[Event] = queue.SimpleQueue()
         self.control = _ControlFile(run)
         self.stopped_by: int | None = None
+        self.stopped_at = 0.0  # by the monotonic clock
         self.beat = 0.0
         self.position: dict[str, object] = {}
 
     def on_signal(self, number: int, frame: FrameType | None) -> None:
-        if self.stopped_by is not None and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        self.stopped_by = number
+        if self.stopped_by is not None:
+            raise EndedAtOnce(number)
+        self.stopped_by, self.stopped_at = number, time.monotonic()
         # The lock that Control takes may be held by this very thread: ask from the loop, not from here.
 
     def run_to_end(self) -> Result:
         self.run.subscribe(self.events.put)
         self.run.start()
         asked = False
-        while (result := self.run.join(0)) is None:
-            if self.stopped_by is not None and not asked:
-                asked = True
-                self.run.control.stop()
-            self._look()
-        self._look(wait=False)
-        return result
+        try:
+            while (result := self.run.join(0)) is None:
+                if self.stopped_by is not None and not asked:
+                    asked = True
+                    self.run.control.stop()
+                if self.stopped_by == signal.SIGTERM and time.monotonic() - self.stopped_at > GRACE:
+                    raise EndedAtOnce(self.stopped_by)
+                self._look()
+            self._look(wait=False)
+            return result
+        except EndedAtOnce:
+            self._abandon()
+            raise
+
+    def _abandon(self) -> None:
+        """Says in the folder how it ended: whatever the run is doing, its files are whole at any moment."""
+        folder = self.run.dir
+        if folder.events.exists() and not folder.result.exists():
+            said = Result(str(folder.path), state="stopped", message="ended at once; what was saved before is whole")
+            known = self.run.preset
+            with suppress(OSError):
+                folder.write_json(
+                    folder.result, asdict(replace(said, name=known.name, method=known.method.name, seed=known.seed))
+                )
 
     def _look(self, wait: bool = True) -> None:
         """Waits up to a tick for an event, then hands on all that have come."""
@@ -111,6 +141,7 @@ class _Loop:
         if now - self.beat < BEAT:
             return
         self.beat = now
+        bound_console(self.run.dir)
         target = self.run.dir.heartbeat
         aside = target.with_name(f".{target.name}.partial")
         try:
@@ -118,7 +149,10 @@ class _Loop:
                 file.write(json.dumps({"t": time.time(), "pid": os.getpid(), **self.position}))
             aside.replace(target)
         except OSError:
-            pass  # a full disk must not end a run that could go on without a heartbeat
+            # A full disk must not end a run, nor have it taken for dead: a changed time needs no room.
+            with suppress(OSError):
+                aside.unlink(missing_ok=True)
+                os.utime(target)
 
 
 class _ControlFile:

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -101,33 +101,51 @@ def _want_plugins(run_dir: RunDir) -> None:
         )
 
 
-def start_host(run_dir: RunDir, lock: Lock, data_root: Path | None, options: list[str]) -> subprocess.Popen[bytes]:
-    """The child inherits the lock: from its first moment to its last, whoever looks can tell that it lives."""
+def start_host(
+    run_dir: RunDir,
+    lock: Lock | None,
+    data_root: Path | None,
+    options: Sequence[str],
+    environment: Mapping[str, str] | None = None,
+    *,
+    tied: bool = False,
+    plugin_files: Sequence[str] | None = None,
+) -> subprocess.Popen[bytes]:
+    """The child inherits the lock: from its first moment to its last, whoever looks can tell that it lives. Without one, it takes
+    the lock itself. `environment` is laid over ours. `tied`: it stops and saves when this process ends, however that happens.
+    `plugin_files`: by default those that are loaded here.
+    """
     # -P: a folder called `engine` where the user happens to be must not be taken for ours.
-    command = [sys.executable, "-P", "-m", "engine.host", "--lock", str(lock.handle), *options]
-    for plugin in plugins.loaded():
-        command += ["--plugin", str(plugin.path)]
+    command = [sys.executable, "-P", "-m", "engine.host", *options]
+    if lock is not None:
+        command += ["--lock", str(lock.handle)]
+    for plugin in plugin_files if plugin_files is not None else [str(plugin.path) for plugin in plugins.loaded()]:
+        command += ["--plugin", plugin]
     if data_root is not None:
         command += ["--data-root", str(data_root.expanduser().absolute())]
-    home = str(Path(__file__).resolve().parents[1])
-    environment = dict(os.environ)
-    if Path(home).name not in ("site-packages", "dist-packages"):  # run from its source
-        environment["PYTHONPATH"] = os.pathsep.join(filter(None, (home, os.environ.get("PYTHONPATH"))))
     with open_to_append(run_dir.console) as console:
         # The child inherits this, too: a signal waits until it can tell what it was stopped by.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
         try:
             process = subprocess.Popen(
-                [*command, str(run_dir.path)],
-                stdin=subprocess.DEVNULL,
+                [*command, *["--until-eof"] * tied, str(run_dir.path)],
+                stdin=subprocess.PIPE if tied else subprocess.DEVNULL,
                 stdout=console,
                 stderr=console,
                 start_new_session=True,
-                pass_fds=(lock.handle,),
-                env=environment,
+                pass_fds=() if lock is None else (lock.handle,),
+                env=dict(os.environ) | source_path() | dict(environment or {}),
             )
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
     # It outlives us; if it does not, its end is taken note of.
     threading.Thread(target=process.wait, name="mmkd-reaper", daemon=True).start()
     return process
+
+
+def source_path() -> dict[str, str]:
+    """The variable by which another Python finds this package where it is run from its source; nothing where it is installed."""
+    home = str(Path(__file__).resolve().parents[1])
+    if Path(home).name in ("site-packages", "dist-packages"):
+        return {}
+    return {"PYTHONPATH": os.pathsep.join(filter(None, (home, os.environ.get("PYTHONPATH"))))}

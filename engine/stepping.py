@@ -2,32 +2,51 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import torch
+from torch import Tensor
 
 from engine.data import Batch
+from engine.kernels.finite import Guard, finite_parts
 from engine.meta.sgd import Sgd, momenta_of
 from engine.methods.base import Hard, MetaGradient, MetaStep, Method, Step
 from engine.models import Output
 
 
 class Stepper:
-    """Takes a method's steps by SGD, eagerly."""
+    """Takes a method's steps by SGD, eagerly. One that comes out not finite is left out: the learner stays as it was."""
 
     def __init__(self, method: Method, optimizer: torch.optim.SGD) -> None:
         self.method, self.optimizer = method, optimizer
         self.parameters = list(method.learner.parameters())
+        self._guard = Guard(self.parameters[0].device.type != "cpu")
+        self._restore: Callable[[], None] | None = None  # takes the learner back to before the step in hand
 
     def __call__(self, batch: Batch, teachers: Sequence[Output], number: int) -> tuple[Step, MetaStep | None]:
-        """Training step `number`, counted from 0, on a batch and what the teachers say of it."""
-        step = self.train(batch, teachers)
-        hard = self.method.after_step(batch, teachers, step, number)
-        if hard is None:
-            return step, None
-        found = self.meta_gradient(hard)
-        self.method.learn(found)
-        return step, found.told
+        """Training step `number`, counted from 0, on a batch and what the teachers say of it.
+
+        torch.OutOfMemoryError leaves everything as it was before the step.
+        """
+        trained = False
+        try:
+            step = self.train(batch, teachers)
+            trained = True
+            hard = self.method.after_step(batch, teachers, step, number)
+            if hard is None:
+                return step, None
+            found = self.meta_gradient(hard)
+            self.method.learn(found)
+            return step, found.told
+        except torch.OutOfMemoryError:
+            if trained:
+                self.method.withdraw()
+            if self._restore is not None:
+                self._restore()
+            raise
+        finally:
+            self._restore = None
 
     def consider(self, seconds_left: float) -> None:
         """Told now and then how long this training has still to go."""
@@ -37,11 +56,22 @@ class Stepper:
 
     def train(self, batch: Batch, teachers: Sequence[Output]) -> Step:
         """The loss on a batch, and the update of the learner."""
+        self._guard.keep(self._state())
+        self._restore = lambda: self._guard.take_back(self._state())
         step = self.method.step(batch, teachers)
         self.optimizer.zero_grad()
         step.loss.backward()  # type: ignore[no-untyped-call]
+        gradients = [p.grad for p in self.parameters if p.grad is not None]
+        self.method.ranks.average(gradients)  # of batches of one size this makes the gradient of all of them joined
+        finite = finite_parts(step.loss.detach(), gradients, list(self.method.learner.buffers()))
+        finite = self.method.ranks.everywhere(finite)
         self.optimizer.step()
-        return step
+        self._guard.settle(self._state(), finite.all())
+        return replace(step, finite=finite)
+
+    def _state(self) -> list[Tensor]:
+        """What a training step changes."""
+        return [*self.parameters, *momenta_of(self.optimizer, self.parameters), *self.method.learner.buffers()]
 
     def meta_gradient(self, hard: Hard) -> MetaGradient:
         """What a meta step on a hard batch learns."""

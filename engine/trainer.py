@@ -4,24 +4,27 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor
 
 from engine.data import Images
-from engine.errors import TrainingError, UserError
-from engine.events import EpochEnded, Event, Metrics, PhaseStarted
+from engine.errors import StoppedError, TrainingError, UserError
+from engine.events import EpochEnded, Event, Log, Metrics, PhaseStarted
 from engine.measure import Measurement, logits_of, measured
 from engine.meta.sgd import momenta_of
 from engine.meter import Meter
 from engine.methods import Method, Teachers
 from engine.models.build import count_parameters
-from engine.preset import EvaluatePart, TrainPart
+from engine.out_of_memory import OutOfMemoryError, told
+from engine.preset import EvaluatePart, NonFinitePart, TrainPart
 from engine.stepping import Stepper
+from engine.tally import Left, Tally
 
+T = TypeVar("T")
 METRICS_EVERY = 0.1  # seconds: at most 10 metric events a second
 
 
@@ -43,6 +46,28 @@ class Best:
     weights: dict[str, Tensor]
 
 
+class Keeper(Protocol):
+    """Where a training's checkpoints are kept."""
+
+    def save(self, trainer: Trainer) -> str | None:
+        """Saves one; its name, or None where that was not possible."""
+
+    def roll_back(self, trainer: Trainer, step: int) -> str | None:
+        """Takes weights and optimisers back to the newest checkpoint of at most `step` steps; its name, or None without any."""
+
+
+class NoKeeper:
+    """Of a training without checkpoints."""
+
+    def save(self, trainer: Trainer) -> str | None:
+        """Saves nothing."""
+        return None
+
+    def roll_back(self, trainer: Trainer, step: int) -> str | None:
+        """Finds nothing."""
+        return None
+
+
 def steps_per_epoch(images: Images, recipe: TrainPart, where: str = "train") -> int:
     """Whole batches in an epoch. UserError where there is none; `where` is the recipe's place in the preset."""
     steps = len(images.train) // recipe.batch_size
@@ -52,11 +77,20 @@ def steps_per_epoch(images: Images, recipe: TrainPart, where: str = "train") -> 
     return steps
 
 
+def refuse_unlike(given: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> None:
+    """ValueError where names, shapes or types of a checkpoint's tensors are not those of what they are to replace."""
+    if given.keys() != own.keys() or any((given[n].shape, given[n].dtype) != (own[n].shape, own[n].dtype) for n in own):
+        raise ValueError("its tensors are not those of this training")
+
+
 class Trainer:
     """Trains `method.learner` on a data set by SGD.
 
     `poll` is called with this trainer between two steps: it may wait (a pause), save, or raise StoppedError. Everything
     random is a function of (seed, epoch, step), so that a loaded state goes on as if it had never been interrupted.
+
+    A step whose loss or gradient is not finite is left out and counted. After `non_finite.skip` in a row, weights and optimisers
+    go back to the last checkpoint from before them, and the position does not: the same batches would give the same numbers.
     """
 
     def __init__(
@@ -72,6 +106,8 @@ class Trainer:
         emit: Callable[[Event], None],
         poll: Callable[[Trainer], None],
         stepper: Callable[[Method, torch.optim.SGD], Stepper] = Stepper,
+        non_finite: NonFinitePart | None = None,
+        keeper: Keeper | None = None,
     ) -> None:
         images = images.with_label_noise(recipe.label_noise, seed)
         self.method, self.images, self.panel, self.recipe, self.evaluate = method, images, panel, recipe, evaluate
@@ -87,6 +123,9 @@ class Trainer:
         )
         self.stepper = stepper(method, self.optimizer)
         self.meter = Meter(images.classes, len(panel.channels), images.train.labels.device)
+        self.tally = Tally(images.train.labels.device)
+        self.non_finite, self.keeper = non_finite or NonFinitePart(), keeper or NoKeeper()
+        self.rollbacks = self._warned = 0
         self.steps_per_epoch = steps_per_epoch(images, recipe)
         self.epoch = self.step_in_epoch = 0
         self.best: Best | None = None
@@ -117,11 +156,34 @@ class Trainer:
             while self.epoch < self.recipe.epochs:
                 self._train_epoch()
                 self._end_epoch()
+        except OutOfMemoryError as error:  # nothing of the step or the measurement in hand is left
+            raise TrainingError(f"{error}; {self._rescued()}") from None
         finally:
             self.stepper.close()
             self.panel.close()
-        assert self.best is not None
+        if self.best is None:
+            raise TrainingError(
+                f"the loss of {self.phase.label} on the images that choose its best epoch is not a finite number in any epoch; "
+                "a smaller train.lr usually mends it"
+            )
         return self.best
+
+    def with_best(self, look: Callable[[], T]) -> T:
+        """What `look` finds while the student is that of the best epoch. Where it is stopped, the training is saved as it was."""
+        assert self.best is not None, "run() first"
+        last = {name: value.clone() for name, value in self.student.state_dict().items()}
+        self.student.load_state_dict(self.best.weights)
+        try:
+            return look()
+        except StoppedError:
+            self.student.load_state_dict(last)
+            self.keeper.save(self)
+            raise
+
+    def _rescued(self) -> str:
+        """What became of the training in hand, as the end of a sentence."""
+        name = self.keeper.save(self)
+        return f"what was trained is in checkpoints/{name}" if name else "no checkpoint could be saved"
 
     def _train_epoch(self) -> None:
         self.method.learner.train()
@@ -135,16 +197,26 @@ class Trainer:
             batch = next(batches, None)
             if batch is None:
                 break
-            teachers = self.panel.of(batch)
-            step, meta = self.stepper(batch, teachers, self.step)
+            try:
+                teachers = self.panel.of(batch)
+                step, meta = self.stepper(batch, teachers, self.step)
+            except torch.OutOfMemoryError as error:
+                why = self._too_large(error)
+            else:
+                why = ""
+            if why:  # and with the error, all that its frames held is gone
+                raise OutOfMemoryError(why)
             self.meter.add(step, batch.labels, meta)
+            self.tally.add(step, meta)
             self.step_in_epoch += 1
             self._window_images += len(batch.labels)
             # Reading the averages waits for the device, so it counts as training time.
             fields = self._due_fields()
+            left = self.tally.take() if fields is not None else None
             self._window_seconds += time.monotonic() - began
-            if fields is not None:
-                self._emit_metrics(fields, lr)
+            if fields is not None and left is not None:
+                self._emit_metrics(fields, lr, left)
+                self._mind(left)
             if self.step_in_epoch < self.steps_per_epoch:
                 self.poll(self)
 
@@ -154,23 +226,58 @@ class Trainer:
             return None
         return self.meter.take_recent()
 
-    def _emit_metrics(self, fields: dict[str, Any], lr: float) -> None:
+    def _emit_metrics(self, fields: dict[str, Any], lr: float, left: Left) -> None:
         steps = self.recipe.epochs * self.steps_per_epoch
         rate = self._window_images / max(self._window_seconds, 1e-9)
         seconds_left = (steps - self.step) * self.recipe.batch_size / max(rate, 1e-9)
         self.panel.consider(seconds_left)
         self.stepper.consider(seconds_left)
-        if not math.isfinite(fields["loss"]):
-            fields["loss"] = None
-        self.emit(Metrics(**self._position(), steps=steps, lr=lr, images_per_second=rate, **fields))
+        self.emit(Metrics(**self._position(), steps=steps, lr=lr, images_per_second=rate, skipped=left.steps, **fields))
         self.train_seconds += self._window_seconds
         self.images_trained += self._window_images
         self._emitted, self._window_seconds, self._window_images = time.monotonic(), 0.0, 0
-        if fields["loss"] is None:
-            raise TrainingError(
-                f"the loss of {self.phase.label} is not a finite number at step {self.step} (epoch {self.epoch + 1}); "
-                "a smaller train.lr usually mends it"
+
+    def _mind(self, left: Left) -> None:
+        """Tells of steps that were left out, and goes back where they are too many in a row."""
+        before, self._warned = self._warned, self._warned + left.steps + left.meta_steps
+        # At the first, the second, the fourth, the eighth, ...: a log is read by people.
+        if self._warned.bit_length() > before.bit_length():
+            what = f"the {left.words}" if left.steps else "the hyper-gradient"
+            self._log(
+                f"{what} of {self.phase.label} was not a finite number up to step {self.step}: so far "
+                f"{self._warned} steps were left out"
             )
+        if left.in_a_row >= self.non_finite.skip:
+            self._go_back(left)
+
+    def _go_back(self, left: Left) -> None:
+        first = self.step - left.in_a_row
+        what = (
+            f"the {left.words} of {self.phase.label} is not a finite number at step {first + 1} (epoch "
+            f"{first // self.steps_per_epoch + 1}) and at the {left.in_a_row - 1} steps after it"
+        )
+        remedy = f"a smaller learning rate (train.lr is {self.recipe.lr:g}) usually mends it"
+        if self.rollbacks >= self.non_finite.rollbacks:
+            often = f"it has gone back to a checkpoint {self.rollbacks} times already; " if self.rollbacks else ""
+            raise TrainingError(f"{what}; {often}{remedy}")
+        name = self.keeper.roll_back(self, first)
+        if name is None:
+            raise TrainingError(f"{what}, and there is no checkpoint from before; {remedy}")
+        self.rollbacks += 1
+        self.tally.break_row()
+        self._log(
+            f"{what}: its weights go back to checkpoints/{name}, the batches since then are left out "
+            f"(time {self.rollbacks} of {self.non_finite.rollbacks}); {remedy}"
+        )
+
+    def _too_large(self, error: torch.OutOfMemoryError) -> str:
+        where = f"teachers.{self.phase.index}.train" if self.phase.name == "teacher" else "train"
+        return told(
+            f"a training step of {self.phase.label} (step {self.step + 1})", f"{where}.batch_size", self.recipe.batch_size, error
+        )
+
+    def _log(self, message: str) -> None:
+        self.emit(Log(level="warning", message=message))
 
     def _end_epoch(self) -> None:
         last = self.epoch + 1 == self.recipe.epochs
@@ -181,17 +288,20 @@ class Trainer:
             measurement = measured(logits, split.labels)
             best = self.best.measurement if self.best else None
             # Small validation splits tie often: the smaller loss decides.
-            if best is None or (measurement.accuracy, -measurement.loss) > (best.accuracy, -best.loss):
+            better = best is None or (measurement.accuracy, -measurement.loss) > (best.accuracy, -best.loss)
+            if better and math.isfinite(measurement.loss):
                 weights = {name: value.clone() for name, value in self.student.state_dict().items()}
                 self.best = Best(measurement, self.epoch, weights)
         position = self._position()
         lr = self.recipe.lr_at(self.epoch)
         fields = self.meter.take_epoch()  # after the last moment at which a checkpoint of this epoch can be saved
+        skipped = self.tally.take_epoch()
         self.epoch, self.step_in_epoch = self.epoch + 1, 0
         self.emit(
             EpochEnded(
                 **position,
                 lr=lr,
+                skipped=skipped,
                 measured_accuracy=measurement.accuracy if measurement else None,
                 measured_loss=measurement.loss if measurement else None,
                 best_accuracy=self.best.measurement.accuracy if self.best else None,
@@ -217,6 +327,7 @@ class Trainer:
         facts |= {"epoch": self.epoch, "step_in_epoch": self.step_in_epoch, "best": None}
         facts |= {"train_seconds": self.train_seconds + self._window_seconds}
         facts |= {"images_trained": self.images_trained + self._window_images}
+        facts |= {"left_out": self.tally.state(), "rollbacks": self.rollbacks}
         if self.best is not None:
             tensors |= {f"best.{name}": value for name, value in self.best.weights.items()}
             found = self.best.measurement
@@ -225,19 +336,36 @@ class Trainer:
 
     def load_state(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
         """Takes up what `state` gave; the next `run` goes on from there."""
-
-        def part(prefix: str) -> dict[str, Tensor]:
-            return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
-
-        self.method.learner.load_state_dict(part("learner."))
-        self.method.load_state(part("method."))
-        self.meter.load_state(part("meter."))
-        for number, parameter in enumerate(self.parameters):
-            self.optimizer.state[parameter]["momentum_buffer"] = tensors[f"momentum.{number}"].to(parameter.device).clone()
-        self.epoch, self.step_in_epoch = facts["epoch"], facts["step_in_epoch"]
-        self.train_seconds, self.images_trained = facts.get("train_seconds", 0.0), facts.get("images_trained", 0)
-        best = facts["best"]
+        epoch, step, best = facts["epoch"], facts["step_in_epoch"], facts["best"]
+        if type(epoch) is not int or type(step) is not int or not 0 <= epoch <= self.recipe.epochs:
+            raise ValueError("it is of no epoch of this training")
+        if not 0 <= step <= self.steps_per_epoch:
+            raise ValueError("it is of no step of this training")
+        if best is None and epoch == self.recipe.epochs:
+            raise ValueError("it is of the end, and knows no best epoch")
+        if best is not None:
+            refuse_unlike(_part(tensors, "best."), self.student.state_dict())
+            best = Best(Measurement(float(best["accuracy"]), float(best["loss"])), int(best["epoch"]), {})
+        seconds, images = float(facts.get("train_seconds", 0.0)), int(facts.get("images_trained", 0))
+        self.load_weights(tensors)
+        self.meter.load_state(_part(tensors, "meter."))
+        self.tally.load_state(facts.get("left_out", (0, 0)))  # older releases left no step out
+        self.rollbacks = int(facts.get("rollbacks", 0))
+        self.epoch, self.step_in_epoch = epoch, step
+        self.train_seconds, self.images_trained = seconds, images
         if best is not None:
             device = self.parameters[0].device
-            weights = {name: value.to(device) for name, value in part("best.").items()}
-            self.best = Best(Measurement(best["accuracy"], best["loss"]), best["epoch"], weights)
+            self.best = replace(best, weights={name: value.to(device) for name, value in _part(tensors, "best.").items()})
+
+    def load_weights(self, tensors: dict[str, Tensor]) -> None:
+        """The learner, its optimiser and the method as `state` gave them; position, averages and best epoch stay as they are."""
+        momenta = {str(number): parameter for number, parameter in enumerate(self.parameters)}
+        refuse_unlike(_part(tensors, "momentum."), momenta)
+        self.method.learner.load_state_dict(_part(tensors, "learner."))
+        self.method.load_state(_part(tensors, "method."))
+        for number, parameter in enumerate(self.parameters):
+            self.optimizer.state[parameter]["momentum_buffer"] = tensors[f"momentum.{number}"].to(parameter.device).clone()
+
+
+def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}

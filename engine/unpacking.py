@@ -8,14 +8,36 @@ import zipfile
 import zlib
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
+from typing import Self
 
 from engine.errors import UserError
 from engine.text import one_line
 
 BLOCK = 1 << 20
 MOST_MEMBERS = 5_000_000
+MOST_NOTES = 1 << 20  # bytes that a tar archive says of one member beside its header: long names, times
 
 Told = Callable[[int, int], None]  # bytes of the archive that are read, and all of them
+
+
+class _Member(tarfile.TarInfo):
+    """What is said of a member is read into memory, however long it is; a compressed archive says gigabytes in few bytes."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
+        found = super().frombuf(buf, encoding, errors)
+        if found.type in _NOTES and found.size > MOST_NOTES:
+            raise tarfile.ReadError(f"it says {found.size:,} bytes of one member")
+        return found
+
+
+_NOTES = (
+    tarfile.XHDTYPE,
+    tarfile.XGLTYPE,
+    tarfile.SOLARIS_XHDTYPE,
+    tarfile.GNUTYPE_LONGNAME,
+    tarfile.GNUTYPE_LONGLINK,
+)
 
 
 def is_archive(path: Path) -> bool:
@@ -39,7 +61,7 @@ def unpack(path: Path, folder: Path, most: int, told: Told) -> None:
 
 def _unpack_tar(path: Path, folder: Path, most: int, told: Told) -> None:
     total, left = path.stat().st_size, most
-    with path.open("rb") as file, tarfile.open(fileobj=file) as archive:
+    with path.open("rb") as file, tarfile.open(fileobj=file, tarinfo=_Member) as archive:
         for number, member in enumerate(archive):
             _check_name(path, member.name)
             if not (member.isfile() or member.isdir()):
@@ -48,6 +70,7 @@ def _unpack_tar(path: Path, folder: Path, most: int, told: Told) -> None:
             _check_room(path, left, number, most)
             archive.extract(member, folder, filter="data")
             if number % 64 == 0:
+                archive.members = []  # type: ignore[attr-defined]  # it would keep all of them
                 told(min(file.tell(), total), total)
         # Python takes an archive that was cut between two members for a whole one: it lacks the zeros at the end.
         assert archive.fileobj is not None

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 MOST = 1 << 20  # bytes of a small file
+LATEST = 250_000_000_000  # seconds since the epoch, in the year 9892: calendars end with 9999
 
 
 def open_regular(path: Path, flags: int = os.O_RDONLY) -> int:
@@ -30,15 +31,31 @@ def open_picture(path: str) -> int:
     return handle
 
 
+def read_regular(path: Path, most: int) -> bytes:
+    """All of a regular file of at most `most` bytes. OSError where it is none such."""
+    with os.fdopen(open_regular(path), "rb") as file:
+        if os.fstat(file.fileno()).st_size > most:
+            raise OSError(f"{path} has more than {most:,} bytes")
+        return file.read(most)
+
+
+def half_of_memory() -> int:
+    """Bytes. What is larger is not read into memory as a whole."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+
+
 def open_to_append(path: Path) -> TextIO:
     """A text file that is only ever added to; made where it is not there."""
-    return os.fdopen(open_regular(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT), "a", encoding="utf-8")
+    return os.fdopen(open_regular(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT), "a", encoding="utf-8", errors="backslashreplace")
 
 
-def read_object(path: Path, most: int = MOST) -> dict[str, Any] | None:
-    """The JSON object in a file of at most `most` bytes; None for anything else. Numbers that are not finite become null."""
+def read_object(path: Path, most: int = MOST, *, follow: bool = False) -> dict[str, Any] | None:
+    """The JSON object in a file of at most `most` bytes; None for anything else. Numbers that are not finite become null.
+
+    `follow`: a link to one is as good.
+    """
     try:
-        with os.fdopen(open_regular(path), "rb") as file:
+        with os.fdopen(open_picture(str(path)) if follow else open_regular(path), "rb") as file:
             content = file.read(most + 1)
         if len(content) > most:
             return None
@@ -69,6 +86,12 @@ def as_share(value: object) -> float | None:
     """A number in 0..1; None for anything else."""
     number = as_number(value)
     return number if number is not None and 0 <= number <= 1 else None
+
+
+def as_moment(value: object) -> float | None:
+    """Seconds since the epoch that a calendar can show; None for anything else."""
+    number = as_number(value)
+    return number if number is not None and 0 <= number <= LATEST else None
 
 
 def as_text(value: object) -> str:

@@ -25,6 +25,7 @@ from textual.widgets import Static
 
 from engine.errors import UserError
 from engine.run_client import DirectoryClient, RunClient
+from engine.sweeps.manifest import is_sweep
 from mmkd_tui.housekeeping import Housekeeper
 from mmkd_tui.keys import bindings, keys_of
 from mmkd_tui.machine import Machine, this_machine
@@ -60,8 +61,8 @@ class MmkdApp(App[str]):
         machine: Machine | None = None,
         now: Callable[[], float] = time.time,
     ) -> None:
-        """`client`: a run to show that is in no folder (a demonstration). `machine`: what estimates are for, by default this one.
-        `now`: seconds since the epoch.
+        """`open_run`: the folder of a run, or of a sweep, to begin with. `client`: a run to show that is in no folder (a
+        demonstration). `machine`: what estimates are for, by default this one. `now`: seconds since the epoch.
         """
         super().__init__()
         self.runs_dir = runs_dir
@@ -102,6 +103,8 @@ class MmkdApp(App[str]):
             self.set_timer(SETTLED, self._keep_house)
         if self._client is not None:
             self.push_screen(self._dashboard(self._client))
+        elif self._open_run is not None and is_sweep(self._open_run):
+            self.push_screen(self._sweep(self._open_run))
         elif self._open_run is not None:
             self.push_screen(self._dashboard(DirectoryClient(self._open_run)))
         else:
@@ -111,6 +114,11 @@ class MmkdApp(App[str]):
         """Shows a run's dashboard on top of the screen in hand."""
         self._remember_folder()
         self.push_screen(self._dashboard(DirectoryClient(path)))
+
+    def open_sweep(self, path: Path) -> None:
+        """Shows a sweep on top of the screen in hand."""
+        self._remember_folder()
+        self.push_screen(self._sweep(path))
 
     def _remember_folder(self) -> None:
         if (folder := str(self.runs_dir.absolute())) != self.settings.runs_dir:
@@ -127,6 +135,11 @@ class MmkdApp(App[str]):
         from mmkd_tui.screens.dashboard import DashboardScreen
 
         return DashboardScreen(client)
+
+    def _sweep(self, path: Path) -> Screen[None]:
+        from mmkd_tui.screens.sweep import SweepScreen
+
+        return SweepScreen(path)
 
     def _home(self) -> Screen[None]:
         from mmkd_tui.screens.home import HomeScreen

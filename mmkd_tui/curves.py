@@ -35,7 +35,8 @@ class PhaseCurves:
     norms: dict[str, Series] = field(default_factory=dict)
     logit_weights: list[Series] = field(default_factory=list)
     feature_weights: list[Series] = field(default_factory=list)
-    alarm: float | None = None  # the x of the first loss that is no number
+    alarm: float | None = None  # the x of the first loss, or gradient, that is no number
+    skipped: int = 0  # steps that were left out because loss or gradient was no number
     in_epoch: bool = False  # metrics have come since the epoch began
 
     def add_metrics(self, events: Sequence[Averages]) -> None:
@@ -69,7 +70,8 @@ class PhaseCurves:
         for name, attribute in NORMS.items():
             self._values(self.norms, name, x, [getattr(event, attribute) for event in events])
         if self.alarm is None:
-            self.alarm = next((self._x(event) for event in events if event.loss is None), None)
+            self.alarm = next((self._x(event) for event in events if event.loss is None or event.skipped), None)
+        self.skipped += sum(event.skipped for event in events)
         for rows, weights in ((self.logit_weights, newest.logit_weights), (self.feature_weights, newest.feature_weights)):
             rows.extend(Series(LIMIT) for _ in range(len(weights) - len(rows)))
             for row, weight in zip(rows, weights, strict=False):
@@ -109,7 +111,7 @@ class Curves:
         for kind, group in itertools.groupby(events, type):
             try:
                 self._take(kind, list(group))
-            except (TypeError, ValueError, AttributeError):
+            except (TypeError, ValueError, AttributeError, ArithmeticError):
                 continue
 
     def _take(self, kind: type[Event], events: list[Any]) -> None:

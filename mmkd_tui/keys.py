@@ -57,6 +57,8 @@ KEYS: tuple[Key, ...] = (
         footer=False,
     ),
     Key("home", "escape", "home", "Home", "To the presets and runs; this run goes on", "dashboard", footer=False),
+    Key("order", "o", "order", "Order", "The runs by state, the best first, or as planned", "sweep"),
+    Key("home", "escape", "home", "Home", "To the presets and runs; the sweep goes on", "sweep"),
     Key("help", "question_mark,f1", "help", "Help", "All keys of this screen", "app"),
     Key("palette", "ctrl+p", "command_palette", "Palette", "Type what you want to do", "app", footer=False, palette=False),
     Key("theme", "f2", "change_theme", "Theme", "Choose the colours", "app", footer=False),

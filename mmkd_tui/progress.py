@@ -73,8 +73,7 @@ class LiveProgress:
 
     def __call__(self, events: Sequence[Event]) -> None:
         """Takes events in and draws."""
-        for event in events:
-            self.view.apply(event)
+        self.view.apply_all(events)
         self._try(lambda live: live.refresh())
 
     def _try(self, action: object) -> None:
@@ -108,7 +107,7 @@ class PlainProgress:
     def __call__(self, events: Sequence[Event]) -> None:
         """Takes events in and says what is due."""
         for event in events:
-            self.view.apply(event)
+            self.view.apply_all([event])
             if line := _announcement(event, self.view):
                 self._say(line)
             if isinstance(event, PhaseStarted) or (isinstance(event, CacheProgress) and self.view.phase is not self.cache):
@@ -160,7 +159,7 @@ def picture(view: RunView, now: float, ascii_only: bool = False) -> RenderableTy
     start = view.started
     title = Text.assemble(
         (f"mmkd {plain(start.name)}  ", "bold"),
-        f"{len(start.teachers)} teachers -> {start.student} by {start.method} on {start.dataset}",
+        plain(f"{len(start.teachers)} teachers -> {start.student} by {start.method} on {start.dataset}", 200),
         (f"  {plain(start.device)}, {clock(view.seconds(now))}", "dim"),
     )
     parts: list[RenderableType] = [title, Text()]
@@ -170,7 +169,7 @@ def picture(view: RunView, now: float, ascii_only: bool = False) -> RenderableTy
         parts.append(_teachers(view, ascii_only))
     if view.alone_accuracy is not None:
         source = f" ({view.alone_source})" if view.alone_source == "store" else ""
-        parts.append(Text(f"{start.student} without teachers: {percent(view.alone_accuracy)}{source}"))
+        parts.append(Text(f"{plain(start.student, 64)} without teachers: {percent(view.alone_accuracy)}{source}"))
     parts += [Text(), Text("Ctrl-C stops after the step and saves" if not view.stopping else "stopping ...", style="dim")]
     return Group(*parts)
 

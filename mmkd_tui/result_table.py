@@ -29,6 +29,6 @@ def result_table(result: Mapping[str, Any], ascii_only: bool = False) -> Table:
         table.add_row("plain average of the teachers", percent(result["ensemble_accuracy"]))
     if result["student_alone_accuracy"] is not None:
         table.add_row("student without teachers", percent(result["student_alone_accuracy"]))
-    name = "student" if result["method"] == "ce" else f"student distilled by {result['method']}"
+    name = "student" if result["method"] == "ce" else f"student distilled by {plain(result['method'], 32)}"
     table.add_row(Text(name, style="bold"), Text(percent(result["student_accuracy"]), style="bold"))
     return table

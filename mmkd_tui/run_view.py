@@ -26,6 +26,7 @@ from engine.events import (
 )
 
 MESSAGES = 500
+LATE = 60.0  # seconds after an event in which the time left still counts down
 STEADY = 21  # metrics over whose median the pace is told: about two seconds
 
 
@@ -95,7 +96,8 @@ class PhaseView:
         """By the pace so far, pauses left out; None before there is one."""
         if not self.busy_steps:
             return None
-        since = 0.0 if self.at is None else max(now - self.at, 0.0)
+        # Events carry the time by their process's clock, from which ours may be far.
+        since = 0.0 if self.at is None else min(max(now - self.at, 0.0), LATE)
         return max(self.busy / self.busy_steps * (self.steps - self.step) - since, 0.0)
 
 
@@ -130,7 +132,7 @@ class RunView:
                 continue
             try:
                 self.apply(event)
-            except (TypeError, ValueError, IndexError, AttributeError):
+            except (TypeError, ValueError, IndexError, AttributeError, ArithmeticError):
                 continue
 
     def apply(self, event: Event) -> None:

@@ -8,11 +8,11 @@ import os
 import threading
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import platformdirs
 
 from engine.paths import write_whole
+from engine.untrusted import read_object
 
 FILE = "settings.json"
 
@@ -42,11 +42,7 @@ def settings_path() -> Path:
 
 def load_settings() -> Settings:
     """What was saved. A file that is missing, broken or not ours gives defaults; so does a value of the wrong type."""
-    try:
-        found: Any = json.loads(settings_path().read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return Settings()
-    if not isinstance(found, dict):
+    if (found := read_object(settings_path(), follow=True)) is None:
         return Settings()
     default = Settings()
     fields = (field.name for field in dataclasses.fields(Settings))

@@ -13,7 +13,7 @@ from pathlib import Path
 from engine.compiled.build import REQUEST
 from engine.compiled.flat import Function, load
 from engine.compiled.request import Request
-from engine.paths import write_whole
+from engine.paths import private_folder, write_whole
 
 LOOK_EVERY = 1.0  # seconds
 LOG = "compile.log"
@@ -42,7 +42,7 @@ class Builder:
 
     def start(self) -> None:
         """Begins to compile, unless somebody does. OSError where that cannot be done."""
-        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        private_folder(self.folder)
         self._lock = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -12,6 +12,7 @@ from torch.func import functional_call
 
 from engine.data import Batch
 from engine.kernels import Arithmetic
+from engine.kernels.finite import finite_parts
 from engine.meta.sgd import Sgd, Tensors
 from engine.methods.base import MetaGradient, Method, Step
 from engine.models import Classifier, Output
@@ -61,7 +62,7 @@ class Pure:
         labels: Tensor,
         *teachers: Tensor,
     ) -> tuple[Tensors, Tensors, Tensors, dict[str, Tensor]]:
-        """A training step: new parameters, momenta and buffers, and what `Step` tells."""
+        """A training step: new parameters, momenta and buffers, and what `Step` tells; the old ones where it is not finite."""
         leaves = [p.detach().requires_grad_() for p in parameters]
         own = [b.clone() for b in buffers]
         with Arithmetic(twice=True):
@@ -69,7 +70,13 @@ class Pure:
         gradients = torch.autograd.grad(step.loss, leaves, materialize_grads=True)
         with torch.no_grad():
             after, moved = replace(self.sgd, lr=lr).step(parameters, momenta, gradients)
-        told = {name: getattr(step, name) for name in FIELDS}
+            finite = finite_parts(step.loss, gradients, own)
+            ok = finite.all()
+            pairs = zip((*after, *moved, *own), (*parameters, *momenta, *buffers), strict=True)
+            chosen = [torch.where(ok, new, old) for new, old in pairs]
+            count = len(parameters)
+            after, moved, own = chosen[:count], chosen[count : 2 * count], chosen[2 * count :]
+        told = {name: getattr(step, name) for name in FIELDS} | {"finite": finite}
         return after, moved, own, {name: value.detach() for name, value in told.items() if value is not None}
 
     @torch.enable_grad()

@@ -72,6 +72,8 @@ class CompiledStepper(Stepper):
             self.changeover.give_up("train", error)
             return super().train(batch, teachers)
         step = super().train(batch, teachers)
+        if step.finite is not None and not step.finite.all():
+            return step  # it was left out: there is nothing to compare
         expected = torch._foreach_sub([p.detach() for p in self.parameters], before)
         if self.changeover.agree("train", candidate, list(torch._foreach_sub(after, before)), expected):
             # From here on in the layout in which the compiled step gives its results.
@@ -85,7 +87,7 @@ class CompiledStepper(Stepper):
             return self._found(*compiled(*self._arguments(*hard)))
         expected = super().meta_gradient(hard)
         candidate = self._candidate("meta", *hard)
-        if candidate is not None:
+        if candidate is not None and expected.told.finite:
             try:
                 gradient, _ = candidate(*self._arguments(*hard))
             except Exception as error:
@@ -106,12 +108,19 @@ class CompiledStepper(Stepper):
 
     def _update(self, parameters: Tensors, momenta: Tensors, buffers: Tensors, told: dict[str, Tensor]) -> Step:
         """Puts a compiled step's results in place: tensors change hands, none is copied."""
+        before = [tensor.detach() for tensor in self._state()]
+        self._restore = lambda: self._swap(before)
+        self._swap([*parameters, *momenta, *buffers])
+        return Step(**told)
+
+    def _swap(self, state: Tensors) -> None:
+        count = len(self.parameters)
+        parameters, momenta, buffers = state[:count], state[count : 2 * count], state[2 * count :]
         for parameter, momentum, value in zip(self.parameters, momenta, parameters, strict=True):
             parameter.data = value
             self.optimizer.state[parameter]["momentum_buffer"] = momentum
         for buffer, value in zip(self.method.learner.buffers(), buffers, strict=True):
             buffer.data = value
-        return Step(**told)
 
     def _found(self, gradient: Tensors, told: Sequence[Tensor]) -> MetaGradient:
         return MetaGradient(gradient, MetaStep(*told))

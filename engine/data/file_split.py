@@ -12,12 +12,11 @@ from torch import Tensor
 
 from engine.data.augment import FixedViews, ResizedCrop
 from engine.data.decoders import PIECE, Decoders
-from engine.data.images import LEFT_OUT, Augmenting, Batch
+from engine.data.images import LEFT_OUT, WHOLE, Augmenting, Batch, Share, batches_of
 from engine.data.troubles import Troubles
 from engine.errors import UserError
 from engine.image_folders import Listing
 from engine.pictures import Decoded, Job
-from engine.randomness import permutation
 
 _Draws = Callable[[Tensor, Tensor], Tensor] | None  # [B] indices and [B] views -> [B, DRAWS]; None: nothing is random
 
@@ -47,19 +46,21 @@ class FileSplit:
     def __len__(self) -> int:
         return len(self.listing)
 
-    def in_order(self, size: int) -> Iterator[Batch]:
+    def in_order(self, size: int, share: Share = WHOLE) -> Iterator[Batch]:
         """See AnySplit. A picture that cannot be read is black, and its label LEFT_OUT."""
-        groups = torch.split(torch.arange(len(self)), size)
+        groups = torch.split(torch.arange(len(self)), size)[share.number :: share.of]
         decoded = self.decoders.in_order((self._jobs(group, None, group) for group in groups), size)
         for group, pieces in zip(groups, decoded, strict=True):
             for place, why in _failures(pieces).items():
                 self._note(int(group[place]), why, "it is left out of the measurement")
             yield self._ready(_pixels(pieces), self.labels[group[0] : group[-1] + 1])
 
-    def shuffled(self, size: int, seed: int, epoch: int, augmentation: Augmenting, start: int = 0) -> Iterator[Batch]:
+    def shuffled(
+        self, size: int, seed: int, epoch: int, augmentation: Augmenting, start: int = 0, share: Share = WHOLE
+    ) -> Iterator[Batch]:
         """See AnySplit. In the place of a picture that cannot be read comes the next one of the split that can."""
         fixed = augmentation if isinstance(augmentation, FixedViews) else None
-        order = permutation(len(self), seed, "order", epoch)[: len(self) // size * size].view(-1, size)[start:]
+        order = batches_of(len(self), size, seed, epoch, share)[start:]
 
         def draws(indices: Tensor, views: Tensor) -> Tensor:
             assert isinstance(augmentation, ResizedCrop)

@@ -26,6 +26,14 @@ class Batch(NamedTuple):
     views: Tensor | None = None  # [B], int64, on the CPU: which fixed view of each; None where views are not fixed
 
 
+class Share(NamedTuple):
+    """Which batches are one process's of several that train together: every `of`-th, from `number` on."""
+
+    number: int = 0
+    of: int = 1
+
+
+WHOLE = Share()
 LEFT_OUT = -100  # the label of an image that cannot be read: no measurement counts it
 _EXACT = 100_000_000  # numbers: statistics of more are reckoned in integers, a piece at a time
 Augmenting = Augmentation | ResizedCrop | FixedViews | None
@@ -48,11 +56,14 @@ class AnySplit(Protocol):
 
     def __len__(self) -> int: ...
 
-    def in_order(self, size: int) -> Iterator[Batch]:
-        """All images, as they are, `size` at a time."""
+    def in_order(self, size: int, share: Share = WHOLE) -> Iterator[Batch]:
+        """The share's batches of all images, as they are, `size` at a time."""
 
-    def shuffled(self, size: int, seed: int, epoch: int, augmentation: Augmenting, start: int = 0) -> Iterator[Batch]:
-        """The epoch's batches from number `start` on. Images that do not fill a last batch are left out.
+    def shuffled(
+        self, size: int, seed: int, epoch: int, augmentation: Augmenting, start: int = 0, share: Share = WHOLE
+    ) -> Iterator[Batch]:
+        """The epoch's batches from number `start` on; one for each share at a time. Images that do not fill a last one for
+        every share are left out.
 
         The order is a function of (seed, epoch); what augmentation does to an image, of (seed, epoch, image).
         """
@@ -65,6 +76,13 @@ class AnySplit(Protocol):
 
     def fingerprint(self) -> Iterator[Tensor]:
         """All that decides what networks see of these images, but for the augmentation."""
+
+
+def batches_of(count: int, size: int, seed: int, epoch: int, share: Share = WHOLE) -> Tensor:
+    """[batches, size] int64, on the CPU: which of `count` images the epoch's batches of one share show."""
+    together = share.of * size
+    order = permutation(count, seed, "order", epoch)[: count // together * together]
+    return order.view(-1, share.of, size)[:, share.number]
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,17 +101,18 @@ class Split:
         """Normalises uint8 pixels [B, channels, H, W]."""
         return Batch((pixels.to(self.mean.dtype) - self.mean) / self.std, labels)
 
-    def in_order(self, size: int) -> Iterator[Batch]:
+    def in_order(self, size: int, share: Share = WHOLE) -> Iterator[Batch]:
         """See AnySplit."""
-        for start in range(0, len(self), size):
+        for start in range(share.number * size, len(self), share.of * size):
             yield self.ready(self.pixels[start : start + size], self.labels[start : start + size])
 
-    def shuffled(self, size: int, seed: int, epoch: int, augmentation: Augmenting, start: int = 0) -> Iterator[Batch]:
+    def shuffled(
+        self, size: int, seed: int, epoch: int, augmentation: Augmenting, start: int = 0, share: Share = WHOLE
+    ) -> Iterator[Batch]:
         """See AnySplit."""
-        order = permutation(len(self), seed, "order", epoch)[: len(self) // size * size]
+        order = batches_of(len(self), size, seed, epoch, share)
         fixed = augmentation if isinstance(augmentation, FixedViews) else None
-        views = fixed.numbers(order, seed, epoch) if fixed else torch.zeros_like(order)
-        order, views = order.view(-1, size), views.view(-1, size)
+        views = fixed.numbers(order.flatten(), seed, epoch).view(order.shape) if fixed else torch.zeros_like(order)
         here, views_here = order.to(self.labels.device), views.to(self.labels.device)
         for number in range(start, len(order)):
             chosen = here[number]

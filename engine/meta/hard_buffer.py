@@ -18,6 +18,7 @@ class HardBuffer:
     def __init__(self, size: int) -> None:
         self.size = size
         self.count = 0
+        self.taken = 0  # places that the last offer filled
         self.rows: list[Tensor] = []
 
     @property
@@ -26,21 +27,33 @@ class HardBuffer:
         return self.count == self.size
 
     @torch.no_grad()
-    def offer(self, batch: Sequence[Tensor], wrong: Tensor, order: Tensor) -> None:
+    def offer(self, batch: Sequence[Tensor], wrong: Tensor, order: Tensor, finite: Tensor | None = None) -> None:
         """Takes in a batch of B <= size samples: tensors [B, ...], `wrong` [B] bool, `order` a permutation of the places [size].
 
-        Sample i goes to place order[i] if it is wrong, once the buffer is full.
+        Sample i goes to place order[i] if it is wrong, once the buffer is full. Where `finite`, a bool scalar, is false, nothing
+        of the batch is kept: zeros take the places that were empty.
         """
+        self.taken = 0
+        if finite is not None:
+            wrong = wrong & finite
         if not self.rows:
             self.rows = [tensor.new_zeros((self.size, *tensor.shape[1:])) for tensor in batch]
         room = min(self.size - self.count, len(wrong))
         places = order[: len(wrong) - room].to(wrong.device)
         for rows, tensor in zip(self.rows, batch, strict=True):
-            rows[self.count : self.count + room] = tensor[:room]
+            if room:
+                first = tensor[:room]
+                rows[self.count : self.count + room] = first if finite is None else torch.where(finite, first, 0)
             if len(places):
                 replace = wrong[room:].view(-1, *[1] * (tensor.dim() - 1))
                 rows[places] = torch.where(replace, tensor[room:], rows[places])
         self.count += room
+        self.taken = room
+
+    def withdraw(self) -> None:
+        """Takes the last offer back, so that the same one can be made again: what it replaced will be replaced alike."""
+        self.count -= self.taken
+        self.taken = 0
 
     def draw(self, places: Tensor) -> list[Tensor]:
         """The samples in `places` [n], a tensor [n, ...] each."""

@@ -16,6 +16,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from engine.meta.sgd import Sgd, Tensors
 
 Loss = Callable[[Tensors], Tensor]  # parameters -> scalar; the weights enter by closure
+Mean = Callable[[Sequence[Tensor]], list[Tensor]]  # over the processes that train together
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,18 +29,33 @@ class Hypergradient:
 
 
 def hypergradient(
-    inner: Sequence[Loss], outer: Loss, parameters: Sequence[Tensor], momenta: Tensors, weights: Sequence[Tensor], sgd: Sgd
+    inner: Sequence[Loss],
+    outer: Loss,
+    parameters: Sequence[Tensor],
+    momenta: Tensors,
+    weights: Sequence[Tensor],
+    sgd: Sgd,
+    mean: Mean = list,
 ) -> Hypergradient:
     """d outer(theta_n) / d weights, where theta_n is reached from `parameters` by one SGD step on each inner loss in turn.
+
+    Several processes: each loss is the average of theirs, and `mean` averages detached tensors over them. Gradients and
+    products with the Hessian are linear in the loss, so that each process differentiates its own share alone.
 
     Nothing given is changed. A parameter that a loss does not reach has gradient 0 there; weight decay and momentum still act.
     """
     with sdpa_kernel(SDPBackend.MATH):  # the fused kinds of attention cannot be differentiated twice
-        return _hypergradient(inner, outer, parameters, momenta, weights, sgd)
+        return _hypergradient(inner, outer, parameters, momenta, weights, sgd, mean)
 
 
 def _hypergradient(
-    inner: Sequence[Loss], outer: Loss, parameters: Sequence[Tensor], momenta: Tensors, weights: Sequence[Tensor], sgd: Sgd
+    inner: Sequence[Loss],
+    outer: Loss,
+    parameters: Sequence[Tensor],
+    momenta: Tensors,
+    weights: Sequence[Tensor],
+    sgd: Sgd,
+    mean: Mean,
 ) -> Hypergradient:
     theta = [p.detach() for p in parameters]
     tape: list[tuple[Tensors, Tensors]] = []
@@ -49,10 +65,10 @@ def _hypergradient(
         gradients = list(torch.autograd.grad(value, leaves, create_graph=True, materialize_grads=True))
         tape.append((leaves, gradients))
         with torch.no_grad():
-            theta, momenta = sgd.step(leaves, momenta, gradients)
+            theta, momenta = sgd.step(leaves, momenta, mean(gradients))
     leaves = [t.requires_grad_() for t in theta]
     outer_loss = outer(leaves)
-    p = list(torch.autograd.grad(outer_loss, leaves, materialize_grads=True))
+    p = mean(torch.autograd.grad(outer_loss, leaves, materialize_grads=True))
     q = [torch.zeros_like(t) for t in p]
 
     total = [torch.zeros_like(w) for w in weights]
@@ -66,8 +82,8 @@ def _hypergradient(
         torch._foreach_add_(total, products[: len(weights)])
         if not first:
             torch._foreach_add_(p, u, alpha=sgd.weight_decay)
-            torch._foreach_add_(p, products[len(weights) :])
-    return Hypergradient(outer_loss.detach(), total, [t.detach() for t in theta])
+            torch._foreach_add_(p, mean(products[len(weights) :]))
+    return Hypergradient(outer_loss.detach(), mean(total), [t.detach() for t in theta])
 
 
 def _vector_jacobian(gradients: Tensors, wanted: Tensors, u: Tensors) -> tuple[Tensor, ...]:

@@ -52,7 +52,8 @@ class AdaptiveEnsemble(Method):
         if hints:
             kinds.append(distances([t.features for t in teachers], output.regressed))
             grams.append(gram_of_gradients(kinds[1], output.taken))
-        programs = torch.stack(grams).cpu().numpy()  # the one wait
+        # A batch of several processes is one vector, too: its inner products are the sums of theirs, and scale does not matter.
+        programs = self.ranks.mean([torch.stack(grams)])[0].cpu().numpy()  # the one wait
         weights = [kl.new_tensor(shortest(gram, self.settings.tolerance)) for gram in programs]
         ce = F.cross_entropy(output.logits, batch.labels)
         terms = [(own * losses.mean(0)).sum() for own, losses in zip(weights, kinds, strict=True)]

@@ -7,12 +7,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
+import torch
 from torch import Tensor, nn
 
 from engine.data import Batch
 from engine.meta.sgd import Sgd, Tensors
 from engine.models import Output
 from engine.models.regressor import Learner, LearnerOutput
+from engine.ranks import ALONE, Ranks
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +28,9 @@ class Step:
     feature: Tensor | None = None
     logit_weights: Tensor | None = None  # [B, K]
     feature_weights: Tensor | None = None  # [B, K]
+    finite: Tensor | None = (
+        None  # [3] bool, see kernels.finite.PARTS; all of them, or the step was left out. Who takes it says so
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +41,11 @@ class MetaStep:
     hard_accuracy: Tensor  # of the student, on the batch from the hard buffer
     logit_gradient: Tensor  # norm of the logit net's hyper-gradient
     feature_gradient: Tensor
+
+    @property
+    def finite(self) -> Tensor:
+        """A bool scalar: whether its hyper-gradient is finite; else nothing was learned from it."""
+        return torch.stack([self.outer_loss, self.logit_gradient, self.feature_gradient]).isfinite().all()
 
 
 class Teachers(Protocol):
@@ -78,6 +88,7 @@ class Method(nn.Module, ABC):
     learner's buffers (`step`), so that they can be compiled. A method of which that is not true says why in `eager_because`.
     """
 
+    ranks: Ranks = ALONE  # the processes that train together; the trainer says which
     eager_because: str = ""  # why its steps cannot be compiled, as the end of a sentence about a training step
 
     def __init__(self, learner: Learner) -> None:
@@ -101,8 +112,11 @@ class Method(nn.Module, ABC):
         raise NotImplementedError
 
     def learn(self, found: MetaGradient) -> None:
-        """Updates the weights by their hyper-gradient; never changes the learner."""
+        """Updates the weights by their hyper-gradient, where that is finite; never changes the learner."""
         raise NotImplementedError
+
+    def withdraw(self) -> None:
+        """The step in hand broke off after `after_step` was called: it will be taken again."""
 
     def state(self) -> dict[str, Tensor]:
         """All that decides the method's future, beside the learner and its optimiser, by name; tensors are not copied."""

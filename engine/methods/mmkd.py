@@ -16,6 +16,7 @@ from torch.func import functional_call
 
 from engine.data import Batch
 from engine.kernels import Arithmetic
+from engine.kernels.finite import Guard, all_finite
 from engine.meta.hard_buffer import HardBuffer
 from engine.meta.hypergradient import Hypergradient, hypergradient
 from engine.meta.sgd import Sgd, Tensors
@@ -63,6 +64,7 @@ class Mmkd(Method):
         self.seed = seed
         self.buffer = HardBuffer(settings.meta.buffer_size)
         self.adam = torch.optim.Adam(nets.parameters(), lr=settings.meta.lr, weight_decay=settings.meta.weight_decay)
+        self._guard = Guard(self.weights[0].device.type != "cpu")
 
     def step(self, batch: Batch, teachers: Sequence[Output]) -> Step:
         """One pass of the student; the weights are used, not learned."""
@@ -98,16 +100,19 @@ class Mmkd(Method):
 
     def after_step(self, batch: Batch, teachers: Sequence[Output], step: Step, number: int) -> Hard | None:
         """Offers the batch to the hard buffer and, every `meta.every` steps once that is full, draws one from it."""
+        finite = None if step.finite is None else step.finite.all()
         if self.joint:
-            self.adam.step()
-            self.adam.zero_grad()
+            gradients = [weight.grad for weight in self.weights if weight.grad is not None]
+            self.ranks.average(gradients)
+            own = all_finite(gradients)
+            self._adapt(own if finite is None else own & finite)
             return None
         wrong = step.logits.argmax(1) != batch.labels
         if self.settings.meta.batches == "random":
             wrong = torch.ones_like(wrong)
         order = permutation(self.buffer.size, self.seed, "buffer places", number)
         outputs = [tensor for teacher in teachers for tensor in teacher]
-        self.buffer.offer([batch.images, batch.labels, *outputs], wrong, order)
+        self.buffer.offer([batch.images, batch.labels, *outputs], wrong, order, finite)
         if (number + 1) % self.settings.meta.every or not self.buffer.full:
             return None
         drawn = permutation(self.buffer.size, self.seed, "buffer draw", number)[: len(batch.labels)]
@@ -174,15 +179,35 @@ class Mmkd(Method):
             return F.cross_entropy(forward(values).logits, batch.labels)
 
         steps = [*[matching] * self.settings.meta.match_steps, classification]
-        result = hypergradient(steps, classification, parameters, momenta, self.weights, sgd)
+        result = hypergradient(steps, classification, parameters, momenta, self.weights, sgd, self.ranks.mean)
         return result, passes[-2][1], passes[0][0]
 
     def learn(self, found: MetaGradient) -> None:
         """Updates the weight networks by Adam."""
         for weight, gradient in zip(self.weights, found.gradient, strict=True):
             weight.grad = gradient
+        self._adapt(found.told.finite)
+
+    def _adapt(self, finite: Tensor) -> None:
+        """A step of Adam; where the gradient is not finite, only its count of steps moves on."""
+        self._guard.keep(self._learned())
         self.adam.step()
         self.adam.zero_grad()
+        self._guard.settle(self._learned(), finite)
+
+    def _learned(self) -> list[Tensor]:
+        """The weights and Adam's moments, zeros before its first step."""
+        states = [self.adam.state.get(weight, {}) for weight in self.weights]
+        moments = [
+            state[name] if name in state else torch.zeros_like(weight)
+            for weight, state in zip(self.weights, states, strict=True)
+            for name in ("exp_avg", "exp_avg_sq")
+        ]
+        return [*self.weights, *moments]
+
+    def withdraw(self) -> None:
+        """The step in hand broke off: its batch will be offered again."""
+        self.buffer.withdraw()
 
     def state(self) -> dict[str, Tensor]:
         """The weight networks, Adam's moments and the hard buffer."""
@@ -193,14 +218,19 @@ class Mmkd(Method):
         return state | {"buffer.count": torch.tensor(self.buffer.count)}
 
     def load_state(self, state: dict[str, Tensor]) -> None:
-        """Takes up what `state` gave."""
+        """Takes up what `state` gave. ValueError where that is of another training."""
         self.nets.load_state_dict({k.removeprefix("nets."): v for k, v in state.items() if k.startswith("nets.")})
         device = self.weights[0].device
         for number, weight in enumerate(self.weights):
             prefix = f"adam.{number}."
             moments = {k.removeprefix(prefix): v.clone() for k, v in state.items() if k.startswith(prefix)}
+            if any(moment.shape != weight.shape for name, moment in moments.items() if name != "step"):
+                raise ValueError("Adam's moments are not of these weight networks")
             if moments:
                 self.adam.state[weight] = {k: v if k == "step" else v.to(device) for k, v in moments.items()}
         count = sum(k.startswith("buffer.") and k != "buffer.count" for k in state)
-        self.buffer.rows = [state[f"buffer.{number}"].to(device).clone() for number in range(count)]
-        self.buffer.count = int(state["buffer.count"])
+        rows = [state[f"buffer.{number}"].to(device).clone() for number in range(count)]
+        filled = int(state["buffer.count"])
+        if any(one.shape[:1] != (self.buffer.size,) for one in rows) or not 0 <= filled <= (self.buffer.size if rows else 0):
+            raise ValueError("the hard buffer is not of this size")
+        self.buffer.rows, self.buffer.count = rows, filled

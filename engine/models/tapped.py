@@ -135,7 +135,13 @@ class Tapped(Classifier):
         return value if self.layout == "map" else value.permute(0, 3, 1, 2)
 
 
-def tapped(network: nn.Module, images: Tensor, features: str | None, default: str | None, size: int | None) -> Tapped:
+def tapped(
+    network: nn.Module,
+    images: Tensor,
+    features: str | None = None,
+    default: str | None = None,
+    size: int | None = None,
+) -> Tapped:
     """`network` with its tap found. `features` is what the user names, `default` what is known of the network; with neither, one
     pass on `images` shows what the global pooling reads. UserError says what is wrong; other errors are the network's own.
     """

@@ -8,7 +8,8 @@ from typing import Any
 
 from engine.result import result_from
 from engine.run_dir import RunDir
-from engine.run_state import RunState, StateReader
+from engine.run_state import RunState
+from engine.sweeps.executor import state_of as state_of_folder
 from engine.tables.form import Published
 from engine.tables.plan import Block, Plan, PlannedRun
 from engine.tables.statistics import Comparison, Summary, compare, holm, summarise
@@ -79,8 +80,7 @@ def result_of(run: PlannedRun) -> dict[str, Any] | None:
 
 def state_of(run: PlannedRun) -> RunState | None:
     """None where it was never begun."""
-    run_dir = RunDir(run.folder)
-    return StateReader(run_dir).read() if run_dir.preset.is_file() else None
+    return state_of_folder(run.folder)
 
 
 def _table(block: Block, reference: str) -> Table:

@@ -12,15 +12,15 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from engine.errors import PresetError
+from engine.forms import Source, line_of
 from engine.overrides import OverrideError, apply, source_of
 from engine.preset import Preset
 from engine.preset_errors import Mistake, mistakes
-from engine.preset_yaml import MAX_PROBLEMS, find_preset, load_preset
+from engine.preset_yaml import MAX_PROBLEMS
 from engine.tables.form import MethodLine, Published, TableForm
-from engine.tables.read import line_of, read_table
+from engine.tables.read import read_table
 from engine.text import plain
-from engine.yaml_lines import Document, KeyPath
+from engine.yaml_lines import KeyPath
 
 # What says only where and under which name a run is done, not what comes of it.
 _APART: dict[str, Any] = {"name": True, "description": True, "checkpoints": True, "hardware": {"device", "threads", "compile"}}
@@ -76,7 +76,7 @@ def plan_table(path: Path, runs: Path, overrides: Sequence[str] = ()) -> Plan:
     """
     form, document = read_table(path)
     folder = runs / "tables" / form.name
-    source = _Source(plain(str(path)), form, document, path.parent, tuple(overrides))
+    source = _Source(plain(str(path)), document, path.parent, tuple(overrides), form=form)
     blocks = tuple(_block(source, number, folder) for number in range(len(form.presets)))
     source.refuse()
     named = {block.title for block in blocks}
@@ -106,31 +106,15 @@ def laid_over(base: Any, over: Any) -> Any:
     return over
 
 
-class _Source:
-    """The file, and what was found wrong with it so far."""
+@dataclass(slots=True, kw_only=True)
+class _Source(Source):
+    """The table's file."""
 
-    def __init__(self, name: str, form: TableForm, document: Document, folder: Path, overrides: tuple[str, ...]) -> None:
-        self.name, self.form, self.document, self.folder, self.overrides = name, form, document, folder, overrides
-        self.problems: list[str] = []
-
-    def say(self, path: KeyPath, sentence: str) -> None:
-        where = ".".join(map(str, path))
-        self.problems.append(f"{self.name}:{line_of(self.document, path)}: {where}: {sentence}")
-
-    def refuse(self) -> None:
-        if self.problems:
-            raise PresetError(tuple(dict.fromkeys(self.problems))[:MAX_PROBLEMS])
-
-    def base(self, number: int) -> Preset:
-        """A shipped preset, or a file beside the table."""
-        given = self.form.presets[number]
-        beside = self.folder / given
-        path = beside if Path(given).suffix in (".yaml", ".yml") and beside.is_file() else find_preset(given)
-        return load_preset(path).anchored(path.parent)
+    form: TableForm
 
 
 def _block(source: _Source, number: int, folder: Path) -> Block:
-    form, base = source.form, source.base(number)
+    form, base = source.form, source.preset(source.form.presets[number])
     several = len(form.presets) > 1
     resolved = [_resolved(source, base, index, method) for index, method in enumerate(form.methods)]
     source.refuse()
@@ -140,7 +124,7 @@ def _block(source: _Source, number: int, folder: Path) -> Block:
     for seed in form.seeds:
         for method, preset in zip(form.methods, presets, strict=True):
             seeded = preset.model_copy(update={"seed": seed})
-            stem = f"{base.name}-{_slug(method.title)}" if several else _slug(method.title)
+            stem = f"{base.name}-{slug(method.title)}" if several else slug(method.title)
             runs.append(PlannedRun(method.title, seed, seeded, folder / f"{stem}-s{seed}-{run_key(seeded)}"))
     return Block(
         base.name,
@@ -224,6 +208,6 @@ def _told(source: _Source, here: KeyPath, method: MethodLine, mistake: Mistake, 
     return f"{source.name}:{line_of(source.document, here)}: {plain(method.title)}: {mistake.sentence}"
 
 
-def _slug(label: str) -> str:
+def slug(label: str, fallback: str = "method") -> str:
     """A part of a folder's name."""
-    return re.sub(r"[^a-z0-9.]+", "-", label.lower()).strip("-.")[:40].strip("-.") or "method"
+    return re.sub(r"[^a-z0-9.]+", "-", label.lower()).strip("-.")[:40].strip("-.") or fallback

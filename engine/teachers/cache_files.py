@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.errors import UserError
-from engine.paths import write_whole
+from engine.paths import private_folder, write_whole
 from engine.text import one_line
 from engine.untrusted import open_regular, read_object
 
@@ -77,7 +77,7 @@ class CacheStore:
         """The folder of a key, made where it is not there. UserError where that cannot be done."""
         path = self.root / key
         try:
-            self.root.mkdir(parents=True, exist_ok=True, mode=0o700)
+            private_folder(self.root)
             for _ in range(_MOST_TRIES):
                 path.mkdir(exist_ok=True, mode=0o700)
                 handle = _try_lock(path / "use.lock", fcntl.LOCK_SH)

@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from engine.paths import sync_folder, write_whole
-from engine.untrusted import open_regular, read_object
+from engine.untrusted import open_regular, read_object, read_regular
 
 CHUNK = 256  # images of a chunk: also of a teacher's pass, so that a build that is taken up again computes the same
 SYNC_EVERY = 64 << 20  # bytes between two syncs
@@ -76,7 +76,7 @@ class PartFile:
     def begun(self) -> Layout | None:
         """The layout in which a build was begun, if one was."""
         try:
-            with self.journal.open("rb") as file:
+            with os.fdopen(open_regular(self.journal), "rb") as file:
                 head = json.loads(file.readline(1 << 16))
             return self._layout(head["layout"]) if head["images"] == self.images and head["chunk"] == CHUNK else None
         except (OSError, ValueError, KeyError, TypeError, RecursionError):
@@ -190,7 +190,7 @@ class FileWriter:
 
     def _vouched(self, poll: Callable[[], None]) -> list[str]:
         """Checksums of the chunks, from the first on, that are on the disk as the journal says."""
-        said = self.part.journal.read_bytes().split(b"\n")[1:-1]  # what follows the last line's end was torn off
+        said = read_regular(self.part.journal, _MOST_MANIFEST).split(b"\n")[1:-1]  # what follows the last line's end was torn off
         sums: list[str] = []
         for start, expected in zip(range(0, self.part.images, CHUNK), said, strict=False):
             poll()

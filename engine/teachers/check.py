@@ -16,7 +16,7 @@ from engine.models.build import build_model, count_parameters
 from engine.preset import DatasetPart, HardwarePart, TeacherPart
 from engine.teachers.chance import chance_level, needed
 from engine.teachers.foreign import Fit, fit, load_weights, sketch
-from engine.teachers.weights_file import read_tensors
+from engine.teachers.weights_file import outline_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +76,7 @@ def check_teacher(
     UserError where the file cannot be read, where the data set is not there, and where there is no such architecture.
     """
     part = TeacherPart(arch=arch, features=features)
-    tensors = read_tensors(path)  # what is cheap to find out comes first
+    tensors = outline_of(path)  # what is cheap to find out comes first
     where = resolve_device(HardwarePart(device=device))
     images = load_images(dataset, data_root, where)
     facts, split = images.facts, images.test

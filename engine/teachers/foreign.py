@@ -11,7 +11,7 @@ from torch import Tensor
 
 from engine.errors import UserError
 from engine.models import Classifier
-from engine.teachers.weights_file import read_tensors
+from engine.teachers.weights_file import outline_of, read_tensors
 from engine.text import one_line
 
 # What wraps a network puts its own name before all others: DataParallel, torch.compile, trainers.
@@ -125,10 +125,14 @@ def sketch(make: Callable[[], Classifier]) -> Classifier:
 
 
 def fit_of(model: Classifier, path: Path, arch: str) -> Fit:
-    """UserError, on one line, where not everything fits."""
-    found = fit(model.state_dict(), read_tensors(path))
-    if not found.whole:
-        raise UserError(f"{path} does not fit {arch} on this data set: {found.sentence()}; give the architecture that it is of")
+    """UserError, on one line, where not everything fits; that is found out from shapes alone, before a tensor is read."""
+    own = model.state_dict()
+    for read in (outline_of, read_tensors):
+        found = fit(own, read(path))
+        if not found.whole:
+            raise UserError(
+                f"{path} does not fit {arch} on this data set: {found.sentence()}; give the architecture that it is of"
+            )
     return found
 
 

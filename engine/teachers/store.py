@@ -23,8 +23,9 @@ from engine.architectures import identity
 from engine.dataset_facts import DATASETS
 from engine.errors import UserError
 from engine.image_folders import folder_digest
-from engine.paths import sync_folder
+from engine.paths import private_folder, sync_folder, write_private
 from engine.preset import DatasetPart, EvaluatePart, TrainPart
+from engine.untrusted import half_of_memory, read_regular
 
 FORMAT = 1  # raised when the same key would no longer give the same weights
 KEY = re.compile(r"[0-9a-f]{16}")
@@ -123,15 +124,12 @@ class TeacherStore:
     def add(self, key: str, weights: bytes, facts: dict[str, Any]) -> Stored:
         """Keeps a network. Where another process was first, its entry stays. OSError where the store cannot be written."""
         facts = facts | {"key": key, "sha256": _digest(weights), "bytes": len(weights)}
-        self.root.mkdir(parents=True, exist_ok=True, mode=0o700)
+        private_folder(self.root)
         self._clear_leftovers()
         aside = Path(tempfile.mkdtemp(prefix=f".{key}.", suffix=".partial", dir=self.root))
         try:
             for name, content in (("weights.safetensors", weights), ("facts.json", json.dumps(facts, indent=2).encode())):
-                with (aside / name).open("wb") as file:
-                    file.write(content)
-                    file.flush()
-                    os.fsync(file.fileno())
+                write_private(aside / name, content)
             sync_folder(aside)
             self._put(aside, key)
             sync_folder(self.root)
@@ -188,12 +186,10 @@ def _entry(path: Path) -> Stored | None:
 
 
 def _read(path: Path, most: int | None = None) -> bytes | None:
-    """The bytes of a regular file of at most `most`; None where it is none such (a pipe would wait for ever)."""
+    """The bytes of a regular file of at most `most` (None: what fits into memory); None where it is none such."""
     try:
-        if not path.is_file() or (most is not None and path.stat().st_size > most):
-            return None
-        return path.read_bytes()
-    except OSError:
+        return read_regular(path, half_of_memory() if most is None else most)
+    except (OSError, MemoryError):
         return None
 
 

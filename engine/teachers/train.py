@@ -22,12 +22,12 @@ from engine.methods import Plan
 from engine.models import Classifier, build_model
 from engine.models.build import count_parameters
 from engine.models.panel import TeacherPanel
-from engine.preset import CePart, DatasetPart, EvaluatePart, HardwarePart, Preset, TeacherPart, TrainPart
+from engine.preset import CePart, DatasetPart, EvaluatePart, HardwarePart, NonFinitePart, Preset, TeacherPart, TrainPart
 from engine.teachers.chance import chance_level, needed
 from engine.teachers.foreign import load_fitting
 from engine.teachers.store import TeacherStore, content_key
 from engine.teachers.weights import pack, unpack
-from engine.trainer import Phase, Trainer, steps_per_epoch
+from engine.trainer import Keeper, Phase, Trainer, steps_per_epoch
 from engine.version import version
 
 REMEDY = {
@@ -65,6 +65,9 @@ class Classroom:
     emit: Callable[[Event], None]
     poll: Callable[[Trainer], None]
     begin: Callable[[Trainer], None] = _anew  # called before a training's first step
+    non_finite: NonFinitePart | None = None
+    keeper: Keeper | None = None
+    glance: Callable[[], None] | None = None  # called now and then where no training is in hand; may raise
 
     def teacher(self, part: TeacherPart, phase: Phase) -> Trained:
         """The teacher that a preset asks for."""
@@ -142,11 +145,12 @@ class Classroom:
             emit=self.emit,
             poll=self.poll,
             stepper=stepper_of(plan, self.hardware.compile, self._log),
+            non_finite=self.non_finite,
+            keeper=self.keeper,
         )
         self.begin(trainer)
         best = trainer.run()
-        model.load_state_dict(best.weights)
-        found = self._measured(model, "trained", key)
+        found = trainer.with_best(lambda: self._measured(model, "trained", key))
         kept_facts = {
             "arch": arch,
             "dataset": self.dataset.model_dump(mode="json"),
@@ -182,7 +186,7 @@ class Classroom:
         model = self._new(part)
         try:
             model.load_state_dict(unpack(stored[1]))
-        except (SafetensorError, RuntimeError):
+        except (SafetensorError, RuntimeError, ValueError, KeyError):
             self.store.set_aside(key)  # and this model holds some of it now
             return None
         return model
@@ -200,7 +204,7 @@ class Classroom:
         )
 
     def _measured(self, model: Classifier, source: str, key: str | None) -> Trained:
-        logits = logits_of(model, self.images.test, self.evaluate.batch_size)
+        logits = logits_of(model, self.images.test, self.evaluate.batch_size, self.glance)
         return Trained(model, source, logits, measured(logits, self.images.test.labels).accuracy, key)
 
 
@@ -221,7 +225,9 @@ def train_teachers(
         if part.trained:
             steps_per_epoch(images, part.recipe, f"teachers.{number}.train")
     bf16 = uses_bf16(preset.hardware, device)
-    classroom = Classroom(preset.dataset, images, preset.evaluate, store, device, preset.hardware, bf16, emit, poll)
+    classroom = Classroom(
+        preset.dataset, images, preset.evaluate, store, device, preset.hardware, bf16, emit, poll, non_finite=preset.non_finite
+    )
     try:
         for index in sorted(range(len(preset.teachers)), key=lambda k: preset.teachers[k].trained):
             label = preset.teacher_labels[index]

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping
 
 import safetensors.torch
 from torch import Tensor
+
+from engine.tensor_header import check_header
+
+MOST_TENSORS = 10_000  # a large network has some hundreds
 
 
 def pack(weights: Mapping[str, Tensor]) -> bytes:
@@ -14,5 +19,6 @@ def pack(weights: Mapping[str, Tensor]) -> bytes:
 
 
 def unpack(data: bytes) -> dict[str, Tensor]:
-    """On the CPU, in memory of their own."""
+    """On the CPU, in memory of their own. SafetensorError or ValueError where the bytes are no such file."""
+    check_header(io.BytesIO(data), MOST_TENSORS)
     return safetensors.torch.load(data)

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import os
+import pickletools
+import warnings
 import zipfile
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from typing import Any, BinaryIO
 
-import safetensors.torch
+import safetensors
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from engine.errors import UserError
+from engine.teachers.weights import MOST_TENSORS
+from engine.tensor_header import check_header
 from engine.text import one_line
+from engine.untrusted import open_picture
 
-_MOST_RECORDS = 10_000  # in a zip file; a large network has some hundreds
+MOST_PICKLE = 2 << 20  # bytes of what a zip file says of its tensors: some 100 for each, and for the optimiser's too
 # Under which training scripts save the state_dict beside other things.
 _WRAPPERS = ("model", "state_dict", "net", "model_state_dict", "model_state", "network", "student")
 
@@ -41,53 +48,126 @@ _HARMLESS: list[Any] = [
     (_Inert, "argparse.Namespace"),
     (dict, "collections.defaultdict"),
 ]
+# What torch.load takes with weights_only=True, but no state_dict needs: a few bytes of it can fill the memory. So do all that
+# end with "Tensor", which are made anew, of any size.
+_NEEDLESS = frozenset(
+    {
+        "bytearray", "TypedStorage", "_rebuild_qtensor", "_rebuild_sparse_tensor", "_rebuild_nested_tensor",
+        "_rebuild_wrapper_subclass", "_rebuild_device_tensor_from_numpy", "_rebuild_device_tensor_from_cpu_tensor",
+        "_rebuild_meta_tensor_no_storage",
+    }
+)  # fmt: skip
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """The state_dict in a file, without the names that DataParallel and torch.compile put before all others.
+    """The state_dict in a file, without what training scripts save beside it. Nothing of it takes up memory before it is used:
+    the file is mapped. Whoever keeps a tensor copies it, for the file may change.
 
     UserError where it is no such file, or holds anything that would have to be run.
     """
+    return _read(path, "cpu")
+
+
+def outline_of(path: Path) -> dict[str, Tensor]:
+    """As `read_tensors`, but the tensors, on "meta", have only their shapes and types."""
+    return _read(path, "meta")
+
+
+def _read(path: Path, device: str) -> dict[str, Tensor]:
     try:
         if not path.is_file():
             what = "is no file" if path.exists() else "does not exist"
             raise UserError(f"{path} {what}; check the teacher's checkpoint (it is looked for in the preset's folder)")
-        if path.suffix == ".safetensors":
-            content: Any = safetensors.torch.load(path.read_bytes())
-        else:
-            _check_zip(path)
-            with torch.serialization.safe_globals(_HARMLESS):
-                content = torch.load(path, map_location="cpu", weights_only=True)
+        with os.fdopen(open_picture(str(path)), "rb") as file:  # of which nobody makes another one while it is looked at
+            content = _safetensors(file, device) if path.suffix == ".safetensors" else _zip(path, file, device)
     except UserError:
         raise
     except Exception as error:  # a file made to harm decides what is raised
         first = one_line(str(error).splitlines()[0], 300) if str(error).strip() else type(error).__name__
         raise UserError(f"{path} cannot be read as weights: {first}; only tensors are loaded, never code") from error
     for _ in range(2):  # {"state_dict": {"model": ...}}
-        inner = [content[key] for key in _WRAPPERS if isinstance(content, dict) and isinstance(content.get(key), dict)]
-        content = inner[0] if inner else content
-    if not isinstance(content, dict) or not all(isinstance(name, str) and _is_plain(value) for name, value in content.items()):
+        inner = [dict.get(content, key) for key in _WRAPPERS if isinstance(content, dict)]
+        content = next((one for one in inner if isinstance(one, dict)), content)
+    # The methods of the class, and not those that a pickle may have put in their place.
+    if not isinstance(content, dict) or not all(isinstance(name, str) and _is_plain(v) for name, v in dict.items(content)):
         raise UserError(f"{path} holds no plain state_dict (names to tensors of numbers); save model.state_dict() alone")
-    return content
+    if len(content) > MOST_TENSORS:
+        raise UserError(f"{path} holds {len(content):,} tensors; no network has more than {MOST_TENSORS:,}")
+    return {name: Tensor.detach(value) for name, value in dict.items(content)}
 
 
-def _check_zip(path: Path) -> None:
+def _safetensors(file: BinaryIO, device: str) -> dict[str, Tensor]:
+    """The library checks that every tensor lies within the file."""
+    check_header(file, MOST_TENSORS)
+    with safetensors.safe_open(_same(file), framework="pt") as mapped:
+        found = {name: mapped.get_tensor(name) for name in mapped.keys()}  # noqa: SIM118
+    return {name: value.to(device) if device == "meta" else value for name, value in found.items()}
+
+
+def _zip(path: Path, file: BinaryIO, device: str) -> Any:
+    _check_zip(path, file)
+    file.seek(0)
+    # The same reader as torch.load's: what is looked at is what is loaded.
+    for name in _needed(torch._C.PyTorchFileReader(file).get_record("data.pkl")):
+        if (kind := name.rpartition(" ")[2]) in _NEEDLESS or kind.endswith("Tensor"):
+            raise UserError(f"{path} holds no plain state_dict: it asks for {one_line(name, 80)}; save model.state_dict() alone")
+    with torch.serialization.safe_globals(_HARMLESS), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # they quote the file
+        return torch.load(_same(file), map_location=device, weights_only=True, mmap=device != "meta")
+
+
+def _same(file: BinaryIO) -> str:
+    """A path to the very file that is open, whatever has become of its name meanwhile."""
+    link = f"/proc/self/fd/{file.fileno()}"
+    return link if os.path.exists(link) else file.name  # noqa: PTH110
+
+
+def _needed(pickled: bytes) -> Iterator[str]:
+    """The names that a pickle asks for, `module name`."""
+    for opcode, argument, _ in pickletools.genops(pickled):
+        if opcode.name in ("GLOBAL", "INST"):
+            yield str(argument)
+
+
+def _check_zip(path: Path, file: BinaryIO) -> None:
     """PyTorch stores records as they are: a compressed one is not its own, and might not fit into memory."""
-    if not zipfile.is_zipfile(path):
+    if not zipfile.is_zipfile(file):
         raise UserError(f"{path} is neither .safetensors nor PyTorch's zip format; save the state_dict with a current torch")
-    with zipfile.ZipFile(path) as archive:
+    with zipfile.ZipFile(file) as archive:
         records = archive.infolist()
-    packed = any(record.compress_type != zipfile.ZIP_STORED for record in records)
-    if packed or len(records) > _MOST_RECORDS or sum(record.file_size for record in records) > path.stat().st_size:
+    size = os.fstat(file.fileno()).st_size
+    names = {record.filename for record in records}
+    plain = all(
+        record.compress_type == zipfile.ZIP_STORED
+        and record.compress_size == record.file_size
+        and not record.flag_bits & 1
+        and (record.external_attr >> 28) in (0, 8)  # a file, or nothing is said
+        and _inside(record.filename)
+        for record in records
+    )
+    if not plain or len(names) < len(records) or len(records) > MOST_TENSORS or sum(one.file_size for one in records) > size:
         raise UserError(f"{path} is a zip file, but not as PyTorch writes them; save the state_dict again with torch.save")
+    if any(one.file_size > MOST_PICKLE for one in records if one.filename.endswith("/data.pkl")):
+        raise UserError(f"{path} says more of its tensors than any network's (data.pkl); save model.state_dict() alone")
+
+
+def _inside(name: str) -> bool:
+    """Whether a record's name stays below the folder that all are in."""
+    pure = PurePosixPath(name)
+    return not pure.is_absolute() and ".." not in pure.parts and "\\" not in name
 
 
 def _is_plain(value: object) -> bool:
-    """Dense real numbers."""
+    """Dense real numbers, all of which are there: no few bytes that are shown as many."""
     return (
-        isinstance(value, Tensor)
+        type(value) in (Tensor, nn.Parameter)
+        and isinstance(value, Tensor)
         and value.layout == torch.strided
-        and value.device.type == "cpu"
+        and value.device.type in ("cpu", "meta")
         and not value.is_quantized
-        and not value.is_complex()
+        and (value.dtype.is_floating_point or value.dtype in _WHOLE)
+        and Tensor.numel(value) * value.itemsize <= Tensor.untyped_storage(value).nbytes()
     )
+
+
+_WHOLE = (torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)

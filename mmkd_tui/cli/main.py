@@ -13,7 +13,25 @@ import typer
 import engine.openmp  # noqa: F401  before torch, for the commands that train
 from engine.errors import PresetError, UserError
 from engine.text import one_line, plain
-from mmkd_tui.cli import bench, cache, control, data, doctor, exit_codes, presets, run, runs, table_runs, teachers, tui
+from mmkd_tui.cli import (
+    bench,
+    cache,
+    control,
+    data,
+    doctor,
+    evaluate,
+    exit_codes,
+    export,
+    predict,
+    presets,
+    report,
+    run,
+    runs,
+    sweep,
+    table_runs,
+    teachers,
+    tui,
+)
 
 app = typer.Typer(
     help="Multi-teacher knowledge distillation in the terminal.",
@@ -23,9 +41,14 @@ app = typer.Typer(
 )
 app.command("tui")(tui.tui_command)
 app.command("run")(run.run_command)
+app.command("report")(report.report_command)
 app.command("table")(table_runs.table_command)
+app.command("sweep")(sweep.sweep_command)
 app.command("attach")(tui.attach_command)
 control.register(app)
+app.command("export")(export.export_command)
+app.command("evaluate")(evaluate.evaluate_command)
+app.command("predict")(predict.predict_command)
 app.add_typer(runs.app, name="runs")
 app.add_typer(presets.app, name="presets")
 app.add_typer(teachers.app, name="teachers")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -108,14 +109,17 @@ def _serve(
 
     from engine.run import Run
     from engine.run_dir import RunDir
-    from engine.serving import exit_code, serve
+    from engine.serving import EndedAtOnce, exit_code, serve
     from mmkd_tui.console_thread import ConsoleThread
     from mmkd_tui.progress import make_progress
 
     run_dir = RunDir.create(runs_dir, preset.name)
     run = Run(preset, run_dir.path, data_root=data_root_of(data_root), share_gpu=force)
-    with ConsoleThread(make_progress(console, quiet)) as progress:
-        served = serve(run, progress)
+    try:
+        with ConsoleThread(make_progress(console, quiet)) as progress:
+            served = serve(run, progress)
+    except EndedAtOnce as end:
+        os._exit(end.exit_code)  # the training is at work, and would be waited for
     result = asdict(served.result)
     if served.result.mistake:
         raise UserError(served.result.message)
@@ -145,10 +149,17 @@ def _conclude(console: Console, result: dict[str, Any], run_dir: Any) -> None:
                 say("The best epoch was chosen on the test split: these accuracies are too good to report.")
             say(f"The student is {folder}/student.safetensors, all figures are in {folder}/result.json")
         elif result["state"] == "stopped":
+            if not run_dir.path.exists():
+                say("Stopped before it began.")
+                return
             student = " and the best student so far" if run_dir.student.exists() else ""
             say(f"Stopped. What there is, a checkpoint{student}, is in {folder}; finished teachers are in the store")
             say(f"mmkd resume {folder} goes on with it in the background")
         else:
-            say(f"mmkd: the run failed: {result['message']}; what it saved is in {folder}")
+            say(
+                f"mmkd: the run failed: {result['message']}; what it saved is in {folder}"
+                if run_dir.path.exists()
+                else f"mmkd: the run failed: {result['message']}"
+            )
     except OSError:
         pass  # the terminal has gone; everything is in the folder

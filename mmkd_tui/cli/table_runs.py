@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import json
 import shlex
-import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -16,6 +14,8 @@ import typer
 from engine.errors import PresetError, UserError
 from engine.text import one_line, plain
 from mmkd_tui.cli import exit_codes
+from mmkd_tui.cli.executors import Gpus, Minutes, On, Partition, Ray, Slots, Where, executor
+from mmkd_tui.cli.many import do_all, stop_signals
 from mmkd_tui.cli.options import DataRoot, Device, Force, Overrides, data_root_of
 from mmkd_tui.cli.talk import say
 
@@ -30,6 +30,12 @@ def table_command(
     out: Annotated[
         Path | None, typer.Option(help="Where NAME.md, .csv and .tex are written (RUNS/tables/NAME).", show_default=False)
     ] = None,
+    on: On = None,
+    slots: Slots = None,
+    ray: Ray = None,
+    slurm_partition: Partition = None,
+    slurm_time: Minutes = None,
+    slurm_gpus: Gpus = None,
     device: Device = None,
     overrides: Overrides = None,
     data_root: DataRoot = None,
@@ -40,6 +46,8 @@ def table_command(
 ) -> int:
     """Train methods x seeds of a table file, and print and write the table: Markdown, CSV, LaTeX.
 
+    One run after the other, shown live; by --slots or --on several at once, a line for each change.
+
     Runs that are done are not done again: the same command goes on with a table that was broken off. Ctrl-C stops the run in hand
     with a checkpoint. Exit codes: 0 done, 1 a run failed, 2 a mistake in what was asked, 130 stopped.
     """
@@ -47,10 +55,14 @@ def table_command(
     failed = False
     if not report_only:
         _check(plans, data_root_of(data_root), force)
-        with _stop_signals() as stops:
-            failed = _work(plans, stops, data_root, force, quiet)
+        where = Where(on, slots, ray, slurm_partition, slurm_time, slurm_gpus)
+        if where.given:
+            failed, stops = _work_at_once(plans, where, data_root, force, quiet)
+        else:
+            with stop_signals() as stops:
+                failed = _work(plans, stops, data_root, force, quiet)
         if stops:
-            again = _again(files, runs, out, device, overrides or [], data_root, as_json, force, quiet)
+            again = _again(files, runs, out, where, device, overrides or [], data_root, as_json, force, quiet)
             say(f"Stopped; what is done stays done, and this goes on from here: {again}")
             return 128 + stops[0]
     for plan in plans:
@@ -128,27 +140,26 @@ def _work(plans: list[Plan], stops: list[int], data_root: Path | None, force: bo
     return bool(failures)
 
 
+def _work_at_once(plans: list[Plan], where: Where, data_root: Path | None, force: bool, quiet: bool) -> tuple[bool, list[int]]:
+    """Does what is not done as a sweep does; whether any run failed, and the signals that stopped it."""
+    from engine.sweeps.executor import Job
+    from engine.sweeps.manifest import Listed, Manifest, SweepLock, write_manifest
+
+    runs = list(_runs(plans))
+    jobs = [Job(run.folder, run.preset) for run in runs]
+    with executor(where, jobs, plans[0].folder / "slurm", data_root, force) as made, ExitStack() as held:
+        for plan in plans:
+            held.callback(SweepLock(plan.folder).release)
+            listed = tuple(Listed(run.folder.name, f"{run.label} s{run.seed}", run.preset.train.epochs) for run in plan.runs)
+            write_manifest(Manifest(plan.folder, plan.name, plan.description, None, listed))
+        if not quiet:
+            say(f"{len(runs)} runs; what they leave lies in {', '.join(str(plan.folder) for plan in plans)}; mmkd tui shows it")
+        failures, stops = do_all([run.label for run in runs], jobs, made, None, quiet)
+    return bool(failures), stops
+
+
 def _runs(plans: list[Plan]) -> Iterator[PlannedRun]:
     return (run for plan in plans for run in plan.runs)
-
-
-@contextmanager
-def _stop_signals() -> Iterator[list[int]]:
-    """The signals that asked to stop, as they come. A second Ctrl-C ends this at once; a lost terminal ends nothing."""
-    stops: list[int] = []
-
-    def on_signal(number: int, frame: FrameType | None) -> None:
-        if stops and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        stops.append(number)
-
-    before = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
-    before[signal.SIGHUP] = signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    try:
-        yield stops
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _report(plan: Plan, out: Path, as_json: bool) -> None:
@@ -170,6 +181,7 @@ def _again(
     files: list[str],
     runs: Path,
     out: Path | None,
+    where: Where,
     device: str | None,
     overrides: list[str],
     data_root: Path | None,
@@ -179,6 +191,7 @@ def _again(
 ) -> str:
     """The command that goes on."""
     words = ["mmkd", "table", *files, *(["--runs", str(runs)] if runs != Path("runs") else [])]
+    words += where.words
     for key, value in (("--out", out), ("--device", device), ("--data-root", data_root)):
         words += [key, str(value)] if value else []
     words += [word for override in overrides for word in ("--set", override)]

@@ -44,7 +44,7 @@ def tui_command(
 def attach_command(
     run: Annotated[
         str | None,
-        typer.Argument(metavar="[RUN]", help="A run's name, a part of it, or its folder; nothing: the newest live one."),
+        typer.Argument(metavar="[RUN]", help="Name, part of it, or folder of a run or sweep; nothing: the newest live run."),
     ] = None,
     runs_dir: RunsDir = Path("runs"),
     ascii_only: Ascii = None,
@@ -52,10 +52,12 @@ def attach_command(
     mouse: Mouse = True,
     data_root: DataRoot = None,
 ) -> None:
-    """Watch a run that is live, or look at one that has ended."""
+    """Watch a run or a sweep that is live, or look at one that has ended."""
     from engine.run_list import find_run
+    from engine.sweeps.manifest import find_sweep
 
-    path = find_run(runs_dir.expanduser(), run, live=True)
+    folder = runs_dir.expanduser()
+    path = (find_sweep(folder, run) if run else None) or find_run(folder, run, live=True)
     _show(runs_dir, path, "attach", "mmkd runs show shows a run without one", ascii_only, theme, mouse, data_root)
 
 

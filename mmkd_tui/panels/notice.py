@@ -60,7 +60,12 @@ def notice(follower: Follower) -> Notice | None:
             "then press R here.",
         )
     if where:
-        return Notice(f"The loss is not a number at {where}.", "A smaller train.lr usually mends it.")
+        skipped = now.skipped if now is not None else 0
+        if skipped:
+            headline = f"Loss or gradient is not a number at {where}; steps left out so far: {skipped}."
+        else:
+            headline = f"The loss is not a number at {where}."
+        return Notice(headline, "A smaller train.lr usually mends it.")
     if state is RunState.STOPPED:
         return Notice("The run was stopped.", f"R goes on from its newest checkpoint. All it has is in {path}", bad=False)
     return None

@@ -18,6 +18,7 @@ from engine import paths
 from engine.errors import UserError
 from engine.preset import Preset
 from engine.run_client import RunSummary, list_runs, remove_run
+from engine.sweeps.overview import Overview, look_at_sweeps
 from engine.text import plain
 from mmkd_tui.draft import Draft
 from mmkd_tui.keys import bindings
@@ -26,6 +27,7 @@ from mmkd_tui.screens.base import MmkdScreen
 from mmkd_tui.screens.home_lines import PRESET_COLUMNS, RUN_COLUMNS, Offered, machine_line, offered, preset_row, run_row
 from mmkd_tui.screens.marks import marks
 from mmkd_tui.screens.start import start_run
+from mmkd_tui.screens.sweep_lines import home_row
 from mmkd_tui.starting import hindrance
 from mmkd_tui.stock import Stock
 from mmkd_tui.widgets.key_bar import KeyBar
@@ -51,6 +53,7 @@ class HomeScreen(MmkdScreen):
         self._offered: list[Offered] = []
         self._preset_rows: list[Row] = []
         self._runs: list[RunSummary] = []
+        self._sweeps: dict[Path, Overview] = {}  # the newest first
         self._stock = Stock()
         self._looking = self._starting = False
 
@@ -122,6 +125,7 @@ class HomeScreen(MmkdScreen):
         self._looking = True
         try:
             self._runs = await asyncio.to_thread(list_runs, self.runs_dir)
+            self._sweeps = await asyncio.to_thread(look_at_sweeps, self.runs_dir, self._sweeps)
         except OSError:
             self._runs = []
         finally:
@@ -135,7 +139,8 @@ class HomeScreen(MmkdScreen):
             if first
             else f"no runs in {plain(str(self.runs_dir))} yet\nEnter on a preset above starts one, n plans one of your own"
         )
-        self.runs.show([run_row(run, glyphs, now) for run in self._runs], empty)
+        sweeps = [home_row(path, overview, glyphs) for path, overview in self._sweeps.items()]
+        self.runs.show([*sweeps, *(run_row(run, glyphs, now) for run in self._runs)], empty)
         self.refresh_bindings()
 
     # -- what can be done
@@ -174,6 +179,8 @@ class HomeScreen(MmkdScreen):
         event.stop()
         if event.table is self.presets:
             self._start(self._offered[int(event.row)])
+        elif Path(event.row) in self._sweeps:
+            self.mmkd.open_sweep(Path(event.row))
         else:
             self.mmkd.open_run(Path(event.row))
 

@@ -133,6 +133,10 @@ class Series:
         for x, y in points:
             self.append(x, y)
 
+    def places(self) -> Sequence[float]:
+        """The x of each point."""
+        return self._x
+
     def highest(self) -> float | None:
         """The highest value seen."""
         return max((value for value in self._high if value == value), default=None)

@@ -12,7 +12,7 @@ from textual.widgets import Static
 from engine.architectures import architecture_of, is_architecture
 from engine.catalog import DATASETS, FOLDER, METHODS, DatasetFacts
 from engine.data_files import remedy
-from engine.preset import METHOD_PARTS, DatasetPart, EvaluatePart, HardwarePart, MetaPart, TrainPart
+from engine.preset import METHOD_PARTS, DatasetPart, EvaluatePart, HardwarePart, MetaPart, NonFinitePart, TrainPart
 from engine.yaml_lines import KeyPath
 from mmkd_tui.estimates import estimate, size_words, training_images
 from mmkd_tui.machine import Machine
@@ -223,6 +223,8 @@ class MethodStep(Step):
             forms.append(Form(draft, train, "train: the student's training", ascii=ascii))
             forms.append(Form(draft, evaluate, "evaluate: what is measured", ascii=ascii))
             forms.append(Form(draft, [("seed",)], "seed", ascii=ascii))
+            non_finite: list[KeyPath] = [("non_finite", name) for name in NonFinitePart.model_fields]
+            forms.append(Form(draft, non_finite, "non_finite: steps that come out not finite", ascii=ascii))
             self.settings.mount(*forms)
         elif forms:
             self.settings.mount(*forms, before=0)

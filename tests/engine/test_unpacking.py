@@ -90,3 +90,22 @@ def test_a_damaged_archive_is_named(ending: str, how: str, tmp_path: Path) -> No
         unpack(path, tmp_path / "out", 1 << 20, quiet)
     assert str(path) in str(caught.value)
     assert str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize("kind", [tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK])
+def test_no_bomb_in_what_is_said_of_a_member(kind: bytes, tmp_path: Path) -> None:
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w:gz") as archive:
+        member = tarfile.TarInfo("x")
+        member.type, member.size = kind, 5 << 20
+        archive.addfile(member, io.BytesIO(bytes(5 << 20)))
+    (tmp_path / "x.tar.gz").write_bytes(out.getvalue())
+    with pytest.raises(UserError, match="is damaged: it says 5,242,880 bytes of one member"):
+        unpack(tmp_path / "x.tar.gz", tmp_path / "out", 1 << 30, quiet)
+
+
+def test_many_members(tmp_path: Path) -> None:
+    content = {f"{number}.txt": b"x" for number in range(300)}
+    (tmp_path / "x.tar").write_bytes(sets.tar(content))
+    unpack(tmp_path / "x.tar", tmp_path / "out", 1 << 20, quiet)
+    assert {path.name for path in (tmp_path / "out").iterdir()} == content.keys()

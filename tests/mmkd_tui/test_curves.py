@@ -42,6 +42,12 @@ def test_a_loss_that_is_no_number_is_a_gap_and_an_alarm() -> None:
     assert now.alarm == 0.2
 
 
+def test_steps_that_were_left_out_are_an_alarm_and_counted() -> None:
+    now = curves(metrics(10), metrics(20, skipped=2), metrics(30, None, skipped=1)).now
+    assert now is not None
+    assert (now.alarm, now.skipped) == (0.2, 3)
+
+
 def test_a_number_of_the_meta_step_that_is_not_there_is_no_gap() -> None:
     now = curves(metrics(1, hard_accuracy=0.5, logit_gradient=0.1), metrics(2)).now
     assert now is not None

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from support.presets import tiny
 
-from engine.preset import EvaluatePart, HardwarePart, MetaPart, MmkdPart, Preset, TrainPart
+from engine.preset import EvaluatePart, HardwarePart, MetaPart, MmkdPart, NonFinitePart, Preset, TrainPart
 from engine.preset_yaml import dump_preset, list_presets, parse_preset
 from engine.yaml_lines import KeyPath
 from mmkd_tui.draft import METHOD_PARTS, Draft, Problem, missing_checkpoint
@@ -77,6 +77,7 @@ FIELDS: list[tuple[KeyPath, Any]] = [
     *((("train", name), f) for name, f in TrainPart.model_fields.items()),
     *((("evaluate", name), f) for name, f in EvaluatePart.model_fields.items()),
     *((("hardware", name), f) for name, f in HardwarePart.model_fields.items()),
+    *((("non_finite", name), f) for name, f in NonFinitePart.model_fields.items()),
     *((("method", name), f) for name, f in MmkdPart.model_fields.items() if name not in ("name", "meta")),
     *((("method", "meta", name), f) for name, f in MetaPart.model_fields.items()),
     *((("dataset", name), None) for name in ("validation_fraction", "train_images", "split_seed")),

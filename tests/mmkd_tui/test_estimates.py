@@ -194,8 +194,10 @@ def test_gpus_come_from_nvidias_library(monkeypatch: pytest.MonkeyPatch) -> None
     assert machine._gpus() == ()
 
 
-@pytest.mark.parametrize("dataset", ["digits", "fashion-mnist", "cifar-100", "cub-200"])
-@pytest.mark.parametrize("method", ["mmkd", "aver", "camkd", "aekd", "aekd, beta: 1"])
+@pytest.mark.parametrize(
+    ("dataset", "method"),
+    [("digits", "mmkd"), ("fashion-mnist", "camkd"), ("cifar-100", "aekd, beta: 1"), ("cub-200", "aver"), ("digits", "aekd")],
+)
 def test_the_teacher_caches_size_is_what_the_engine_makes_of_it(dataset: str, method: str, tmp_path: Path) -> None:
     from engine.data import Images, Split
     from engine.models import build_model

@@ -13,6 +13,7 @@ import pytest
 import textual
 from support.screens import DISTILLING, END, SIZES, START, TEACHING, dashboard, look, played, run, shown, text, until
 from support.stock import quickstart
+from support.sweeps import some_sweep
 from textual.app import App
 
 from engine.catalog import DATASETS
@@ -112,6 +113,22 @@ def test_home_and_wizard_are_as_they_were(name: str, size: tuple[int, int], them
 
     run(test())
     held.release()
+
+
+@pytest.mark.parametrize(("size", "theme"), [*((size, DARK) for size in SIZES), (MIDDLE, LIGHT)])
+def test_a_sweep_is_as_it_was(size: tuple[int, int], theme: str, tmp_path: Path) -> None:
+    path, locks = some_sweep(tmp_path / "runs")
+
+    async def test() -> None:
+        app = MmkdApp(runs_dir=tmp_path / "runs", open_run=path, theme=theme)
+        async with app.run_test(size=size) as pilot:
+            await until(pilot, lambda: "2 at work" in text(app))
+            await pilot.pause()
+            compare(app, "sweep", size, theme)
+
+    run(test())
+    for lock in locks:
+        lock.release()
 
 
 def some_runs(folder: Path) -> Lock:

@@ -33,6 +33,7 @@ class Terminal:
         self.reading = True
         self.status: int | None = None
         self._seen: list[str] = []  # as it was read: one long text would be copied whole at each read
+        self._raw: list[bytes] = []
         self._closed = threading.Event()
         threading.Thread(target=self._read, daemon=True).start()
 
@@ -44,15 +45,24 @@ class Terminal:
                 continue
             with contextlib.suppress(OSError, ValueError):
                 if select.select([self.fd], [], [], 0.1)[0]:
-                    self._seen.append(decoder.decode(os.read(self.fd, 65536)))
+                    self._raw.append(os.read(self.fd, 65536))
+                    self._seen.append(decoder.decode(self._raw[-1]))
 
     def mark(self) -> int:
         """A place in what was written, to look for text after it."""
         return len(self._seen)
 
+    def forget(self) -> None:
+        """What was written so far, and every mark."""
+        self._seen.clear()
+
     def text(self, since: int = 0) -> str:
         """What was written since `mark`, without escape sequences; a screen that is updated in part is there in part."""
         return _ESCAPES.sub("", "".join(self._seen[since:]))
+
+    def raw(self) -> bytes:
+        """All that was written, with its escape sequences."""
+        return b"".join(self._raw)
 
     def wait(self, *texts: str, since: int = 0, seconds: float = 60) -> None:
         """Until every text has been written."""

@@ -44,7 +44,7 @@ def test_a_training_step_is_the_one_of_torch_optim(nesterov: bool) -> None:
         assert close(ours, theirs)
     for name, value in told.items():
         assert close(value, getattr(step, name)), name
-    assert told.keys() == {"loss", "logits", "ce", "logit", "feature", "logit_weights", "feature_weights"}
+    assert told.keys() == {"loss", "logits", "ce", "logit", "feature", "logit_weights", "feature_weights", "finite"}
 
 
 def test_a_meta_step_is_the_methods() -> None:

@@ -20,7 +20,7 @@ from engine.data import Batch, Images, load_images
 from engine.data import decoders as decoding
 from engine.data.augment import FixedViews, ResizedCrop
 from engine.data.file_split import FileSplit
-from engine.data.images import LEFT_OUT
+from engine.data.images import LEFT_OUT, Share
 from engine.errors import TrainingError, UserError
 from engine.measure import measured
 from engine.preset import DatasetPart
@@ -185,6 +185,18 @@ def test_the_log_names_a_bounded_number_of_broken_pictures(tmp_path: Path) -> No
     assert len([line for line in said if "cannot be read:" in line]) == 20
     assert any("further ones are counted" in line for line in said)
     assert said[-1] == f"{images.troubles.count} pictures could not be read in all"
+
+
+def test_shares_are_the_whole_taken_in_turns(own: Path) -> None:
+    train = opened(own, 0).train
+    turns = list(train.shuffled(2, 0, 0, ResizedCrop()))
+    for number in range(2):
+        share = train.shuffled(2, 0, 0, ResizedCrop(), share=Share(number, 2))
+        for mine, batch in zip(share, turns[number::2], strict=False):
+            assert same(mine, batch)
+        assert [b.labels.tolist() for b in train.in_order(3, Share(number, 2))] == [
+            b.labels.tolist() for b in list(train.in_order(3))[number::2]
+        ]
 
 
 def test_a_killed_worker_costs_nothing(own: Path) -> None:

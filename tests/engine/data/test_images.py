@@ -8,6 +8,7 @@ from torch import Tensor
 
 from engine.data import Split
 from engine.data.augment import Augmentation, FixedViews
+from engine.data.images import Share
 
 
 def numbered(count: int = 23) -> Split:
@@ -90,6 +91,21 @@ def test_in_order() -> None:
     assert [len(batch.labels) for batch in batches] == [10, 10, 3]
     assert torch.cat([batch.labels for batch in batches]).tolist() == list(range(23))
     assert torch.equal(torch.cat([batch.images for batch in batches]), (split.pixels.float() - 100) / 50)
+
+
+def test_shares_are_the_whole_taken_in_turns() -> None:
+    split, augmentation = numbered(), Augmentation(1, True)
+    turns = list(split.shuffled(3, 4, 2, augmentation))
+    shares = [list(split.shuffled(3, 4, 2, augmentation, start=1, share=Share(number, 2))) for number in range(2)]
+    assert [len(share) for share in shares] == [2, 2]  # 23 // 6, but for the first
+    for number, share in enumerate(shares):
+        for own, batch in zip(share, turns[2 + number :: 2], strict=False):
+            assert torch.equal(own.images, batch.images)
+            assert torch.equal(own.labels, batch.labels)
+    evaluated = [batch for number in range(2) for batch in split.in_order(5, Share(number, 2))]
+    assert [batch.labels.tolist() for batch in evaluated] == [
+        [0, 1, 2, 3, 4], [10, 11, 12, 13, 14], [20, 21, 22], [5, 6, 7, 8, 9], [15, 16, 17, 18, 19]
+    ]  # fmt: skip
 
 
 def test_a_batch_says_which_images_it_has_and_which_fixed_view_of_each() -> None:

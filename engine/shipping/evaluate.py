@@ -1,0 +1,172 @@
+"""Measures a model on a data set's test images, and beside it the teachers of its run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from torch import Tensor
+
+from engine.catalog import DATASETS, FOLDER, nearest
+from engine.data import Images, load_images
+from engine.errors import UserError
+from engine.models import Classifier, build_model
+from engine.preprocessing import Preprocessing
+from engine.preset import DatasetPart, Preset, TeacherPart
+from engine.shipping.facts import ModelFacts
+from engine.shipping.material import batches, held_against
+from engine.shipping.opening import Model
+from engine.shipping.runners import Ask, Logits, of_module
+from engine.shipping.scores import Scores, agreement, scored
+from engine.teachers.foreign import load_fitting
+from engine.teachers.store import TeacherStore, content_key
+from engine.teachers.weights import unpack
+from engine.text import one_line
+
+BATCH = 256  # images a pass
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class TeacherScore:
+    """A teacher on the same images; None where it is not at hand, and why."""
+
+    name: str
+    accuracy: float | None
+    agreement: float | None  # share of images of which it says what the student says
+    missing: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """What was found. `notes` is what has to be known to read it."""
+
+    dataset: str
+    classes: tuple[str, ...]
+    scores: Scores
+    teachers: tuple[TeacherScore, ...]
+    notes: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        found = self.scores
+        named = zip(self.classes, found.per_class, strict=True)
+        return {
+            "dataset": self.dataset,
+            "images": found.images,
+            "top1": found.top1,
+            "top5": found.top5,
+            "loss": found.loss,
+            "calibration_error": found.calibration_error,
+            "per_class": [{"class": name, "images": count, "accuracy": share} for name, (count, share) in named],
+            "teachers": [
+                {"name": t.name, "accuracy": t.accuracy, "agreement": t.agreement, "missing": t.missing or None}
+                for t in self.teachers
+            ],
+            "notes": list(self.notes),
+        }
+
+
+def dataset_part(name: str, preset: Preset | None = None) -> DatasetPart:
+    """What --data names: a data set of the catalogue or a folder of pictures; a run's own is split as in the run.
+
+    UserError where it is neither.
+    """
+    if preset is not None and name == preset.dataset.name:
+        return preset.dataset
+    if name in DATASETS and name != FOLDER:
+        return DatasetPart(name=name)
+    if name in ("", FOLDER):
+        raise UserError("which images it is to be measured on is not known; name a data set or a folder of pictures by --data")
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        return DatasetPart(name=FOLDER, path=str(folder.resolve()))
+    likely = nearest(name, DATASETS)
+    hint = f"did you mean '{likely}'?" if likely else f"for example {', '.join(list(DATASETS)[:5])}"
+    raise UserError(f"--data {one_line(name, 80)}: there is no data set of that name, and no such folder of pictures; {hint}")
+
+
+def facts_of(images: Images) -> ModelFacts:
+    """What a data set says of a model whose file says nothing: classes in its order, its own normalisation."""
+    mean, std = (tuple(value.flatten().tolist()) for value in (images.train.mean, images.train.std))
+    prepared = Preprocessing.of(images.facts, mean, std)
+    return ModelFacts("", images.facts.name, images.facts.classes, prepared)
+
+
+@contextmanager
+def opened_images(part: DatasetPart, data_root: Path, device: torch.device, say: Say) -> Iterator[Images]:
+    """A data set; what is broken in it is told by `say`."""
+    images = load_images(part, data_root, device)
+    images.troubles.listen(lambda level, message: say(message) if level != "info" else None)
+    try:
+        yield images
+    finally:
+        images.close()
+
+
+def logits_on(images: Images, prepared: Preprocessing, asks: list[Ask], batch_size: int = BATCH) -> list[Tensor]:
+    """What each says of the test images, [N, C] each on the CPU; every image is decoded once."""
+    rows: list[list[Tensor]] = [[] for _ in asks]
+    for batch in batches(images.test, prepared, batch_size):
+        for found, ask in zip(rows, asks, strict=True):
+            found.append(ask(batch.images))
+    return [torch.cat(found) for found in rows]
+
+
+def evaluate(model: Model, images: Images, teachers: list[tuple[str, Classifier | str]]) -> Evaluation:
+    """`teachers`: of the model's run, by their labels; for one that is not at hand, why."""
+    notes = held_against(model.facts, images)
+    asks: list[Ask] = [model.ask]
+    for _, teacher in teachers:
+        if not isinstance(teacher, str):
+            asks.append(of_module(Logits(teacher).to(model.device).eval(), model.device))
+    own, *others = logits_on(images, model.facts.preprocessing, asks)
+    model.checked(own)
+    if not torch.isfinite(own).all():
+        raise UserError(f"{model.name} gives logits that are not finite numbers; it cannot be measured")
+    labels = images.test.labels.cpu()
+    answers = iter(others)
+    found = []
+    for name, teacher in teachers:
+        if isinstance(teacher, str):
+            found.append(TeacherScore(name, None, None, teacher))
+            continue
+        theirs = next(answers)
+        found.append(TeacherScore(name, scored(theirs, labels).top1, agreement(own, theirs, labels)))
+    return Evaluation(images.facts.name, model.facts.classes, scored(own, labels), tuple(found), tuple(notes))
+
+
+def teachers_of(preset: Preset, facts: ModelFacts, store: TeacherStore) -> list[tuple[str, Classifier | str]]:
+    """A run's teachers from their checkpoints and from the store; for one that is neither there nor readable, why."""
+    return [
+        (label, _teacher(preset, part, facts, store)) for label, part in zip(preset.teacher_labels, preset.teachers, strict=True)
+    ]
+
+
+def _teacher(preset: Preset, part: TeacherPart, facts: ModelFacts, store: TeacherStore) -> Classifier | str:
+    prepared = facts.preprocessing
+
+    def make() -> Classifier:
+        size = prepared.size
+        return build_model(part.arch, prepared.channels, len(facts.classes), part.seed, size=size, features=part.features)
+
+    try:
+        if part.checkpoint is not None:
+            return load_fitting(Path(part.checkpoint), part.arch, make)
+        if not part.trained:
+            return "its library's weights are not kept by runs"
+        precision = preset.hardware.precision
+        key = content_key(preset.dataset, part.arch, part.seed, part.recipe, preset.evaluate, precision, part.pretrained)
+        kept = store.find(key)
+        if kept is None:
+            return f"it is not in {store.root}"
+        model = make()
+        model.load_state_dict(unpack(kept[1]))
+        return model
+    except (UserError, OSError, SafetensorError, RuntimeError) as error:
+        return one_line(str(error), 300)

@@ -1,0 +1,98 @@
+"""A data set's images as a model takes them: its own normalisation, and colours and size converted where they differ."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from engine.data import AnySplit, Batch, Images, Split
+from engine.data.file_split import FileSplit
+from engine.errors import UserError
+from engine.image_folders import Listing
+from engine.preprocessing import Preprocessing
+from engine.randomness import permutation
+from engine.shipping.facts import ModelFacts
+
+# ITU-R BT.601's luma in 16-bit fixed point, as Pillow makes grey of RGB.
+_LUMA = (19595, 38470, 7471)
+
+
+def chosen(split: AnySplit, numbers: Tensor) -> AnySplit:
+    """Only the images `numbers` [n] of a split, in that order."""
+    if isinstance(split, FileSplit):
+        wanted = numbers.tolist()
+        paths, labels = (tuple(values[number] for number in wanted) for values in (split.listing.paths, split.listing.labels))
+        here = split.labels[numbers.to(split.labels.device)]
+        return replace(split, listing=Listing(paths, labels), labels=here, broken=set())
+    assert isinstance(split, Split)
+    numbers = numbers.to(split.labels.device)
+    return replace(split, pixels=split.pixels[numbers], labels=split.labels[numbers])
+
+
+def spread(split: AnySplit, most: int) -> AnySplit:
+    """At most so many images, evenly spread over the split: files are listed class by class."""
+    count = len(split)
+    return split if count <= most else chosen(split, torch.arange(most) * count // most)
+
+
+def drawn(split: AnySplit, most: int, purpose: str) -> AnySplit:
+    """At most so many images, drawn at random; the same ones every time."""
+    return chosen(split, permutation(len(split), 0, purpose)[:most])
+
+
+def batches(split: AnySplit, prepared: Preprocessing, size: int) -> Iterator[Batch]:
+    """All images of a split in its order, `size` at a time, as a model takes them. In the place of a broken one is a black
+    one, whose label in the split becomes LEFT_OUT.
+    """
+    zero, one = torch.zeros_like(split.mean), torch.ones_like(split.std)
+    mean, std = (
+        (torch.tensor(values, dtype=torch.float64) * 255)[:, None, None].to(zero) for values in (prepared.mean, prepared.std)
+    )
+    raw: FileSplit | Split
+    if isinstance(split, FileSplit):
+        raw = replace(split, mean=zero, std=one, size=prepared.size)
+    else:
+        assert isinstance(split, Split)
+        raw = replace(split, mean=zero, std=one)
+    for batch in raw.in_order(size):
+        yield batch._replace(images=(converted(batch.images, prepared) - mean) / std)
+
+
+def converted(pixels: Tensor, prepared: Preprocessing) -> Tensor:
+    """[B, c, h, h] of 0 to 255 -> [B, channels, size, size], whole numbers still."""
+    if pixels.shape[1] == 3 and prepared.channels == 1:
+        luma = torch.tensor(_LUMA, dtype=torch.float64, device=pixels.device)[:, None, None]
+        pixels = (((pixels * luma).sum(1, keepdim=True) + 32768) / 65536).floor().to(pixels.dtype)
+    elif pixels.shape[1] == 1 and prepared.channels == 3:
+        pixels = pixels.expand(-1, 3, -1, -1)
+    if pixels.shape[2:] != (prepared.size, prepared.size):
+        sides = (prepared.size, prepared.size)
+        pixels = F.interpolate(pixels, sides, mode="bilinear", antialias=True, align_corners=False).round().clamp(0, 255)
+    return pixels
+
+
+def held_against(facts: ModelFacts, images: Images) -> list[str]:
+    """What has to be known where a model is measured on another data set than its own; nothing where they agree.
+
+    UserError where their classes cannot be the same ones.
+    """
+    ours, theirs, prepared = facts.classes, images.facts.classes, facts.preprocessing
+    if len(ours) != len(theirs):
+        raise UserError(f"the model knows {len(ours)} classes and {images.facts.name} has {len(theirs)}; name another data set")
+    notes = []
+    if ours != theirs:
+        notes.append("the classes have other names than the model's; they are taken to be the same in the same order")
+    if (images.facts.channels, images.facts.size) != (prepared.channels, prepared.size):
+        notes.append(
+            f"images of {_form(images.facts.channels, images.facts.size)} are converted to "
+            f"{_form(prepared.channels, prepared.size)}, as the model takes them"
+        )
+    return notes
+
+
+def _form(channels: int, size: int) -> str:
+    return f"{size}x{size} pixels {'in colour' if channels == 3 else 'in grey'}"

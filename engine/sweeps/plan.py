@@ -1,0 +1,200 @@
+"""From a sweep file to its runs: one preset and one folder for each combination, the same ones whenever it is asked."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from engine.forms import Source, line_of
+from engine.overrides import OverrideError, apply, lay, source_of
+from engine.preset import Preset
+from engine.preset_errors import Mistake, mistakes
+from engine.preset_yaml import MAX_PROBLEMS
+from engine.sweeps.draws import DrawError, check, drawn, same
+from engine.sweeps.form import HalvingPart, SweepForm
+from engine.sweeps.read import read_sweep
+from engine.tables.plan import laid_over, run_key, slug
+from engine.text import plain
+from engine.yaml_lines import KeyPath, show
+
+MOST_RUNS = 10_000
+_OWN = {  # what a sweep says elsewhere, or what changes nothing of a run
+    "seed": "the sweep's seeds give it; change seeds",
+    "name": "names say nothing about a training; remove it",
+    "description": "descriptions say nothing about a training; remove it",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class SweepRun:
+    """One run of a sweep."""
+
+    label: str  # what is special about it: `lr=0.05 beta=10`
+    settings: tuple[tuple[str, Any], ...]  # dotted keys and their values
+    seed: int
+    preset: Preset
+    folder: Path
+
+
+@dataclass(frozen=True, slots=True)
+class SweepPlan:
+    """A sweep file, worked out."""
+
+    name: str
+    description: str
+    folder: Path
+    halving: HalvingPart | None
+    runs: tuple[SweepRun, ...]
+    repeated: int  # combinations that were drawn again: the same training is done once
+
+
+def plan_sweep(path: Path, runs: Path, overrides: Sequence[str] = ()) -> SweepPlan:
+    """The runs of the sweep file `path`, in folders below `runs/sweeps`. `overrides` are KEY=VALUE, laid over all else.
+
+    `PresetError` with a line for each mistake, in the sweep or in a preset that it names.
+    """
+    form, document = read_sweep(path)
+    source = _Source(plain(str(path)), document, path.parent, tuple(overrides), form=form)
+    _check(source)
+    bases = [source.preset(given) for given in form.presets]
+    if len({base.name for base in bases}) < len(bases):
+        source.say(("presets",), "two of these presets have the same name; give one another name")
+    source.refuse()
+    folder = runs / "sweeps" / form.name
+    found: dict[str, SweepRun] = {}
+    count = 0
+    for base, combination in itertools.product(bases, _combinations(form)):
+        preset = _resolved(source, base, combination)
+        if preset is None:
+            if len(source.problems) >= MAX_PROBLEMS:
+                break
+            continue
+        for seed in form.seeds:
+            count += 1
+            seeded = preset.model_copy(update={"seed": seed})
+            label = _label(base.name if len(bases) > 1 else "", combination)
+            key = run_key(seeded)
+            where = folder / f"{slug(label, 'run')}-s{seed}-{key}"
+            found.setdefault(key, SweepRun(label or base.name, tuple(combination.items()), seed, seeded, where))
+    source.refuse()
+    if len(found) < count and form.trials is None:
+        source.say(("settings",), f"{count - len(found)} of these runs are the same training as another; vary what is trained")
+        source.refuse()
+    # Seed by seed, so that a sweep that is broken off has something of every combination.
+    ordered = sorted(found.values(), key=lambda run: form.seeds.index(run.seed))
+    return SweepPlan(form.name, form.description, folder, form.halving, tuple(ordered), count - len(found))
+
+
+@dataclass(slots=True, kw_only=True)
+class _Source(Source):
+    """The sweep's file."""
+
+    form: SweepForm
+
+
+def _check(source: _Source) -> None:
+    """What is wrong with the settings as such, before any is laid over a preset."""
+    form, count = source.form, len(source.form.presets) * len(source.form.seeds) * (source.form.trials or 1)
+    for key, varied in form.settings.items():
+        if key.partition(".")[0] in _OWN:
+            source.say(("settings", key), f"cannot be varied: {_OWN[key.partition('.')[0]]}")
+        try:
+            check(varied)
+        except DrawError as error:
+            source.say(("settings", key, *([] if error.step is None else [error.step])), error.sentence)
+        count *= len(varied) if isinstance(varied, tuple) else 1
+    for key in _OWN:
+        if key in form.overrides:
+            source.say(("overrides", key), f"cannot be overridden: {_OWN[key]}")
+    for override in source.overrides:
+        key = override.partition("=")[0].strip()
+        if key == "seed":
+            source.problems.append(f"{source_of(override)}: a sweep gives the seeds itself; change its seeds")
+        elif key in form.settings:
+            source.problems.append(f"{source_of(override)}: the sweep varies {plain(key)}; change its settings")
+    if count > MOST_RUNS:
+        source.say(("settings",), f"these are {count} runs; a sweep has at most {MOST_RUNS}: draw some by trials, or split it")
+    source.refuse()
+
+
+def _combinations(form: SweepForm) -> Iterator[dict[str, Any]]:
+    """The varied settings' values: all of the grid, for each trial. A trial draws the same for every cell of the grid."""
+    grid = {key: varied for key, varied in form.settings.items() if isinstance(varied, tuple)}
+    for trial in range(form.trials or 1):
+        for cell in itertools.product(*grid.values()):
+            chosen = dict(zip(grid, cell, strict=True))
+            yield {
+                key: chosen[key] if key in chosen else drawn(varied, form.draw_seed, key, trial)
+                for key, varied in form.settings.items()
+            }
+
+
+def _resolved(source: _Source, base: Preset, combination: Mapping[str, Any]) -> Preset | None:
+    """The preset of one combination (None where it has mistakes, which are noted)."""
+    data: Any = laid_over(base.model_dump(), source.form.overrides)
+    origins: dict[KeyPath, KeyPath | str] = {}
+    # The method first: another one begins from its own defaults, and what is set beside it is its.
+    for key, value in sorted(combination.items(), key=lambda item: item[0] != "method.name"):
+        if key == "method.name" and data["method"]["name"] != value:
+            data = {**data, "method": {"name": value}}
+        here: KeyPath = ("settings", key)
+        try:
+            data, written = lay(data, key, value)
+        except OverrideError as error:
+            source.say(here, str(error))
+            return None
+        origins |= dict.fromkeys(written, _place(source, here, value))
+    for override in source.overrides:
+        try:
+            data, written = apply(data, override)
+        except OverrideError as error:
+            source.problems.append(str(error))
+            return None
+        origins |= dict.fromkeys(written, source_of(override))
+    try:
+        return Preset.model_validate(data).anchored(source.folder)
+    except ValidationError as error:
+        for mistake in mistakes(error, data, MAX_PROBLEMS):
+            source.problems.append(_told(source, mistake, origins, combination))
+        return None
+
+
+def _place(source: _Source, here: KeyPath, value: Any) -> KeyPath:
+    """Where a value stands: in a list that is written a line each, on its own line."""
+    varied = source.form.settings[str(here[-1])]
+    values = varied if isinstance(varied, tuple) else ()
+    return next(((*here, index) for index, one in enumerate(values) if same(one, value)), here)
+
+
+def _told(source: _Source, mistake: Mistake, origins: Mapping[KeyPath, KeyPath | str], combination: Mapping[str, Any]) -> str:
+    """A mistake in a run's preset, with the line of the sweep that brought it, or the option."""
+    for place in mistake.places:
+        for length in range(len(place), 0, -1):
+            origin = origins.get(place[:length])
+            if isinstance(origin, str):
+                return f"{origin}: {mistake.sentence}"
+            if origin is not None:
+                return f"{source.name}:{line_of(source.document, origin)}: {mistake.sentence}"
+        path: KeyPath = ("overrides", *place)
+        if path in source.document.keys or path in source.document.values:
+            return f"{source.name}:{line_of(source.document, path)}: {mistake.sentence}"
+    # Of several settings together: it is not one of them that is wrong.
+    given = ", ".join(f"{plain(key)}={show(value)}" for key, value in combination.items())
+    line = line_of(source.document, ("settings",))
+    return f"{source.name}:{line}: {mistake.sentence}" + (f" (with {given})" if given else "")
+
+
+def _label(preset: str, combination: Mapping[str, Any]) -> str:
+    """The preset where there are several, and the settings by the last part of their names, or whole where that is not clear."""
+    short = [key.removesuffix(".name").rpartition(".")[2] for key in combination]
+    words = [preset] if preset else []
+    for key, last in zip(combination, short, strict=True):
+        name = key if short.count(last) > 1 else last
+        value = combination[key]
+        words.append(f"{name}={value if isinstance(value, str) else show(value)}")
+    return plain(" ".join(words), 120)

@@ -1,0 +1,97 @@
+"""How far a run of a sweep is and how good, as its folder tells: read again and again, while it is at work or not."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from engine.errors import UserError
+from engine.events import CacheProgress, EpochEnded, Event, Metrics, PhaseStarted
+from engine.preset import Preset
+from engine.run_client import DirectoryClient
+from engine.run_state import RunState
+from engine.sweeps.executor import state_of
+from engine.sweeps.form import HalvingPart
+from engine.teachers.store import content_key
+from engine.untrusted import as_share
+
+MOST_POLLS = 100  # of one look, each of at most 50 ms
+
+
+class Standing:
+    """One run. What it says is as of the last `look`."""
+
+    def __init__(self, folder: Path, rungs: Sequence[int] = (), halving: HalvingPart | None = None) -> None:
+        """`rungs`: epochs after which the run is compared with others, by `halving`."""
+        self.folder, self.rungs, self.halving = folder, tuple(rungs), halving
+        self.state: RunState | None = None  # None: never begun
+        self.phase = ""
+        self.epoch = 0  # epochs of the distillation that are done
+        self.epochs = 0  # of the distillation, in all
+        self.share: float | None = None  # of the phase in hand, 0..1
+        self.best_accuracy: float | None = None  # on the split that chooses, 0..1
+        self.accuracy: float | None = None  # of the finished student on the test split, 0..1
+        self.seconds: float | None = None  # that a run which ended was at work
+        self.message = ""
+        self.scores: list[float] = []  # at the rungs it has reached; more is better
+        self._metric: float | None = None
+        self._client = DirectoryClient(folder)
+
+    def look(self) -> None:
+        """Reads what is new."""
+        before, self.state = self.state, state_of(self.folder)
+        if self.state is None:
+            return
+        for _ in range(MOST_POLLS):
+            for event in self._client.poll():
+                self._note(event)
+            if self._client.caught_up():
+                break
+        if not self.state.live and before is not self.state:
+            result = self._client.result() or {}
+            self.accuracy, self.seconds = as_share(result.get("student_accuracy")), result.get("seconds")
+            self.message = str(result.get("message", ""))
+            if (best := as_share(result.get("best_accuracy"))) is not None:
+                self.best_accuracy = best
+
+    def _note(self, event: Event) -> None:
+        if isinstance(event, PhaseStarted):
+            self.phase, self.share = event.phase, None
+            if event.phase == "distil":
+                self.epochs = event.epochs
+        elif isinstance(event, CacheProgress):
+            self.phase, self.share = "cache", event.done / event.total if event.total > 0 else None
+        elif isinstance(event, Metrics):
+            self.share = event.step / event.steps if event.steps > 0 else None
+        elif isinstance(event, EpochEnded) and event.phase == "distil":
+            self._note_epoch(event)
+
+    def _note_epoch(self, event: EpochEnded) -> None:
+        self.epoch = event.epoch + 1
+        if event.best_accuracy is not None:
+            self.best_accuracy = event.best_accuracy
+        if self.halving is None:
+            return
+        value = getattr(event, self.halving.metric)
+        self._metric = value if value is not None else self._metric  # not every epoch is measured
+        # A process that goes on from a checkpoint does some epochs again: what was seen of them first counts.
+        while len(self.scores) < len(self.rungs) and self.epoch >= self.rungs[len(self.scores)]:
+            self.scores.append(self.halving.score(self._metric))
+
+
+def networks_of(preset: Preset) -> frozenset[str]:
+    """The store's keys of the networks that a run trains, or finds, before it distils: its teachers and the student alone.
+
+    None where that cannot be told, because of pictures that cannot be read: the run itself says why.
+    """
+    precision = preset.hardware.precision
+    asked = [(part.arch, part.seed, part.recipe, part.pretrained) for part in preset.teachers if part.trained]
+    if preset.evaluate.student_alone and preset.method.name != "ce":
+        asked.append((preset.student.arch, preset.seed, preset.train, False))
+    try:
+        return frozenset(
+            content_key(preset.dataset, arch, seed, recipe, preset.evaluate, precision, pretrained)
+            for arch, seed, recipe, pretrained in asked
+        )
+    except (UserError, OSError, ValueError, RuntimeError):
+        return frozenset()

@@ -1,0 +1,244 @@
+"""Does many runs: those that are not done, as many at once as the executor takes; stops those that are not worth going on with.
+
+All that is decided is decided from the runs' folders, so that whoever does the same runs again goes on where they stand.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from engine import paths
+from engine.errors import UserError
+from engine.run_client import DirectoryClient
+from engine.run_state import RunState
+from engine.sweeps.executor import Ended, Executor, Exit, Job, ending, write_down
+from engine.sweeps.form import HalvingPart
+from engine.sweeps.halving import by_promise, worthy
+from engine.sweeps.standing import Standing, networks_of
+from engine.text import plain
+
+TICK = 0.25  # seconds between two looks
+
+Change = Literal["waiting", "started", "resumed", "done", "held", "stopped", "failed"]
+Tell = Callable[["Work", Change], None]
+
+
+@dataclass(eq=False, slots=True)
+class Work:
+    """A job, and how it stands."""
+
+    job: Job
+    standing: Standing
+    number: int  # in the plan, from 1
+    handle: Any = None  # the executor's, while it is submitted
+    elsewhere: bool = False  # another process has it, and it is waited for
+    exit: Exit | None = None  # its process has ended; what it left is being looked at
+    asked: bool = False  # to stop
+    cleared: int = 0  # rungs that it may go on from, whoever reaches them later
+    held: bool = False  # stopped at a rung by the rule; it may be gone on with
+    ended: Ended | None = None  # as far as this command is concerned
+    networks: frozenset[str] = frozenset()  # what it trains unless the store has it
+
+    @property
+    def active(self) -> bool:
+        """Submitted, or at work elsewhere."""
+        return self.handle is not None or self.elsewhere
+
+    @property
+    def waiting(self) -> bool:
+        """For its turn."""
+        return not self.active and not self.held and self.ended is None
+
+
+@dataclass(slots=True)
+class _Desk:
+    works: list[Work]
+    executor: Executor
+    halving: HalvingPart | None
+    tell: Tell
+    store: Path
+    stopping: bool = False
+
+
+def work_off(
+    jobs: Sequence[Job],
+    executor: Executor,
+    *,
+    asked_to_stop: Callable[[], bool] = lambda: False,
+    tell: Tell = lambda work, change: None,
+    halving: HalvingPart | None = None,
+    store: Path | None = None,
+) -> list[Work]:
+    """Does the jobs and waits for their end; each is then `ended`, or `held` by the rule. Ones that are done are passed over,
+    ones that are at work already are waited for, all others are begun or gone on with. Folders are written before any begins.
+
+    Runs that want the same untrained network begin one after the other: the first trains it, the others find it in `store`.
+    When `asked_to_stop` turns true, nothing more is begun, and what is at work is asked to save and stop. What goes wrong with
+    one run is in its `ended`; nothing is raised for it. UserError where the folders cannot be written.
+    """
+    works = []
+    for number, job in enumerate(jobs, start=1):
+        rungs = halving.rungs(job.preset.train.epochs) if halving is not None else ()
+        works.append(Work(job, Standing(job.folder, rungs, halving), number, networks=networks_of(job.preset)))
+    desk = _Desk(works, executor, halving, tell, store or paths.teacher_store())
+    for work in works:
+        _take_stock(desk, work)
+    _hold_unworthy(desk)
+    while True:
+        if asked_to_stop() and not desk.stopping:
+            desk.stopping = True
+            for work in works:
+                _ask_to_stop(desk, work)
+        for work in works:
+            if work.active:
+                _look(desk, work)
+        if not desk.stopping:
+            _stop_unworthy(desk)
+            _begin_some(desk)
+        if not any(work.active for work in works) and (desk.stopping or _next(desk) is None):
+            return works
+        time.sleep(TICK)
+
+
+def _take_stock(desk: _Desk, work: Work) -> None:
+    """How a run stands before anything is done."""
+    standing = work.standing
+    standing.look()
+    if standing.state is RunState.FINISHED:
+        work.ended = Ended(RunState.FINISHED)
+    elif standing.state in (RunState.STARTING, RunState.RUNNING, RunState.PAUSED):
+        work.elsewhere = True
+        desk.tell(work, "waiting")
+    elif standing.state is None:
+        try:
+            write_down(work.job)
+        except OSError as error:
+            where = plain(str(work.job.folder))
+            raise UserError(f"{where} cannot be written: {error.strerror or error}; name another place with --runs") from error
+
+
+def _hold_unworthy(desk: _Desk) -> None:
+    """A run that was stopped at a rung stays there until it is among the best."""
+    fit = _worthy(desk)
+    for work in desk.works:
+        work.held = work.standing.state is RunState.STOPPED and bool(work.standing.scores) and work not in fit
+
+
+def _worthy(desk: _Desk) -> frozenset[Work]:
+    if desk.halving is None:
+        return frozenset(desk.works)
+    return worthy({work: work.standing.scores for work in desk.works}, desk.halving.eta)
+
+
+def _look(desk: _Desk, work: Work) -> None:
+    """Whether a run has ended, and how."""
+    if work.handle is not None and work.exit is None:
+        work.exit = desk.executor.poll(work.handle)
+    work.standing.look()
+    state = work.standing.state
+    live = state is not None and state.live and state is not RunState.NOT_RESPONDING
+    if (work.exit is None and work.handle is not None) or live:
+        return
+    ended = ending(work.job.folder, work.exit)
+    if work.elsewhere and state is RunState.NOT_RESPONDING:
+        ended = Ended(RunState.NOT_RESPONDING, "another process has it and does not respond; mmkd runs show tells of it")
+    elif work.elsewhere and ended.state is RunState.CRASHED and not desk.stopping:
+        work.elsewhere = False  # whoever had it has gone: its turn comes again
+        return
+    by_rule = work.asked and not desk.stopping and ended.state is RunState.STOPPED
+    work.handle, work.exit, work.elsewhere, work.asked = None, None, False, False
+    if by_rule:
+        work.held = True
+        desk.tell(work, "held")
+        return
+    if desk.stopping and (state is None or ended.state is RunState.STOPPED):
+        ended = Ended(RunState.STOPPED)
+    work.ended = ended
+    change: Change = {RunState.FINISHED: "done", RunState.STOPPED: "stopped"}.get(ended.state, "failed")  # type: ignore[assignment]
+    desk.tell(work, change)
+
+
+def _stop_unworthy(desk: _Desk) -> None:
+    if desk.halving is None:
+        return
+    fit = _worthy(desk)
+    for work in desk.works:
+        if not work.active or work.asked or work.exit is not None or len(work.standing.scores) == work.cleared:
+            continue
+        if work in fit:
+            work.cleared = len(work.standing.scores)
+        else:
+            work.asked = True
+            _wish_stop(work)
+
+
+def _wish_stop(work: Work) -> None:
+    try:
+        DirectoryClient(work.job.folder).request("stop")
+    except UserError:
+        work.asked = False  # a full disk, say: asked again at the next look
+
+
+def _ask_to_stop(desk: _Desk, work: Work) -> None:
+    if work.handle is not None:
+        desk.executor.cancel(work.handle)
+    elif work.elsewhere:
+        _wish_stop(work)
+
+
+def _begin_some(desk: _Desk) -> None:
+    """Submits as much as there is room for: first what has shown promise, then what comes next in the plan."""
+    while sum(work.active for work in desk.works) < desk.executor.capacity:
+        work = _next(desk)
+        if work is None:
+            return
+        _begin(desk, work)
+
+
+def _next(desk: _Desk) -> Work | None:
+    fit, busy = _worthy(desk), _being_trained(desk)
+    scores = {work: work.standing.scores for work in desk.works}
+    for work in by_promise(scores):
+        if work.held and work in fit:
+            return work
+    ready = (work for work in desk.works if work.waiting and not (work.networks & busy))
+    if (following := next(ready, None)) is not None:
+        return following
+    unsettled = any(work.active or work.waiting for work in desk.works)
+    if desk.halving is None or unsettled or any(_is_done(work) for work in desk.works):
+        return None
+    # Nobody else will reach these rungs, and floor(n / eta) of few is none: the best one goes on, so that one comes to the end.
+    return next((work for work in by_promise(scores) if work.held), None)
+
+
+def _is_done(work: Work) -> bool:
+    return work.ended is not None and work.ended.state is RunState.FINISHED
+
+
+def _being_trained(desk: _Desk) -> set[str]:
+    """Networks that runs at work are training, or are about to."""
+    return {
+        key
+        for work in desk.works
+        if work.active and work.standing.phase in ("", "teacher", "alone")
+        for key in work.networks
+        if not (desk.store / key / "facts.json").is_file()
+    }
+
+
+def _begin(desk: _Desk, work: Work) -> None:
+    begun = work.standing.state is not None
+    work.held = work.asked = False
+    work.cleared = len(work.standing.scores)
+    work.standing.phase = ""
+    try:
+        work.handle = desk.executor.submit(work.job)
+    except (UserError, OSError) as error:
+        work.ended = Ended(RunState.FAILED, str(error))
+        desk.tell(work, "failed")
+        return
+    desk.tell(work, "resumed" if begun else "started")

@@ -1,0 +1,88 @@
+"""`mmkd predict`: what a run's student or a model file sees in pictures."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from engine.text import one_line, plain
+from mmkd_tui.cli import exit_codes
+from mmkd_tui.cli.model_arguments import Arch, Device, ModelName, Trust, file_or_run, opened, root_of
+from mmkd_tui.cli.options import DataRoot, Plugin, RunsDir, load_plugins
+from mmkd_tui.cli.talk import say
+
+if TYPE_CHECKING:
+    from engine.preprocessing import Preprocessing
+    from engine.shipping.opening import Seen
+
+
+def predict_command(
+    model: ModelName,
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="PNG, JPEG and other picture files.")],
+    top: Annotated[int, typer.Option("--top", min=1, metavar="N", help="So many of the likeliest classes.")] = 5,
+    arch: Arch = None,
+    data: Annotated[
+        str | None,
+        typer.Option("--data", metavar="D", help="The data set of a file that does not name its classes.", show_default=False),
+    ] = None,
+    device: Device = None,
+    runs_dir: RunsDir = Path("runs"),
+    data_root: DataRoot = None,
+    plugin: Plugin = None,
+    trust: Trust = False,
+    as_json: Annotated[bool, typer.Option("--json", help="A JSON object on stdout, on a line, for each picture.")] = False,
+) -> int:
+    """Name the likeliest classes of pictures, with their probabilities.
+
+    A picture is prepared as test images were in the run: colours, size and normalisation. Exit codes: 0 all were read, 1 some
+    could not be (they are named, and the others are told), 2 a mistake in what was asked.
+
+    Example: mmkd predict student.onnx picture.png
+    """
+    load_plugins(plugin)
+    file, folder = file_or_run(model, runs_dir)
+    say("loading PyTorch ...")
+    found, _ = opened(file, folder, device, arch=arch, trust=trust, data=data, data_root=root_of(data_root, folder))
+    paths = [path.expanduser() for path in images]
+    broken, seen_all = 0, []
+    for seen in found.predict(paths, top):
+        broken += bool(seen.broken)
+        seen_all.append(seen)
+        if as_json:
+            typer.echo(json.dumps(_as_json(seen)))
+        else:
+            for line in _lines(seen, len(paths) > 1):
+                typer.echo(line)
+        if seen.broken:
+            say(f"{seen.path} cannot be read: {seen.broken}")
+    _tell_converted(seen_all, found.facts.preprocessing)
+    return exit_codes.FAILED if broken else exit_codes.DONE
+
+
+def _as_json(seen: Seen) -> dict[str, object]:
+    if seen.broken:
+        return {"image": str(seen.path), "error": seen.broken}
+    top = [{"class": name, "number": number, "probability": share} for number, name, share in seen.top]
+    return {"image": str(seen.path), "top": top}
+
+
+def _lines(seen: Seen, several: bool) -> Iterator[str]:
+    if seen.broken:
+        return
+    if several:
+        yield plain(str(seen.path))
+    for _, name, share in seen.top:
+        yield f"{share:8.2%}  {one_line(name, 100)}"
+
+
+def _tell_converted(seen: list[Seen], prepared: Preprocessing) -> None:
+    """That the network takes pictures of another size is worth a line, unless any size is usual for it."""
+    other = [one for one in seen if not one.broken and (one.width, one.height) != (prepared.size, prepared.size)]
+    if other and prepared.resize == prepared.size:
+        first = other[0]
+        say(f"{len(other)} of {len(seen)} pictures are not of {prepared.size}x{prepared.size} pixels (the first: {first.path}, "
+            f"{first.width}x{first.height}): the shorter side is scaled to {prepared.size}, and the middle is taken")  # fmt: skip

@@ -1,0 +1,1 @@
+"""Reports: what runs came to, for people who were not there and have no mmkd."""

@@ -1,0 +1,181 @@
+"""The report as a file: one HTML page that needs nothing else, or Markdown with pictures beside it."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from functools import partial
+from importlib.resources import files
+from pathlib import PurePath
+from typing import Any
+
+from engine.text import one_line, plain
+from engine.untrusted import as_text
+from engine.version import version
+from mmkd_tui.progress import clock, percent
+from mmkd_tui.report.charts import Chart, charts, together
+from mmkd_tui.report.differences import differences
+from mmkd_tui.report.record import Record
+from mmkd_tui.report.words import learned, networks, verdict
+
+Picture = Callable[[Chart], bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """One run of a report, in text that is fit to be shown."""
+
+    id: str
+    name: str
+    facts: list[tuple[str, str]]
+    verdict: list[str]
+    networks: list[tuple[str, str, str, str]]
+    learned: list[str]
+    charts: list[Chart]
+    troubles: list[tuple[str, str]]
+    preset: str
+    reproduce: list[str]
+
+
+def section(record: Record, number: int) -> Section:
+    """Everything that is told of one run."""
+    started, result = record.view.started, record.result
+    assert started is not None
+    shown = partial(one_line, limit=120)
+    versions = ", ".join(f"{shown(name)} {shown(value)}" for name, value in result["versions"].items())
+    best = "" if result["best_epoch"] is None else f"epoch {result['best_epoch'] + 1}"
+    if best and result["best_accuracy"] is not None:
+        best += f", {percent(result['best_accuracy'])} on the {shown(result['selected_on'])} split"
+    facts = [
+        ("run", shown(record.name)),
+        ("state", str(record.state)),
+        ("data set", f"{shown(started.dataset)}, {len(started.classes)} classes"),
+        ("method", shown(started.method)),
+        ("seed", str(started.seed)),
+        ("best epoch", best),
+        ("began", _when(started.t)),
+        ("took", clock(result["seconds"])),
+        ("speed", f"{result['images_per_second']:,.0f} images/s while distilling" if result["images_per_second"] else ""),
+        ("device", shown(record.device)),
+        ("versions", versions),
+        ("message", shown(result["message"]) if result["state"] != "done" else ""),
+    ]
+    return Section(
+        id=f"run-{number}",
+        name=shown(record.name),
+        facts=[(name, value) for name, value in facts if value],
+        verdict=verdict(record),
+        networks=networks(record),
+        learned=learned(record),
+        charts=charts(record),
+        troubles=[(message.level, one_line(message.text, 500)) for message in record.troubles],
+        preset=plain(record.preset_text, keep="\n"),
+        reproduce=_reproduce(record),
+    )
+
+
+def _reproduce(record: Record) -> list[str]:
+    """Commands for a shell."""
+    known = as_text(record.meta.get("version"))
+    install = f"pip install 'mmkd-tui=={known}'" if re.fullmatch(r"\d+(\.\d+)*", known) else "pip install mmkd-tui"
+    return [install, "mmkd run preset.yaml    # the preset below, saved under this name"]
+
+
+def _when(moment: float) -> str:
+    try:
+        return f"{datetime.fromtimestamp(moment):%Y-%m-%d %H:%M}"
+    except (ValueError, OverflowError, OSError):
+        return ""
+
+
+def html(records: Sequence[Record], script: str) -> str:
+    """A page without any request to elsewhere."""
+    from jinja2 import Environment
+
+    sections = [section(record, number) for number, record in enumerate(records, start=1)]
+    compared = together(records) if len(records) > 1 else None
+    # Specifications lie in the page as JSON in scripts that are no programs: nothing in them can end such a script.
+    specs = {f"{part.id}-{chart.key}": chart.spec for part in sections for chart in part.charts}
+    if compared is not None:
+        specs["together"] = compared.spec
+    environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    template = environment.from_string(files(__package__).joinpath("page.html").read_text(encoding="utf-8"))
+    return template.render(
+        title=_title(records),
+        sections=sections,
+        compared=compared,
+        students=_students(records),
+        differences=differences(records) if len(records) > 1 else [],
+        specs=json.dumps(specs, ensure_ascii=False, allow_nan=False).replace("<", "\\u003c").replace("&", "\\u0026"),
+        script=script,
+        version=version(),
+        made=f"{datetime.now():%Y-%m-%d %H:%M}",
+    )
+
+
+def markdown(records: Sequence[Record], stem: str, picture: Picture | None) -> tuple[str, dict[str, bytes]]:
+    """The text, and the pictures that it shows, by the names of their files; none without `picture`."""
+    pictures: dict[str, bytes] = {}
+    lines = [f"# {_escaped(_title(records))}", ""]
+    if len(records) > 1:
+        lines += _table(("run", "method", "student", "test accuracy", "without teachers"), _students(records))
+        if rows := differences(records):
+            names = [one_line(record.name, 60) for record in records]
+            lines += ["## Settings that differ", "", *_table(("setting", *names), [(key, *values) for key, values in rows])]
+        compared = together(records)
+        if compared is not None and picture is not None:
+            lines += _picture(f"{stem}-together.png", compared, picture, pictures)
+    for number, record in enumerate(records, start=1):
+        part = section(record, number)
+        lines += [f"## {_escaped(part.name)}", "", *(_escaped(line) for line in part.verdict), ""]
+        lines += _table(("network", "test accuracy", "logit weight", "feature weight"), part.networks)
+        lines += [*(f"* {_escaped(line)}" for line in part.learned), ""] if part.learned else []
+        for chart in part.charts if picture is not None else ():
+            assert picture is not None
+            lines += [f"### {chart.title}", "", chart.about, ""]
+            lines += _picture(f"{stem}-{part.id}-{chart.key}.png", chart, picture, pictures)
+        lines += _table(("", ""), part.facts)
+        if part.troubles:
+            lines += ["### Warnings and errors", "", *(f"* {level}: {_escaped(text)}" for level, text in part.troubles), ""]
+        fence = "`" * max(3, *(len(run) + 1 for run in re.findall("`+", part.preset)), 3)
+        lines += ["### Again", "", f"{fence}sh", *part.reproduce, fence, "", f"{fence}yaml", part.preset.rstrip(), fence, ""]
+    return "\n".join(lines).rstrip() + "\n", pictures
+
+
+def _picture(name: str, chart: Chart, picture: Picture, pictures: dict[str, bytes]) -> list[str]:
+    pictures[name] = picture(chart)
+    return [f"![{chart.title}]({PurePath(name).as_posix().replace(' ', '%20')})", ""]
+
+
+def _table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    lines = [titles, ["---"] * len(titles), *rows]
+    return ["| " + " | ".join(_escaped(cell) if cell != "---" else cell for cell in line) + " |" for line in lines] + [""]
+
+
+def _escaped(text: str) -> str:
+    """So that Markdown shows it as it is."""
+    return re.sub(r"([\\`*_\[\]<>|#])", r"\\\1", text)
+
+
+def _title(records: Sequence[Record]) -> str:
+    names = dict.fromkeys(one_line(as_text(record.result["name"]) or record.name, 60) for record in records)
+    return ", ".join(list(names)[:4]) + (f": {len(records)} runs" if len(records) > 1 else "")
+
+
+def _students(records: Sequence[Record]) -> list[tuple[str, ...]]:
+    found: list[tuple[str, ...]] = []
+    for record in records:
+        started, result = record.view.started, record.result
+        assert started is not None
+        accuracies = (percent(result["student_accuracy"]), percent(result["student_alone_accuracy"]))
+        found.append((one_line(record.name, 80), one_line(started.method, 20), one_line(started.student, 40), *accuracies))
+    return found
+
+
+def as_json(records: Sequence[Record]) -> list[dict[str, Any]]:
+    """What the report says, but for the charts."""
+    parts = [asdict(section(record, number)) for number, record in enumerate(records, start=1)]
+    return [{name: value for name, value in part.items() if name not in ("id", "charts")} for part in parts]

@@ -1,0 +1,540 @@
+"""What a machine does to a run: too little memory, a full disk, a folder that is taken away, signals at any moment."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import safetensors.torch
+import torch
+from support.hosts import Watched, wait_until
+from support.presets import tiny
+from support.training import make_trainer
+
+import engine.run
+import engine.teachers.train
+from engine import Run
+from engine.checkpoint import load_checkpoint
+from engine.checkpoints_of_run import RunCheckpoints
+from engine.errors import TrainingError
+from engine.events import EpochEnded, Event, Log, Metrics, TeacherReady, from_line
+from engine.folder_watch import FolderWatch
+from engine.measure import logits_of
+from engine.paths import write_whole
+from engine.preset_yaml import dump_preset
+from engine.run_client import DirectoryClient
+from engine.run_dir import RunDir
+from engine.run_state import RunState
+
+OVERRIDES = ("evaluate.student_alone=false", "hardware.threads=1", "method={name: aver}")
+PRESET = tiny(*OVERRIDES)
+ENDLESS = tiny("evaluate.student_alone=false", "hardware.threads=1", "train.epochs=100000")
+TOO_LITTLE = "CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 1.95 GiB. See documentation"
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """With the teachers of these presets."""
+    store = tmp_path_factory.mktemp("store")
+    result = Run(PRESET, tmp_path_factory.mktemp("first") / "run", store=store).execute()
+    assert result.state == "done", result.message
+    return store
+
+
+def execute(run: Run, on: Callable[[Event], object] = lambda event: None) -> list[Event]:
+    events: list[Event] = []
+
+    def listen(event: Event) -> None:
+        events.append(event)
+        on(event)
+
+    run.subscribe(listen)
+    run.execute()
+    assert run.result is not None
+    return events
+
+
+def result_of(run: Run) -> engine.run.Result:
+    assert run.result is not None
+    assert "Traceback" not in (run.dir.console.read_text() if run.dir.console.exists() else "")
+    return run.result
+
+
+# Too little memory on the device
+
+SHORT = tiny("train.epochs=2", "method.meta.buffer_size=32")
+
+
+@pytest.fixture(scope="module")
+def uninterrupted() -> dict[str, torch.Tensor]:
+    """Where a training of `SHORT` ends."""
+    trainer = make_trainer(SHORT)
+    trainer.run()
+    return trainer.state()[0]
+
+
+@pytest.mark.parametrize("where", ["step", "meta_gradient", "after the meta-gradient", "teachers"])
+def test_out_of_memory_is_one_message_and_a_checkpoint_from_before_the_step(
+    where: str, uninterrupted: dict[str, torch.Tensor], tmp_path: Path
+) -> None:
+    at = 5  # of a step with a meta step, in the middle of the second epoch
+    trainer = make_trainer(SHORT)
+    trainer.keeper = RunCheckpoints(tmp_path, lambda event: None)
+
+    def wrapped(real: Callable[..., Any], after: bool = False) -> Callable[..., Any]:
+        def call(*args: Any) -> Any:
+            found = real(*args)  # what it changes is changed by then
+            if trainer.step == at:
+                raise torch.OutOfMemoryError(TOO_LITTLE)
+            return found
+
+        return call
+
+    owner: Any = trainer.panel if where == "teachers" else trainer.method
+    name = {"teachers": "of", "after the meta-gradient": "learn"}.get(where, where)
+    if name == "learn":  # before it learns
+
+        def learn(found: object) -> None:
+            if trainer.step == at:
+                raise torch.OutOfMemoryError(TOO_LITTLE)
+            type(trainer.method).learn(trainer.method, found)  # type: ignore[arg-type]
+
+        owner.learn = learn
+    else:
+        setattr(owner, name, wrapped(getattr(owner, name)))
+    with pytest.raises(TrainingError) as caught:
+        trainer.run()
+    message = str(caught.value)
+    assert message == (
+        f"out of memory in a training step of tiny (step {at + 1}) with train.batch_size 32 (CUDA out of memory. Tried to "
+        "allocate 2.00 GiB); train.batch_size: 16 would need about half; "
+        f"what was trained is in checkpoints/distil-0-step-{at:06d}"
+    )
+    assert caught.value.__cause__ is None
+    tensors, facts = load_checkpoint(tmp_path / f"distil-0-step-{at:06d}")
+    second = make_trainer(SHORT)
+    second.load_state(tensors, facts)
+    second.run()
+    found = second.state()[0]
+    assert uninterrupted.keys() == found.keys()
+    assert [name for name in found if not torch.equal(uninterrupted[name], found[name])] == []
+
+
+def test_out_of_memory_in_an_evaluation_names_its_own_batch(tmp_path: Path, store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = Run(PRESET, tmp_path / "run", store=store)
+    epochs: list[int] = []
+
+    def watch(event: Event) -> None:
+        if isinstance(event, EpochEnded) and event.phase == "distil":
+            epochs.append(event.epoch)
+
+    def too_much(model: Any, *args: Any) -> Any:
+        def forward(images: Any) -> Any:
+            raise torch.OutOfMemoryError(TOO_LITTLE)
+
+        if len(epochs) == 2:
+            monkeypatch.setattr(model, "forward", forward)
+        return logits_of(model, *args)
+
+    monkeypatch.setattr("engine.trainer.logits_of", too_much)
+    execute(run, watch)
+    result = result_of(run)
+    assert (result.state, result.mistake) == ("failed", False)
+    assert "evaluate.batch_size 512" in result.message
+    assert "evaluate.batch_size: 256 would need about half" in result.message
+    assert "checkpoints/distil-0-step-000015" in result.message
+    monkeypatch.undo()
+    # A smaller batch there changes no result: the run may go on with it.
+    again = Run(tiny(*OVERRIDES, "evaluate.batch_size=256"), tmp_path / "run", store=store, resume=True)
+    execute(again)
+    assert result_of(again).state == "done", result_of(again).message
+
+
+# A full disk
+
+
+def full(*_: object, **__: object) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_older_checkpoints_make_room_for_a_new_one_and_the_newest_never_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[Event] = []
+    checkpoints, trainer = RunCheckpoints(tmp_path, said.append), make_trainer(PRESET)
+    from engine.checkpoint import save_checkpoint
+
+    def small_disk(target: Path, *args: Any) -> None:
+        save_checkpoint(target, *args)
+        if len(list(tmp_path.iterdir())) > room:
+            shutil.rmtree(target)
+            full()
+
+    monkeypatch.setattr("engine.checkpoints_of_run.save_checkpoint", small_disk)
+
+    def saved(step: int) -> list[str]:
+        trainer.epoch, trainer.step_in_epoch = divmod(step, trainer.steps_per_epoch)
+        checkpoints.save(trainer)
+        return sorted(path.name[-1] for path in tmp_path.iterdir())
+
+    room = 2
+    assert [saved(1), saved(2), saved(3)] == [["1"], ["1", "2"], ["2", "3"]]
+    room = 1
+    assert saved(4) == ["3"]  # the older one went, and that was not enough
+    assert isinstance(said[-1], Log)
+    assert "No space left on device; the one before it stays" in said[-1].message
+    assert saved(5) == ["3"]
+
+
+@pytest.mark.parametrize("ends", ["with room", "without"])
+def test_a_student_that_cannot_be_written_is_written_at_the_end(
+    ends: str, tmp_path: Path, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = Run(PRESET, tmp_path / "run", store=store)
+    monkeypatch.setattr("engine.student_file.write_whole", full)
+
+    def make_room(event: Event) -> None:
+        if isinstance(event, EpochEnded) and event.phase == "distil" and event.epoch == 2 and ends == "with room":
+            monkeypatch.setattr("engine.student_file.write_whole", write_whole)
+
+    # The best epoch's student is written before this listener is told of the epoch.
+    events = execute(run, make_room)
+    result = result_of(run)
+    told = [event.message for event in events if isinstance(event, Log) and event.level == "error"]
+    assert any("student.safetensors could not be written: No space left" in message for message in told)
+    assert run.dir.student.exists() == (ends == "with room")
+    assert (result.state == "done") == (ends == "with room")
+    if ends == "without":
+        assert "No space left" in result.message
+        monkeypatch.undo()
+        again = Run(PRESET, tmp_path / "run", store=store, resume=True)
+        execute(again)
+        assert result_of(again).state == "done"
+        assert run.dir.student.exists()
+
+
+@pytest.mark.parametrize("what", ["preset.yaml", "meta.json", "result.json"])
+def test_a_file_that_cannot_be_written_fails_the_run_in_one_message(
+    what: str, tmp_path: Path, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from engine import paths
+
+    def picky(target: Path, content: str | bytes) -> None:
+        if target.name == what:
+            full()
+        write_whole(target, content)
+
+    monkeypatch.setattr(paths, "write_whole", picky)
+    monkeypatch.setattr("engine.run_dir.write_whole", picky)
+    run = Run(PRESET, tmp_path / "run", store=store, checkpoint_every=0.0)
+    execute(run)
+    result = result_of(run)
+    assert result.state == "failed"
+    assert "No space left on device" in result.message
+    assert not (run.dir.path / what).exists()
+    if what == "result.json":
+        assert "mmkd resume goes on from its last checkpoint" in result.message
+        newest = sorted(run.dir.checkpoints.iterdir())[-1]
+        assert load_checkpoint(newest)[1]["epoch"] == 2
+        monkeypatch.undo()
+        again = Run(PRESET, tmp_path / "run", store=store, resume=True)
+        execute(again)
+        assert result_of(again).state == "done"
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of its own with 3 MB."""
+    place = tmp_path / "small"
+    place.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", place], capture_output=True, check=False).returncode:
+        pytest.skip("a small file system cannot be mounted here (it takes root and the right to mount)")
+    try:
+        yield place
+    finally:
+        subprocess.run(["umount", "-l", place], check=True)
+
+
+def fill(place: Path) -> None:
+    """To the last byte."""
+    with (place / "filler").open("ab", buffering=0) as file:
+        for size in (1 << 16, 1 << 10, 1):
+            while True:
+                try:
+                    if not file.write(bytes(size)):
+                        break
+                except OSError:
+                    break
+
+
+def assert_whole(folder: RunDir) -> None:
+    """Whatever there is, is whole."""
+    for path in folder.path.glob("*.json"):
+        if not path.name.startswith("."):
+            json.loads(path.read_text())
+    if folder.student.exists():
+        assert safetensors.torch.load_file(folder.student)
+    for checkpoint in folder.checkpoints.glob("[!.]*"):
+        assert load_checkpoint(checkpoint)
+    lines = folder.events.read_text().split("\n")
+    assert all(from_line(line) is not None for line in lines[:-1])
+
+
+@pytest.mark.parametrize("relief", [True, False], ids=["then there is room", "for good"])
+def test_a_disk_that_runs_full_under_a_run(relief: bool, small_disk: Path, store: Path) -> None:
+    folder = RunDir(small_disk / "run")
+    run = Run(PRESET, folder.path, store=store, checkpoint_every=0.0)
+    filled: list[int] = []
+
+    def on(event: Event) -> None:
+        if isinstance(event, Metrics) and event.phase == "distil" and event.step >= 6 and not filled:
+            filled.append(event.step)
+            fill(small_disk)
+        if filled and not relief:
+            fill(small_disk)  # others take what the run sets free
+        elif isinstance(event, EpochEnded) and event.phase == "distil" and event.epoch == 1 and relief:
+            assert_whole(folder)
+            (small_disk / "filler").unlink()
+
+    events = execute(run, on)
+    result = result_of(run)
+    assert filled
+    assert_whole(folder)
+    errors = [event.message for event in events if isinstance(event, Log) and event.level == "error"]
+    assert any("checkpoint" in message and "No space left" in message for message in errors)
+    if relief:
+        assert result.state == "done", result.message
+        assert [from_line(line) for line in folder.events.read_text().splitlines()] == events
+    else:
+        assert (result.state, result.mistake) == ("failed", False)
+        assert "No space left" in result.message
+        assert not folder.result.exists()
+        assert list(folder.checkpoints.glob("[!.]*"))
+        assert DirectoryClient(folder.path).state() is RunState.CRASHED
+        (small_disk / "filler").unlink()
+        again = Run(PRESET, folder.path, store=store, resume=True)
+        execute(again)
+        assert result_of(again).state == "done"
+
+
+def test_a_store_on_a_full_disk_costs_the_teachers_their_place_there_and_nothing_else(small_disk: Path, tmp_path: Path) -> None:
+    store = small_disk / "teachers"
+    store.mkdir()
+    fill(small_disk)
+    run = Run(PRESET, tmp_path / "run", store=store)
+    events = execute(run)
+    assert result_of(run).state == "done", result_of(run).message
+    warnings = [event.message for event in events if isinstance(event, Log) and event.level == "warning"]
+    assert sum("could not be kept" in message and "No space left" in message for message in warnings) == 2
+    assert list(store.iterdir()) == []
+
+
+def test_on_a_full_disk_a_run_still_gives_signs_of_life(small_disk: Path) -> None:
+    from engine.serving import _Loop
+
+    folder = RunDir(small_disk)
+    run = Run(PRESET, folder.path)
+    loop = _Loop(run, None)
+    loop.position = {"phase": "distil", "step": 3}
+    loop._heartbeat()
+    before = folder.heartbeat.read_text()
+    os.utime(folder.heartbeat, (1.0, 1.0))
+    fill(small_disk)
+    loop.beat, loop.position["step"] = 0.0, 10**100  # it would be longer
+    loop._heartbeat()
+    assert folder.heartbeat.read_text() == before
+    assert folder.heartbeat.stat().st_mtime > 1.0
+    assert sorted(path.name for path in small_disk.iterdir()) == ["filler", "heartbeat.json"]
+
+
+def test_a_wish_that_a_full_disk_tore_spoils_no_other(small_disk: Path) -> None:
+    from engine.errors import UserError
+
+    folder, client = RunDir(small_disk), DirectoryClient(small_disk)
+    folder.control.write_text("x" * 4060 + "\n")  # a page with room for a part of a line
+    fill(small_disk)
+    with pytest.raises(UserError, match="No space left"):
+        client.request("stop")
+    (small_disk / "filler").unlink()
+    client.request("pause")
+    lines = [line for line in folder.control.read_text().split("\n")[1:] if line.endswith("}")]
+    assert [json.loads(line)["command"] for line in lines] == ["pause"]
+
+
+# The folder
+
+
+def test_what_becomes_of_a_folder_is_told(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    watch = FolderWatch(tmp_path / "run")
+    assert watch.why_gone() is None
+    (tmp_path / "run").rename(tmp_path / "elsewhere")
+    assert "deleted or moved away" in str(watch.why_gone())
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "new").mkdir()  # another folder of that name
+    assert "deleted or moved away" in str(watch.why_gone())
+    watch._looked -= 10
+    with pytest.raises(TrainingError):
+        watch.look()
+
+
+def test_a_folder_that_is_deleted_ends_the_run_and_does_not_come_back(tmp_path: Path, store: Path) -> None:
+    run = Run(ENDLESS, tmp_path / "run", store=store)
+
+    def delete(event: Event) -> None:
+        if isinstance(event, Metrics) and event.phase == "distil" and run.dir.path.exists():
+            shutil.rmtree(run.dir.path)
+
+    execute(run, delete)
+    assert (run.result.state, run.result.mistake) == ("failed", False)  # type: ignore[union-attr]
+    assert "deleted or moved away" in run.result.message  # type: ignore[union-attr]
+    assert not run.dir.path.exists()
+
+
+READ_ONLY = """
+import os, sys
+from pathlib import Path
+sys.path.insert(0, {tests!r})
+from engine import Run
+from engine.serving import exit_code, serve
+from engine.events import Metrics
+from support.presets import tiny
+folder = Path({folder!r})
+run = Run(tiny("evaluate.student_alone=false", "train.epochs=100000"), folder, store=Path({store!r}))
+def protect(event):
+    if isinstance(event, Metrics) and event.phase == "distil" and folder.stat().st_mode & 0o200:
+        folder.chmod(0o500)
+        if os.getuid() == 0:  # who may write everywhere
+            os.chown(folder, 65534, 65534)
+            os.setuid(65534)
+run.subscribe(protect)
+served = serve(run)
+print(served.result.message)
+sys.exit(exit_code(served))
+"""
+
+
+def test_a_folder_that_is_made_read_only_ends_the_run_in_one_message(store: Path) -> None:
+    place = Path(tempfile.mkdtemp(prefix="mmkd-"))  # outside of what pytest keeps for this user alone
+    try:
+        place.chmod(0o755)
+        code = READ_ONLY.format(tests=str(ROOT / "tests"), folder=str(place / "run"), store=str(store))
+        done = subprocess.run(
+            [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=300, check=False
+        )  # fmt: skip
+        assert done.returncode == 1, done.stderr
+        assert "cannot be written any more; make it writable, and mmkd resume goes on" in done.stdout
+        assert "Traceback" not in done.stdout + done.stderr
+        assert not (place / "run" / "result.json").exists()
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
+
+
+# Signals
+
+
+@pytest.mark.parametrize("where", ["teacher", "teacher from the store", "student"])
+def test_a_stop_in_a_measurement_loses_nothing(where: str, tmp_path: Path, store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between two passes, where no training is in hand; the run goes on with what was trained."""
+    own = store if where != "teacher" else tmp_path / "own"
+    run = Run(PRESET, tmp_path / "run", store=own)
+    module = engine.run if where == "student" else engine.teachers.train
+
+    def stopped(*args: Any) -> Any:
+        run.control.stop()
+        return logits_of(*args)
+
+    monkeypatch.setattr(module, "logits_of", stopped)
+    execute(run)
+    assert result_of(run).state == "stopped"
+    monkeypatch.undo()
+    names = [path.name for path in run.dir.checkpoints.glob("*")]
+    assert names == {"teacher": ["teacher-0-step-000005"], "student": ["distil-0-step-000015"]}.get(where, [])
+    again = Run(PRESET, tmp_path / "run", store=own, resume=True)
+    events = execute(again)
+    assert result_of(again).state == "done", result_of(again).message
+    trained = {(event.phase, event.step) for event in events if isinstance(event, Metrics)}
+    assert not any(phase == {"student": "distil"}.get(where) for phase, _ in trained)
+    whole = Run(PRESET, tmp_path / "whole", store=store)
+    execute(whole)
+    assert result_of(again).student_accuracy == result_of(whole).student_accuracy
+    assert [teacher.accuracy for teacher in result_of(again).teachers] == [
+        teacher.accuracy for teacher in result_of(whole).teachers
+    ]
+    assert len([event for event in events if isinstance(event, TeacherReady)]) == 2
+
+
+def test_a_stop_while_data_is_loaded_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = Run(PRESET, tmp_path / "run")
+    load = engine.run.load_images
+
+    def slow(*args: Any) -> Any:
+        run.control.stop()
+        return load(*args)
+
+    monkeypatch.setattr(engine.run, "load_images", slow)
+    execute(run)
+    assert result_of(run).state == "stopped"
+    assert not run.dir.path.exists()
+
+
+DEAF = """
+import sys, time
+import engine.serving
+import engine.trainer
+engine.serving.GRACE = {grace}
+real = engine.trainer.Trainer._end_epoch
+def deaf(trainer):
+    if trainer.phase.name == "distil" and trainer.epoch == 1:
+        trainer.emit(engine.events.Log(level="info", message="deaf"))
+        time.sleep(600)
+    real(trainer)
+engine.trainer.Trainer._end_epoch = deaf
+from engine.host import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.parametrize("how", ["a second signal", "the time is over"])
+def test_a_run_that_does_not_listen_is_ended_and_says_so(how: str, tmp_path: Path, store: Path) -> None:
+    folder = RunDir(tmp_path / "run")
+    folder.path.mkdir()
+    write_whole(folder.preset, dump_preset(PRESET))
+    code = DEAF.format(grace=0.5 if how == "the time is over" else 1000.0)
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, str(folder.path)], cwd=ROOT, stderr=subprocess.PIPE, text=True,
+        env=os.environ | {"MMKD_TEACHERS": str(store)},
+    )  # fmt: skip
+    watched = Watched(folder.path)
+    try:
+        wait_until(lambda: watched.seen(lambda event: isinstance(event, Log) and event.message == "deaf"), "it to be deaf", 180)
+        process.send_signal(signal.SIGHUP)  # changes nothing
+        process.send_signal(signal.SIGTERM)
+        if how == "a second signal":
+            with pytest.raises(subprocess.TimeoutExpired):
+                process.wait(1)
+            process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 143
+    finally:
+        process.kill()
+        error = process.communicate()[1]
+    assert "Traceback" not in error
+    assert watched.client.state() is RunState.STOPPED
+    result = watched.client.result()
+    assert result is not None
+    assert result["message"] == "ended at once; what was saved before is whole"
+    assert_whole(folder)
+    again = Run(PRESET, folder.path, store=store, resume=True)
+    execute(again)
+    assert result_of(again).state == "done"

@@ -1,0 +1,178 @@
+"""`mmkd report`: one page that says what runs came to, needs nothing else, and obeys nothing that stands in a run's folder."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from support.finished import write_finished
+from support.presets import tiny
+
+from engine.preset import Preset
+from mmkd_tui.cli.main import run_command
+
+HOSTILE = ("</script><script>fetch('http://evil')</script>", "[/red]x[bold]", "\x1b]0;gone\x07", "a|b`c", "\u202egnp")
+NO_CHROMIUM = shutil.which("chromium") is None
+
+
+def preset(*overrides: str) -> Preset:
+    method = "method={name: mmkd, beta: 10, meta: {buffer_size: 64}}"
+    return tiny(method, "teachers=[{arch: resnet8}, {arch: resnet14, seed: 1}]", *overrides)
+
+
+class Page(HTMLParser):
+    """Its words, its tables' rows, what it would fetch, and its scripts."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.words: list[str] = []
+        self.rows: list[list[str]] = []
+        self.fetched: list[str] = []
+        self.scripts: list[str] = []
+        self.tags: list[str] = []
+        self._in = ""
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        self._in = tag
+        self.tags.append(tag)
+        self.fetched += [
+            value or "" for name, value in attributes if name in ("src", "href") and not (value or "").startswith("#")
+        ]
+        if tag == "tr":
+            self.rows.append([])
+        if tag in ("td", "th"):
+            self.rows[-1].append("")
+        if tag == "script":
+            self.scripts.append("")
+
+    def handle_endtag(self, tag: str) -> None:
+        self._in = ""
+
+    def handle_data(self, text: str) -> None:
+        if self._in == "script":
+            self.scripts[-1] += text
+        elif self._in in ("td", "th", "a") and self.rows:
+            self.rows[-1][-1] += text
+        elif self._in != "style":
+            self.words.append(text)
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> Page:
+    """Of a run with the worst of names."""
+    folder = tmp_path_factory.mktemp("runs")
+    write_finished(folder / "one", preset(), HOSTILE)
+    assert run_command(["report", str(folder / "one")]) == 0
+    return Page((folder / "one" / "report.html").read_text())
+
+
+def test_it_says_what_the_distillation_brought(page: Page) -> None:
+    words = " ".join(page.words)
+    assert "reaches 90.00 % on the test split" in words
+    assert "5.00 points more than the same student without teachers (85.00 %)" in words
+    assert "6.00 points less than the plain average of the teachers (96.00 %)" in words
+    assert "resnet14-s1 counts most: 0.75, where equal weights are 0.50. resnet8-s0 is trusted most on 1 of 5 classes" in words
+    rows = {row[0]: row[1:] for row in page.rows}
+    assert rows["teacher resnet14-s1"] == ["95.00 %", "0.750", "0.750"]
+    assert rows["student without teachers"][0] == "85.00 %"
+
+
+def test_its_charts_have_the_curves(page: Page) -> None:
+    specs = json.loads(page.scripts[0])
+    kinds = ("accuracy", "loss", "logit-weights", "feature-weights", "by-class", "meta")
+    assert set(specs) == {f"run-1-{name}" for name in kinds}
+    rows = specs["run-1-accuracy"]["layer"][0]["data"]["values"]
+    assert [row["value"] for row in rows if row["what"] == "validation"] == [0.5, 0.55, 0.6, 0.65, 0.7, 0.75]
+    assert {rule["what"] for rule in specs["run-1-accuracy"]["layer"][2]["data"]["values"]} == {
+        "teacher resnet8-s0", "teacher resnet14-s1", "student without teachers"
+    }  # fmt: skip
+    cells = specs["run-1-by-class"]["data"]["values"]
+    assert len(cells) == 2 * 5 * 2
+    assert {cell["teacher"] for cell in cells if cell["weight"] > 0.5 and cell["class"].startswith("0:")} == {"resnet8-s0"}
+
+
+def test_it_fetches_nothing_and_obeys_nothing(page: Page) -> None:
+    assert page.fetched == []
+    assert len(page.scripts) == 2  # the charts' figures, and the program: none of a class's name
+    assert "b" not in page.tags
+    assert "\x1b" not in "".join([*page.words, *page.scripts])
+    assert "\u202e" not in "".join([*page.words, *page.scripts])
+    assert any("<b>of its own</b>" in word for word in page.words)
+
+
+def test_several_runs_are_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.chdir(tmp_path)
+    for number, beta in enumerate((10, 20)):
+        changed = preset(f"method.beta={beta}", f"seed={number}")
+        write_finished(tmp_path / "runs" / f"run-{number}", changed, ("a", "b"), student=0.9 + number / 100)
+    assert run_command(["report", "run-0", "run-1"]) == 0
+    page = Page((tmp_path / "report.html").read_text())
+    rows = {row[0]: row[1:] for row in page.rows}
+    assert rows["run-1"][2] == "91.00 %"
+    assert rows["method.beta"] == ["10.0", "20.0"]
+    assert rows["seed"] == ["0", "1"]
+    assert "method.alpha" not in rows
+    assert "together" in json.loads(page.scripts[0])
+    capsys.readouterr()
+    assert run_command(["report", "run-0", "run-1"]) == 2
+    assert "report.html is there already; --force replaces it" in capsys.readouterr().err
+    assert run_command(["report", "run-0", "run-1", "--force", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert [run["name"] for run in told["runs"]] == ["run-0", "run-1"]
+
+
+def test_markdown_with_pictures(tmp_path: Path) -> None:
+    write_finished(tmp_path / "one", preset(), HOSTILE)
+    assert run_command(["report", str(tmp_path / "one"), "-o", str(tmp_path / "said.md")]) == 0
+    text = (tmp_path / "said.md").read_text()
+    assert "| teacher resnet14-s1 | 95.00 % | 0.750 | 0.750 |" in text
+    assert "\\[red\\]a warning\\[/red\\]" in text
+    shown = re.findall(r"!\[.*?\]\((.*?)\)", text)
+    assert len(shown) == 6
+    assert all((tmp_path / name).read_bytes().startswith(b"\x89PNG") for name in shown)
+
+
+def test_a_run_that_is_not_over(tmp_path: Path) -> None:
+    write_finished(tmp_path / "one", preset(), ("a", "b"), ended=False)
+    assert run_command(["report", str(tmp_path / "one")]) == 0
+    words = " ".join(Page((tmp_path / "one" / "report.html").read_text()).words)
+    assert "The run crashed; mmkd resume goes on with it. So far resnet8 reaches 75.00 % on the validation split." in words
+
+
+def test_nothing_to_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "runs" / "empty").mkdir(parents=True)
+    (tmp_path / "runs" / "empty" / "events.jsonl").touch()
+    assert run_command(["report", "--runs-dir", str(tmp_path / "runs")]) == 2
+    assert "has said nothing yet" in capsys.readouterr().err
+
+
+def test_without_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    write_finished(tmp_path / "one", preset(), ("a", "b"))
+    monkeypatch.setitem(sys.modules, "vl_convert", None)
+    assert run_command(["report", str(tmp_path / "one")]) == 2
+    assert "pip install 'mmkd-tui[report]'" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(NO_CHROMIUM, reason="needs Debian's package chromium")
+@pytest.mark.slow
+def test_in_a_browser(tmp_path: Path) -> None:
+    """Five teachers and a hundred classes: every chart is drawn, nothing complains, nothing is asked for."""
+    teachers = ", ".join(f"{{arch: resnet8, seed: {number}}}" for number in range(5))
+    write_finished(tmp_path / "one", preset(f"teachers=[{teachers}]"), tuple(f"class {number}" for number in range(100)))
+    assert run_command(["report", str(tmp_path / "one")]) == 0
+    target = tmp_path / "one" / "report.html"
+    assert target.stat().st_size < 3_000_000
+    for size in ("1280,900", "400,900"):
+        flags = ["--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", "--v=0", "--virtual-time-budget=20000"]
+        command = ["chromium", *flags, f"--window-size={size}", "--dump-dom", target.as_uri()]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+        assert 'data-drawn="6"' in done.stdout
+        assert done.stdout.count('<svg xmlns="http://www.w3.org/2000/svg"') == 6
+        assert "CONSOLE" not in done.stderr
