@@ -254,7 +254,7 @@ class Trainer:
         first = self.step - left.in_a_row
         what = (
             f"the {left.words} of {self.phase.label} is not a finite number at step {first + 1} (epoch "
-            f"{first // self.steps_per_epoch + 1}) and at the {left.in_a_row - 1} steps after it"
+            f"{first // self.steps_per_epoch + 1})" + (f" and at the {left.in_a_row - 1} after it" if left.in_a_row > 1 else "")
         )
         remedy = f"a smaller learning rate (train.lr is {self.recipe.lr:g}) usually mends it"
         if self.rollbacks >= self.non_finite.rollbacks:

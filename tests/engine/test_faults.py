@@ -84,7 +84,13 @@ def uninterrupted() -> dict[str, torch.Tensor]:
     return trainer.state()[0]
 
 
-@pytest.mark.parametrize("where", ["step", "meta_gradient", "after the meta-gradient", "teachers"])
+@pytest.mark.parametrize(
+    "where",
+    [
+        "meta_gradient",
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("step", "after the meta-gradient", "teachers")),
+    ],
+)
 def test_out_of_memory_is_one_message_and_a_checkpoint_from_before_the_step(
     where: str, uninterrupted: dict[str, torch.Tensor], tmp_path: Path
 ) -> None:
@@ -444,7 +450,7 @@ def test_a_folder_that_is_made_read_only_ends_the_run_in_one_message(store: Path
 # Signals
 
 
-@pytest.mark.parametrize("where", ["teacher", "teacher from the store", "student"])
+@pytest.mark.parametrize("where", ["teacher", pytest.param("teacher from the store", marks=pytest.mark.slow), "student"])
 def test_a_stop_in_a_measurement_loses_nothing(where: str, tmp_path: Path, store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Between two passes, where no training is in hand; the run goes on with what was trained."""
     own = store if where != "teacher" else tmp_path / "own"
@@ -506,7 +512,7 @@ sys.exit(main(sys.argv[1:]))
 """
 
 
-@pytest.mark.parametrize("how", ["a second signal", "the time is over"])
+@pytest.mark.parametrize("how", ["a second signal", pytest.param("the time is over", marks=pytest.mark.slow)])
 def test_a_run_that_does_not_listen_is_ended_and_says_so(how: str, tmp_path: Path, store: Path) -> None:
     folder = RunDir(tmp_path / "run")
     folder.path.mkdir()

@@ -30,7 +30,9 @@ from engine.stepping import Stepper
 from engine.trainer import Trainer
 
 STEPS = 5  # of an epoch
+MMKD = "{name: mmkd, beta: 1, meta: {every: 3, buffer_size: 32}}"
 NAN, INF = float("nan"), float("inf")
+SMALL = ("resnet8", "resnet8")
 
 
 @pytest.fixture(autouse=True)
@@ -96,7 +98,7 @@ def replace_logits(output: Output) -> Output:
 @pytest.mark.parametrize("selects", [False, True], ids=["host", "device"])
 @pytest.mark.parametrize("where", ["images", "teacher"])
 def test_a_step_that_is_not_finite_changes_nothing(where: str, selects: bool, learning: str) -> None:
-    method, panel = mmkd_case(meta={"every": 2, "buffer_size": 16, "learning": learning})
+    method, panel = mmkd_case(teachers=SMALL, meta={"every": 2, "buffer_size": 16, "learning": learning})
     stepper = Stepper(method, sgd(method))
     stepper._guard, method._guard = Guard(selects), Guard(selects)
     for number in range(5):  # the buffer is full, and there were meta steps
@@ -119,7 +121,7 @@ def test_a_step_that_is_not_finite_changes_nothing(where: str, selects: bool, le
 
 def test_the_very_first_step_may_be_left_out() -> None:
     def trained(poison: bool) -> list[Tensor]:
-        method, panel = mmkd_case()
+        method, panel = mmkd_case(teachers=SMALL)
         stepper = Stepper(method, sgd(method))
         if poison:
             stepper.train(*poisoned(*random_batch(panel, 8, 5), "images"))
@@ -130,7 +132,7 @@ def test_the_very_first_step_may_be_left_out() -> None:
 
 
 def test_a_hypergradient_that_is_not_finite_teaches_nothing() -> None:
-    method, panel = mmkd_case()
+    method, panel = mmkd_case(teachers=SMALL)
     stepper = Stepper(method, sgd(method))
     found = stepper.meta_gradient(Hard(*random_batch(panel, 8, 1)))
     assert found.told.finite
@@ -145,7 +147,7 @@ def test_a_hypergradient_that_is_not_finite_teaches_nothing() -> None:
 
 
 def test_the_step_that_is_compiled_leaves_it_out_too() -> None:
-    method, panel = mmkd_case()
+    method, panel = mmkd_case(teachers=SMALL)
     stepper = Stepper(method, sgd(method))
     stepper.train(*random_batch(panel, 8, 0))
     pure = Pure(method, Sgd.of(stepper.optimizer))
@@ -180,9 +182,13 @@ class Poison:
 
 
 def trainer_of(
-    steps: Collection[int], events: list[Event], poll: Callable[[Trainer], None] = lambda trainer: None, skip: int = 10
+    steps: Collection[int],
+    events: list[Event],
+    poll: Callable[[Trainer], None] = lambda trainer: None,
+    skip: int = 10,
+    method: str = "{name: aver}",
 ) -> Trainer:
-    trainer = make_trainer(tiny(), poll)
+    trainer = make_trainer(tiny(f"method={method}"), poll)
     trainer.emit = events.append
     trainer.non_finite = NonFinitePart(skip=skip)
     Poison(trainer, steps)
@@ -213,14 +219,14 @@ def test_steps_left_out_survive_a_checkpoint_to_the_bit() -> None:
             raise EnoughError
 
     whole_events: list[Event] = []
-    whole = trainer_of({6, 7, 8}, whole_events)
+    whole = trainer_of({6, 7, 8}, whole_events, method=MMKD)
     whole.run()
-    first = trainer_of({6, 7, 8}, [], stop)
+    first = trainer_of({6, 7, 8}, [], stop, method=MMKD)
     with pytest.raises(EnoughError):
         first.run()
     tensors, facts = first.state()
     events: list[Event] = []
-    second = trainer_of({6, 7, 8}, events)
+    second = trainer_of({6, 7, 8}, events, method=MMKD)
     second.load_state({name: value.clone() for name, value in tensors.items()}, json.loads(json.dumps(facts)))
     assert second.tally.in_a_row() == 2
     second.run()
@@ -247,13 +253,13 @@ def test_too_many_in_a_row_go_back_to_the_checkpoint_from_before_them(tmp_path: 
             assert all(torch.equal(now[n], kept[n]) for n in kept if n.startswith(("learner.", "momentum.", "method.")))
             assert trainer.tally.in_a_row() == 0
 
-    trainer = trainer_of({5, 6, 7}, events, poll, skip=3)
+    trainer = trainer_of({5, 6, 7}, events, poll, skip=3, method=MMKD)
     trainer.keeper = RunCheckpoints(tmp_path, events.append)
     trainer.run()
     assert trainer.step == 3 * STEPS
     assert trainer.rollbacks == 1
     (told,) = [event.message for event in events if isinstance(event, Log) and "go back to" in event.message]
-    assert "at step 6 (epoch 2) and at the 2 steps after it" in told
+    assert "at step 6 (epoch 2) and at the 2 after it" in told
     assert "checkpoints/distil-0-step-000004" in told
     assert "train.lr is 0.05" in told
 
