@@ -225,8 +225,8 @@ def test_the_app_on_a_terminal(count: int, place: Path, open_terminal: Callable[
     make_run(run, count, "failed")
     terminal = open_terminal("attach", os.fsdecode(run))
     terminal.wait(LAST)
-    steps = (("w", ""), ("w", ""), ("c", "Compare with"), ("\r", ""), ("E", "Copied the error"), ("F", "Copied /"))
-    for key, text in (*steps, ("Y", "Copied mmkd"), ("?", "Everywhere")):
+    steps = (("w", ""), ("w", ""), ("c", "Compare with"), ("\r", "other: "), ("E", "Copied"), ("F", "Copied"))
+    for key, text in (*steps, ("Y", "Copied"), ("?", "Everywhere")):
         since = terminal.mark()
         terminal.type(key)
         terminal.wait(text, since=since)
