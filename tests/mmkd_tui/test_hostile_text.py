@@ -13,7 +13,7 @@ import torch
 from support import picture_sets
 from support.hostile_text import LINES, NAME, raw_in, unprintable_in
 from support.presets import TINY
-from support.terminal import Terminal
+from support.terminal import Terminal, wait_until
 
 from engine.events import (
     CacheProgress,
@@ -224,7 +224,8 @@ def test_the_app_on_a_terminal(count: int, place: Path, open_terminal: Callable[
     run = place / "runs" / f"3-{FILE}"
     make_run(run, count, "failed")
     terminal = open_terminal("attach", os.fsdecode(run))
-    terminal.wait(LAST)
+    # Near the end of what was written: all of it would be searched again and again.
+    wait_until(lambda: LAST in terminal.text(max(terminal.mark() - 200, 0)), 300)
     steps = (("w", ""), ("w", ""), ("c", "Compare with"), ("\r", "other: "), ("E", "Copied"), ("F", "Copied"))
     for key, text in (*steps, ("Y", "Copied"), ("?", "Everywhere")):
         since = terminal.mark()
