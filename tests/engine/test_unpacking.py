@@ -100,7 +100,7 @@ def test_no_bomb_in_what_is_said_of_a_member(kind: bytes, tmp_path: Path) -> Non
         member.type, member.size = kind, 5 << 20
         archive.addfile(member, io.BytesIO(bytes(5 << 20)))
     (tmp_path / "x.tar.gz").write_bytes(out.getvalue())
-    with pytest.raises(UserError, match="is damaged: it says 5,242,880 bytes of one member"):
+    with pytest.raises(UserError, match=r"is damaged: .*it says 5,242,880 bytes of one member"):
         unpack(tmp_path / "x.tar.gz", tmp_path / "out", 1 << 30, quiet)
 
 

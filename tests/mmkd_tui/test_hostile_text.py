@@ -13,7 +13,7 @@ import torch
 from support import picture_sets
 from support.hostile_text import LINES, NAME, raw_in, unprintable_in
 from support.presets import TINY
-from support.terminal import Terminal
+from support.terminal import Terminal, wait_until
 
 from engine.events import (
     CacheProgress,
@@ -68,7 +68,7 @@ def make_run(path: Path, count: int, state: str) -> None:
         file.writelines(map(to_line, events(count, state)))
     with (path / "console.log").open("w", errors="surrogatepass") as console:
         console.writelines(f"{LINES[number % len(LINES)]}\n" for number in range(count))
-        console.write(f"{NAME}\n")
+        console.write(f"{NAME}\n{LAST}\n")
     teacher = {"name": NAME, "accuracy": 0.9, "source": NAME, "key": NAME, "logit_weight": 0.5, "feature_weight": 0.5}
     result = {"state": state, "message": NAME, "name": NAME, "method": NAME, "student_accuracy": 0.9, "teachers": [teacher] * 2}
     result |= {"selected_on": NAME, "images_per_second": 3.0, "versions": {NAME: NAME}, "student_alone_accuracy": 0.8}
@@ -101,6 +101,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     picture_sets.put(tmp_path / f"pictures-{FILE}", pictures)
     torch.save({NAME: torch.zeros(1), "fc.weight": torch.zeros(3)}, tmp_path / f"{FILE}.pth")
     (tmp_path / f"{FILE}.yaml").write_text(TINY.replace("name: tiny", f"name: tiny\nnonsense: {json.dumps(NAME)}"))
+    (tmp_path / f"own-{FILE}.yml").write_text(TINY)
     return tmp_path
 
 
@@ -223,20 +224,13 @@ def test_the_app_on_a_terminal(count: int, place: Path, open_terminal: Callable[
     run = place / "runs" / f"3-{FILE}"
     make_run(run, count, "failed")
     terminal = open_terminal("attach", os.fsdecode(run))
-    terminal.wait(LAST)
-    for key, texts in (
-        ("w", ()),
-        ("w", ()),
-        ("c", ("Compare with",)),
-        ("\r", ()),
-        ("E", ()),
-        ("F", ()),
-        ("Y", ()),
-        ("?", ("Everywhere",)),
-    ):
+    # Near the end of what was written: all of it would be searched again and again.
+    wait_until(lambda: LAST in terminal.text(max(terminal.mark() - 200, 0)), 300)
+    steps = (("w", ""), ("w", ""), ("c", "Compare with"), ("\r", "other: "), ("E", "Copied"), ("F", "Copied"))
+    for key, text in (*steps, ("Y", "Copied"), ("?", "Everywhere")):
         since = terminal.mark()
         terminal.type(key)
-        terminal.wait(*texts, since=since)
+        terminal.wait(text, since=since)
     terminal.type("\x1b")
     since = terminal.mark()
     terminal.type("\x1b")
