@@ -21,7 +21,7 @@ from engine.run_dir import RunDir
 from engine.thinning import lines_of, thin
 from engine.untrusted import open_regular, open_to_append, read_tail
 
-LIMIT = 32_000_000  # bytes of events.jsonl; more only where what is never thinned takes more than half of it
+LIMIT = 24_000_000  # bytes of events.jsonl; more only where what is never thinned takes more than half of it
 MESSAGE = 1 << 16  # characters of one message
 
 

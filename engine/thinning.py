@@ -19,7 +19,7 @@ from typing import BinaryIO, NamedTuple
 
 from engine.events import CacheProgress, EpochEnded, Metrics, from_line, number_of, to_line
 
-# Of the bytes that a file may have. With 32 MB, 8 MB of metrics are some 16,000 lines, of which a chart makes 2,000 points.
+# Of the bytes that a file may have. With 24 MB, 6 MB of metrics are some 12,000 lines, of which a chart makes 2,000 points.
 METRICS = 1 / 4  # those that stay
 TABLES = 1 / 4  # the ends of epochs with weights by class; where they take more, weights are left out
 RECENT = 1 / 64  # the newest lines, of whatever kind, stay all: they tell the pace
