@@ -13,7 +13,7 @@ from engine.untrusted import open_regular, read_tail
 MOST_EVENTS = 2000  # of one poll
 MOST_SECONDS = 0.05  # of one poll
 BLOCK = 1 << 20  # bytes read at a time; a longer line is no event
-BACKLOG = 8 << 20  # bytes; with more than this to catch up with, not every `metrics` line is taken
+BACKLOG = 25_000_000  # bytes: of more than a writer leaves, not every `metrics` line is taken
 _METRICS = b'{"kind":"metrics"'
 
 
@@ -23,8 +23,8 @@ class EventReader:
     A file that its writer has thinned begins with the same line as before: there we go on behind the number of the last event
     that was given, so that none comes twice. Any other file in the old one's place starts anew.
 
-    While far behind, one in so many `metrics` lines is taken that about `BACKLOG` bytes are: more than any chart shows. Events of
-    every other kind are all given.
+    Of a file that is larger than our writers leave it, one in so many `metrics` lines is taken that about `BACKLOG` bytes are.
+    Events of every other kind are all given.
     """
 
     def __init__(self, path: Path, only_new: bool = False) -> None:

@@ -23,7 +23,7 @@ from engine.run_dir import RunDir
 from engine.thinning import lines_of, thin
 from engine.untrusted import open_regular, read_tail
 
-LIMIT = 32_000_000  # bytes of events.jsonl; more only where what is never thinned takes more than half of it
+LIMIT = 24_000_000  # bytes of events.jsonl; more only where what is never thinned takes more than half of it
 MESSAGE = 1 << 16  # characters of one message
 MOST = 1 << 20  # bytes that wait for room; beyond, what comes many times a second is left out
 MOST_AT_ALL = 1 << 25  # bytes that wait; beyond, the run cannot go on

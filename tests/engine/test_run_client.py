@@ -18,7 +18,7 @@ import pytest
 from support.presets import tiny
 
 from engine.errors import UserError
-from engine.event_reader import BACKLOG, BLOCK, MOST_EVENTS
+from engine.event_reader import BLOCK, MOST_EVENTS
 from engine.events import EpochEnded, Event, Log, Metrics, RunStarted, from_line, to_line
 from engine.preset_yaml import dump_preset
 from engine.run_client import DirectoryClient, RunState, find_run, list_runs, remove_run
@@ -120,9 +120,11 @@ def test_a_file_that_was_replaced_or_cut_starts_again(folder: RunDir) -> None:
     assert len(client.poll()) == 5
 
 
-def test_a_poll_takes_a_bounded_share_and_thins_out_only_metrics(folder: RunDir) -> None:
+def test_a_poll_takes_a_bounded_share_and_thins_out_only_metrics(folder: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
+    backlog = 4 << 20
+    monkeypatch.setattr("engine.event_reader.BACKLOG", backlog)
     line = to_line(metrics(1))
-    count = 4 * BACKLOG // len(line)
+    count = 4 * backlog // len(line)
     with folder.events.open("w") as file:
         for number in range(20):
             file.write(to_line(epoch(number)) + line * (count // 20))

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 MARATHON = Path(__file__).parents[2] / "benchmarks" / "marathon.py"
-STEPS = 120_000  # enough for its events to be thinned twice; the benchmark itself does a million
+STEPS = 100_000  # enough for its events to be thinned twice; the benchmark itself does a million
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +36,7 @@ def test_memory_handles_and_threads_stay_as_they_were(figures: dict[str, Any], p
 @pytest.mark.slow
 def test_its_files_are_bounded(figures: dict[str, Any]) -> None:
     assert figures["state"] == "finished"
-    assert figures["events_largest_mb"] < 34
+    assert figures["events_largest_mb"] <= 24
     assert figures["events_thinned"] >= 2
     assert figures["console_largest_mb"] < 20
 
