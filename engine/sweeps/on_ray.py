@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from engine.errors import UserError
+from engine.run_client import DirectoryClient
 from engine.spawning import source_path
-from engine.sweeps.executor import Exit, Job, write_down
+from engine.sweeps.executor import Exit, Job, state_of, write_down
 from engine.sweeps.remote import Order, do, extra, passed_on
 from engine.text import one_line
 
@@ -60,23 +61,29 @@ class RayExecutor:
             num_gpus=1 / self.slots if gpu else 0,
             max_retries=RETRIES,
         )
-        return task.remote(Order.of(job, self.data_root, self._force))
+        return task.remote(Order.of(job, self.data_root, self._force)), job.folder
 
     def poll(self, handle: Any) -> Exit | None:
         """Whether the task has come to its end, or will not."""
-        ready, _ = self._ray.wait([handle], timeout=0)
+        task, _ = handle
+        ready, _ = self._ray.wait([task], timeout=0)
         if not ready:
             return None
         try:
-            return Exit(int(self._ray.get(handle)))
+            return Exit(int(self._ray.get(task)))
         except self._ray.exceptions.TaskCancelledError:
             return Exit()
         except Exception as error:  # what Ray makes of a worker or a node that is gone
             return Exit(message=f"Ray gave the run up: {one_line(str(error), 300)}")
 
     def cancel(self, handle: Any) -> None:
-        """The worker is interrupted, and has its run save and stop."""
-        self._ray.cancel(handle, force=False)
+        """What waits never begins. The worker of a run is interrupted, and has it save and stop; where the worker was started
+        deaf to that, as by nohup, the run's folder is asked.
+        """
+        task, folder = handle
+        if (state := state_of(folder)) is not None and state.live:
+            DirectoryClient(folder).request("stop")
+        self._ray.cancel(task, force=False)
 
     def close(self) -> None:
         """Leaves the cluster; ends it, where it is ours."""

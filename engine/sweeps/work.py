@@ -22,6 +22,7 @@ from engine.sweeps.standing import Standing, networks_of
 from engine.text import plain
 
 TICK = 0.25  # seconds between two looks
+INSIST = 5.0  # seconds until a run that is to stop is asked once more: a wish that comes before it reads any is lost
 
 Change = Literal["waiting", "started", "resumed", "done", "held", "stopped", "failed"]
 Tell = Callable[["Work", Change], None]
@@ -38,6 +39,7 @@ class Work:
     elsewhere: bool = False  # another process has it, and it is waited for
     exit: Exit | None = None  # its process has ended; what it left is being looked at
     asked: bool = False  # to stop
+    wished: float = 0.0  # when it was last asked to stop by its folder, by the monotonic clock
     cleared: int = 0  # rungs that it may go on from, whoever reaches them later
     held: bool = False  # stopped at a rung by the rule; it may be gone on with
     ended: Ended | None = None  # as far as this command is concerned
@@ -142,6 +144,8 @@ def _look(desk: _Desk, work: Work) -> None:
     state = work.standing.state
     live = state is not None and state.live and state is not RunState.NOT_RESPONDING
     if (work.exit is None and work.handle is not None) or live:
+        if desk.stopping and live and time.monotonic() - work.wished > INSIST:
+            _wish_stop(work)
         return
     ended = ending(work.job.folder, work.exit)
     if work.elsewhere and state is RunState.NOT_RESPONDING:
@@ -177,6 +181,7 @@ def _stop_unworthy(desk: _Desk) -> None:
 
 
 def _wish_stop(work: Work) -> None:
+    work.wished = time.monotonic()
     try:
         DirectoryClient(work.job.folder).request("stop")
     except UserError:
@@ -185,6 +190,7 @@ def _wish_stop(work: Work) -> None:
 
 def _ask_to_stop(desk: _Desk, work: Work) -> None:
     if work.handle is not None:
+        work.wished = time.monotonic()
         desk.executor.cancel(work.handle)
     elif work.elsewhere:
         _wish_stop(work)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, redirect_stdout
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -117,10 +118,12 @@ def executor(where: Where, jobs: Sequence[Job], logs: Path, data_root: Path | No
         if not force:
             _refuse_if_all_are_busy(devices, jobs)
         made = LocalExecutor(devices, where.slots or 1, data_root=data_root, force=force)
-    try:
-        yield made
-    finally:
-        made.close()
+    # Ray tells of lost nodes on stdout, which is for data.
+    with redirect_stdout(sys.stderr) if place is Place.ray else nullcontext():
+        try:
+            yield made
+        finally:
+            made.close()
 
 
 def _refuse_if_all_are_busy(devices: Sequence[str | None], jobs: Sequence[Job]) -> None:

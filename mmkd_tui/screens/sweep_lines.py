@@ -123,8 +123,8 @@ def home_row(path: Path, overview: Overview, marks: Marks) -> Row:
         id=str(path),
         cells=(
             f"{marks.states[state]} {state.value}",
-            overview.manifest.name,
-            f"sweep {marks.between} {total} runs",
+            f"sweep {overview.manifest.name}",
+            f"{total} run{'s' * (total != 1)}",
             ended + figure,
             "",
         ),

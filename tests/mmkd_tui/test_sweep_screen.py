@@ -68,6 +68,7 @@ def test_from_home_to_the_sweep_to_a_run_and_back(tmp_path: Path) -> None:
         app = MmkdApp(runs_dir=tmp_path)
         async with app.run_test(size=(100, 30)) as pilot:
             await until(pilot, lambda: "lr-and-beta" in text(app))
+            assert "sweep lr-and-beta" in text(app)
             assert "3 of 8, 98.2 %" in text(app)
             await pilot.press("tab", "enter")
             await until(pilot, lambda: isinstance(app.screen, SweepScreen) and "looking" not in text(app))

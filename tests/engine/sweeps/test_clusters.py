@@ -99,7 +99,7 @@ def test_twelve_runs_on_three_nodes_of_which_one_is_lost(place: Path) -> None:
     from ray.cluster_utils import Cluster  # type: ignore[import-not-found,unused-ignore]
 
     # A short run may be over before it is looked at: those of the node that is to be lost have time.
-    (place / "tiny.yaml").write_text(PRESET.replace("epochs: 6", "epochs: 15"))
+    (place / "tiny.yaml").write_text(PRESET.replace("epochs: 6", "epochs: 10"))
     folder = place / "runs" / "sweeps" / "twelve"
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
     nodes = [cluster.add_node(num_cpus=1) for _ in range(2)]
