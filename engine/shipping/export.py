@@ -127,13 +127,13 @@ def _file(
     folder: Path, wanted: Wanted, target: Path, beside: Path, model: Model, preset: Preset, images: Images, say: Say
 ) -> Exported:
     assert model.network is not None
-    say(f"exporting {model.facts.arch} as {wanted.format} ...")
-    data, quantized = _WRITERS[wanted.format](model.network, model.facts), None
-    if wanted.int8:
-        say("quantising to int8 ...")
-        quantized = _quantized(data, model, images)
-        data = quantized.data
-    with placing.workshop(target.parent) as bench:
+    with placing.workshop(target.parent) as bench:  # where nothing can be written, nothing is computed
+        say(f"exporting {model.facts.arch} as {wanted.format} ...")
+        data, quantized = _WRITERS[wanted.format](model.network, model.facts), None
+        if wanted.int8:
+            say("quantising to int8 ...")
+            quantized = _quantized(data, model, images)
+            data = quantized.data
         made = placing.write(bench / f"model{FORMATS[wanted.format]}", data)
         say("running what was written ...")
         ask = _read_back(made, wanted.format)

@@ -16,6 +16,7 @@ from engine.text import one_line, plain
 from mmkd_tui.cli import (
     bench,
     cache,
+    compare,
     control,
     data,
     doctor,
@@ -40,6 +41,7 @@ app = typer.Typer(
 app.command("tui")(tui.tui_command)
 app.command("run")(run.run_command)
 app.command("table")(table_runs.table_command)
+app.command("compare")(compare.compare_command)
 app.command("attach")(tui.attach_command)
 control.register(app)
 app.command("export")(export.export_command)

@@ -263,9 +263,11 @@ def test_a_checkpoint_of_another_program_is_taken_with_its_architecture_and_data
 
 def test_other_images_are_converted_and_said(shop: Shop) -> None:
     put(Path("pictures"), {f"{part}/{k}/{k}.jpg": jpeg(k) for k in range(10) for part in ("train", "test")})
+    put(Path("pictures"), {"test/3/broken.jpg": b"no picture"})
     code, out, err = mmkd("evaluate", "tiny", "--data", "pictures", "--json")
     assert code == 0, err
     assert json.loads(out)["images"] == 10
+    assert "broken.jpg cannot be read" in err
     assert "images of 224x224 pixels in colour are converted to 8x8 pixels in grey" in err
     shutil.rmtree("pictures/train/9")
     shutil.rmtree("pictures/test/9")
