@@ -21,6 +21,7 @@ from engine.untrusted import read_object
 
 # What makes no other experiment of a preset.
 _ASIDE = ("seed", "name", "description", "hardware.device", "hardware.threads", "hardware.workers", "hardware.compile")
+_TESTED = ("dataset.name", "dataset.path", "dataset.split_seed")  # what decides the test images
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +43,7 @@ class Compared:
     group: str  # the letter of its settings
     seed: int
     state: str
+    selected_on: str  # the split that chooses the best epoch
     end: End | None
     accuracy: float | None
 
@@ -105,9 +107,9 @@ def side_by_side(folders: Sequence[Path]) -> SideBySide:
                     )
                 found.setdefault(run.seed, 100 * run.accuracy)
         accuracies.append(found)
-    same_images = not any(key.startswith("dataset.") for key in keys)
+    same_images = not any(key in _TESTED for key in keys)
     if not same_images:
-        notes.append("the data sets are not the same: accuracies are not held against each other")
+        notes.append("the test images are not the same: accuracies are not held against each other")
     if any(key == "evaluate.select_on" for key in keys):
         notes.append("some chose their best epoch on the test split; those accuracies are too high")
     tests = [compare(found, accuracies[0]) if same_images else None for found in accuracies[1:]]
@@ -144,7 +146,7 @@ def _compared(folder: Path, letter: str, preset: Preset) -> Compared:
     run = RunDir(folder)
     result = result_from(read_object(run.result) or {})
     accuracy = result["student_accuracy"] if result is not None and result["state"] == "done" else None
-    return Compared(folder, letter, preset.seed, str(StateReader(run).read()), _end(run), accuracy)
+    return Compared(folder, letter, preset.seed, str(StateReader(run).read()), preset.evaluate.select_on, _end(run), accuracy)
 
 
 def _end(run: RunDir) -> End | None:

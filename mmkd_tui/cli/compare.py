@@ -16,7 +16,7 @@ from mmkd_tui.cli.talk import say
 if TYPE_CHECKING:
     from engine.comparison import Group, SideBySide
 
-RUN_COLUMNS = ("", "run", "seed", "state", "epochs", "loss", "chosen by", "best", "test")
+RUN_COLUMNS = ("", "run", "seed", "state", "epochs", "loss", "selection", "best", "accuracy")
 GROUP_COLUMNS = ("", "preset", "runs", "test accuracy", "std", "95 % CI", "to A", "p", "p Holm")
 
 
@@ -52,6 +52,8 @@ def _tell(found: SideBySide) -> None:
         typer.echo("all have the same settings, but for the seed")
     typer.echo()
     rows = []
+    splits = sorted({run.selected_on for run in found.runs})
+    titles = tuple("/".join(splits) if title == "selection" else title for title in RUN_COLUMNS)
     for run in found.runs:
         end = run.end
         curve = [""] * 4
@@ -59,7 +61,7 @@ def _tell(found: SideBySide) -> None:
             best = "" if end.best_epoch is None else f"{_percent(end.best_accuracy)} in {end.best_epoch + 1}"
             curve = [str(end.epochs), _number(end.loss, "{:.4f}"), _percent(end.accuracy), best]
         rows.append([run.group, one_line(run.path.name, 48), str(run.seed), run.state, *curve, _percent(run.accuracy)])
-    print_table(RUN_COLUMNS, rows, RUN_COLUMNS[4:], ("run",))
+    print_table(titles, rows, titles[4:], ("run",))
     typer.echo()
     print_table(GROUP_COLUMNS, [_group(group) for group in found.groups], GROUP_COLUMNS[2:])
 

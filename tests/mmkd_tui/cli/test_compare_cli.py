@@ -75,11 +75,14 @@ def test_seeds_of_two_experiments(capsys: Capture) -> None:
 
 
 def test_other_images_are_not_held_against_each_other(capsys: Capture) -> None:
-    make("c0", 0.5, "dataset.train_images=200")
+    make("c0", 0.5, "dataset={name: mnist}")
     assert run_command(["compare", "a0", "c0", "--json"]) == 0
     out, err = capsys.readouterr()
     assert json.loads(out)["groups"][1]["comparison"] is None
-    assert "the data sets are not the same" in err
+    assert "the test images are not the same" in err
+    make("d0", 0.5, "dataset.train_images=100")  # the same test images, whatever was trained on
+    assert run_command(["compare", "a0", "d0", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["groups"][1]["comparison"]["difference"] == pytest.approx(-40)
 
 
 def test_one_seed_counts_once(capsys: Capture) -> None:
