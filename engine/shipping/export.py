@@ -162,7 +162,8 @@ def _hub(folder: Path, wanted: Wanted, target: Path, model: Model, preset: Prese
         proof = _prove(ask, model, images, wanted.images)
         _refuse_other(proof, "safetensors")
         kind, file = ("timm", f"{target.name}/") if timm else ("safetensors", hub.WEIGHTS)
-        placing.write(bench / hub.CARD, card(_shown(folder, file, kind, model, preset, proof, None)))
+        shown = replace(_shown(folder, file, kind, model, preset, proof, None), hub=True)
+        placing.write(bench / hub.CARD, card(shown))
         size = (bench / hub.WEIGHTS).stat().st_size
         target.mkdir(parents=True, exist_ok=True, mode=0o700)
         for name in (hub.WEIGHTS, hub.CONFIG, hub.CARD):
