@@ -36,6 +36,7 @@ class Shown:
     result: Mapping[str, Any] | None  # of the run, as engine.result reads it; None where it has not ended
     versions: Mapping[str, str]
     int8: str = ""  # how it was quantised
+    hub: bool = False  # whether it is a folder's card
 
 
 def card(shown: Shown) -> str:
@@ -204,7 +205,7 @@ for number in probabilities.argsort()[::-1][:5]:
 
 
 def _export_command(shown: Shown) -> str:
-    if shown.kind == "timm" or shown.file.endswith("/"):
+    if shown.hub:
         return f"mmkd export {shown.preset.name} --hub-layout {shown.preset.name}-hub"
     return f"mmkd export {shown.preset.name} --format {shown.kind}" + (" --quantize int8" if shown.int8 else "")
 

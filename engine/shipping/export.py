@@ -127,13 +127,13 @@ def _file(
     folder: Path, wanted: Wanted, target: Path, beside: Path, model: Model, preset: Preset, images: Images, say: Say
 ) -> Exported:
     assert model.network is not None
-    say(f"exporting {model.facts.arch} as {wanted.format} ...")
-    data, quantized = _WRITERS[wanted.format](model.network, model.facts), None
-    if wanted.int8:
-        say("quantising to int8 ...")
-        quantized = _quantized(data, model, images)
-        data = quantized.data
-    with placing.workshop(target.parent) as bench:
+    with placing.workshop(target.parent) as bench:  # where nothing can be written, nothing is computed
+        say(f"exporting {model.facts.arch} as {wanted.format} ...")
+        data, quantized = _WRITERS[wanted.format](model.network, model.facts), None
+        if wanted.int8:
+            say("quantising to int8 ...")
+            quantized = _quantized(data, model, images)
+            data = quantized.data
         made = placing.write(bench / f"model{FORMATS[wanted.format]}", data)
         say("running what was written ...")
         ask = _read_back(made, wanted.format)
@@ -162,7 +162,8 @@ def _hub(folder: Path, wanted: Wanted, target: Path, model: Model, preset: Prese
         proof = _prove(ask, model, images, wanted.images)
         _refuse_other(proof, "safetensors")
         kind, file = ("timm", f"{target.name}/") if timm else ("safetensors", hub.WEIGHTS)
-        placing.write(bench / hub.CARD, card(_shown(folder, file, kind, model, preset, proof, None)))
+        shown = replace(_shown(folder, file, kind, model, preset, proof, None), hub=True)
+        placing.write(bench / hub.CARD, card(shown))
         size = (bench / hub.WEIGHTS).stat().st_size
         target.mkdir(parents=True, exist_ok=True, mode=0o700)
         for name in (hub.WEIGHTS, hub.CONFIG, hub.CARD):

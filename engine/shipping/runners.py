@@ -5,8 +5,11 @@ from __future__ import annotations
 import importlib
 import io
 import json
+import logging
+import warnings
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -124,8 +127,8 @@ def of_program(data: bytes, whose: str) -> tuple[Ask, Mapping[str, str]]:
     """
     extra = {EXTRA: ""}
     try:
-        program = torch.export.load(io.BytesIO(data), extra_files=extra)
-        network = program.module()
+        with quietly():
+            network = torch.export.load(io.BytesIO(data), extra_files=extra).module()
     except Exception as error:
         raise UserError(f"{whose} cannot be read as torch.export's: {one_line(str(error), 200)}") from error
     try:
@@ -142,3 +145,19 @@ def is_program(path: Path) -> bool:
             return any(name.endswith("archive_format") for name in archive.namelist()[:10_000])
     except (OSError, zipfile.BadZipFile):
         return False
+
+
+@contextmanager
+def quietly() -> Iterator[None]:
+    """Without the libraries' remarks on their own insides."""
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "torch.export", "torch.fx")]
+    before = [logger.level for logger in loggers]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for logger in loggers:
+            logger.setLevel(logging.ERROR)
+        try:
+            yield
+        finally:
+            for logger, level in zip(loggers, before, strict=True):
+                logger.setLevel(level)

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-import logging
-import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Any
 
 import safetensors.torch
@@ -16,7 +13,7 @@ import torch
 from engine.errors import UserError
 from engine.models import Classifier
 from engine.shipping.facts import EXTRA, ModelFacts
-from engine.shipping.runners import Logits, need_onnx
+from engine.shipping.runners import Logits, need_onnx, quietly
 from engine.text import one_line
 
 FORMATS = {"safetensors": ".safetensors", "onnx": ".onnx", "torch-export": ".pt2"}
@@ -34,7 +31,7 @@ def as_program(model: Classifier, facts: ModelFacts) -> bytes:
     """torch.export's archive of `images` [batch, channels, size, size] -> logits [batch, C], any batch; the facts beside it."""
     program = _program(model, facts)
     buffer = io.BytesIO()
-    with _quietly():
+    with quietly():
         torch.export.save(program, buffer, extra_files={EXTRA: json.dumps(facts.to_metadata())})
     return buffer.getvalue()
 
@@ -47,7 +44,7 @@ def as_onnx(model: Classifier, facts: ModelFacts) -> bytes:
         raise UserError(f"{facts.arch} has {weight / 1e9:.1f} GB of weights, and one ONNX file holds 2; use --format safetensors")
     program = _program(model, facts)
     try:
-        with _quietly():
+        with quietly():
             made = torch.onnx.export(
                 program,
                 (_example(facts),),
@@ -92,7 +89,7 @@ def _name_batch(model: Any) -> None:
 
 def _program(model: Classifier, facts: ModelFacts) -> torch.export.ExportedProgram:
     try:
-        with _quietly():
+        with quietly():
             batch = torch.export.Dim("batch", min=1)
             program = torch.export.export(Logits(model).eval(), (_example(facts),), dynamic_shapes=({0: batch},))
     except Exception as error:
@@ -112,19 +109,3 @@ def _example(facts: ModelFacts) -> torch.Tensor:
 def _cannot(facts: ModelFacts, how: str, error: Exception) -> UserError:
     first = one_line(str(error).strip().split("\n")[0] or type(error).__name__, 300)
     return UserError(f"{facts.arch} cannot be exported by {how}: {first}; --format safetensors always can")
-
-
-@contextmanager
-def _quietly() -> Iterator[None]:
-    """Without the libraries' remarks on their own insides."""
-    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "torch.export", "torch.fx")]
-    before = [logger.level for logger in loggers]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        for logger in loggers:
-            logger.setLevel(logging.ERROR)
-        try:
-            yield
-        finally:
-            for logger, level in zip(loggers, before, strict=True):
-                logger.setLevel(level)

@@ -16,6 +16,7 @@ from engine.text import one_line, plain
 from mmkd_tui.cli import (
     bench,
     cache,
+    compare,
     control,
     data,
     doctor,
@@ -44,6 +45,7 @@ app.command("run")(run.run_command)
 app.command("report")(report.report_command)
 app.command("table")(table_runs.table_command)
 app.command("sweep")(sweep.sweep_command)
+app.command("compare")(compare.compare_command)
 app.command("attach")(tui.attach_command)
 control.register(app)
 app.command("export")(export.export_command)

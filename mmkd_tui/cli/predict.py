@@ -85,4 +85,5 @@ def _tell_converted(seen: list[Seen], prepared: Preprocessing) -> None:
     if other and prepared.resize == prepared.size:
         first = other[0]
         say(f"{len(other)} of {len(seen)} pictures are not of {prepared.size}x{prepared.size} pixels (the first: {first.path}, "
-            f"{first.width}x{first.height}): the shorter side is scaled to {prepared.size}, and the middle is taken")  # fmt: skip
+            f"{first.width}x{first.height}): the shorter side is scaled to {prepared.size}, and the middle is taken"
+            f"{', in grey' if prepared.channels == 1 else ''}")  # fmt: skip

@@ -263,9 +263,11 @@ def test_a_checkpoint_of_another_program_is_taken_with_its_architecture_and_data
 
 def test_other_images_are_converted_and_said(shop: Shop) -> None:
     put(Path("pictures"), {f"{part}/{k}/{k}.jpg": jpeg(k) for k in range(10) for part in ("train", "test")})
+    put(Path("pictures"), {"test/3/broken.jpg": b"no picture"})
     code, out, err = mmkd("evaluate", "tiny", "--data", "pictures", "--json")
     assert code == 0, err
     assert json.loads(out)["images"] == 10
+    assert "broken.jpg cannot be read" in err
     assert "images of 224x224 pixels in colour are converted to 8x8 pixels in grey" in err
     shutil.rmtree("pictures/train/9")
     shutil.rmtree("pictures/test/9")
@@ -369,6 +371,7 @@ def test_a_file_that_says_something_else_is_not_kept(shop: Shop, monkeypatch: py
 
 def test_class_names_of_strangers_are_shown_plain(shop: Shop) -> None:
     shutil.copytree(shop.run, "runs/evil", ignore=shutil.ignore_patterns("export"))
+    Path("runs/evil/result.json").write_text(json.dumps({"state": "stopped", "message": EVIL, "teachers": [{"name": EVIL}]}))
     path = Path("runs/evil/student.safetensors")
     with safetensors.safe_open(path, "pt") as file:
         said = file.metadata()
@@ -389,6 +392,7 @@ def test_class_names_of_strangers_are_shown_plain(shop: Shop) -> None:
     card = Path("runs/evil/export/student.safetensors.md").read_text()
     assert not {"\x1b", "\u202e"} & set(card)
     assert "\\[/red\\]x" in card
+    assert re.search(r"\| student, as trained \| \d", card)  # measured now: a run that was stopped has not measured it
     assert "<script>" not in card
     shutil.rmtree("runs/evil")
 
@@ -420,6 +424,7 @@ def lying(change: Callable[[dict[str, str]], dict[str, str]]) -> None:
         (("evaluate", "text.safetensors"), "text.safetensors cannot be read as safetensors"),
         (("evaluate", "text.pt2"), "to read it is to run what is in it; give --trust"),
         (("evaluate", "text.pt2", "--trust"), "text.pt2 cannot be read as torch.export's"),
+        (("evaluate", "renamed.pth"), "to read it is to run what is in it; give --trust"),
         (("predict", "text.pth", "a.png", "--arch", "resnet8", "--data", "digits"), "text.pth is neither"),
         (("predict", "lie.safetensors", "a.png", "--arch", "resnet9"), "there is no architecture resnet9; did you mean"),
         (("predict", "lie.safetensors", "a.png", "--arch", "resnet14"), "does not fit resnet14"),
@@ -429,6 +434,7 @@ def lying(change: Callable[[dict[str, str]], dict[str, str]]) -> None:
 def test_mistakes_are_one_clear_line(shop: Shop, arguments: tuple[str, ...], fragment: str) -> None:
     for ending in ("onnx", "safetensors", "pt2", "pth"):
         Path(f"text.{ending}").write_text("no model")
+    shutil.copy(shop.file("student.pt2"), "renamed.pth")
     lying(lambda facts: facts)
     code, out, err = mmkd(*arguments)
     lines = [line for line in err.splitlines() if line.startswith("mmkd: ")]
