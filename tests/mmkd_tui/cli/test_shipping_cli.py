@@ -162,7 +162,8 @@ def test_what_int8_costs_is_told(shop: Shop) -> None:
     session = onnxruntime.InferenceSession(shop.file("student-int8.onnx"), providers=["CPUExecutionProvider"])
     # In passes of as many as it was measured in: of the dynamic form, ranges are those of a batch.
     found = np.concatenate([session.run(None, {"images": images[k : k + 64]})[0] for k in range(0, len(images), 64)])
-    assert (found.argmax(1) == shop.test.labels.numpy()).mean() == pytest.approx(told["verified"]["accuracy"])
+    accuracy = (found.argmax(1) == shop.test.labels.numpy()).mean()
+    assert accuracy == pytest.approx(told["verified"]["accuracy"], abs=2 / len(shop.test))  # other threads may break a tie
     said = shop.said["int8"]
     assert re.search(r"int8 \([a-z0-9-]+\) (loses|gains) .*accuracy; on the validation images that decided: static \d", said)
     if lost:
