@@ -14,10 +14,9 @@ from mmkd_tui.cli.table import print_table
 from mmkd_tui.cli.talk import say
 
 if TYPE_CHECKING:
-    from engine.comparison import Group, SideBySide
+    from engine.comparison import SideBySide
 
 RUN_COLUMNS = ("", "run", "seed", "state", "epochs", "loss", "selection", "best", "accuracy")
-GROUP_COLUMNS = ("", "preset", "runs", "test accuracy", "std", "95 % CI", "to A", "p", "p Holm")
 
 
 def compare_command(
@@ -45,6 +44,8 @@ def compare_command(
 
 
 def _tell(found: SideBySide) -> None:
+    from mmkd_tui.group_rows import GROUP_COLUMNS, group_row, number
+
     if found.differing:
         rows = [[key, *(_value(group.settings.get(key)) for group in found.groups)] for key in found.differing]
         print_table(("setting", *(group.letter for group in found.groups)), rows)
@@ -59,25 +60,11 @@ def _tell(found: SideBySide) -> None:
         curve = [""] * 4
         if end is not None:
             best = "" if end.best_epoch is None else f"{_percent(end.best_accuracy)} in {end.best_epoch + 1}"
-            curve = [str(end.epochs), _number(end.loss, "{:.4f}"), _percent(end.accuracy), best]
+            curve = [str(end.epochs), number(end.loss, "{:.4f}"), _percent(end.accuracy), best]
         rows.append([run.group, one_line(run.path.name, 48), str(run.seed), run.state, *curve, _percent(run.accuracy)])
     print_table(titles, rows, titles[4:], ("run",))
     typer.echo()
-    print_table(GROUP_COLUMNS, [_group(group) for group in found.groups], GROUP_COLUMNS[2:])
-
-
-def _group(group: Group) -> list[str]:
-    summary, test = group.summary, group.comparison
-    interval = ""
-    if summary.mean is not None and summary.half_width is not None:
-        interval = f"{summary.mean - summary.half_width:.2f} to {summary.mean + summary.half_width:.2f}"
-    numbers = [_number(summary.mean, "{:.2f} %"), _number(summary.std, "{:.2f}"), interval]
-    tests = [_number(test.difference, "{:+.2f}"), _number(test.p, "{:.3f}"), _number(test.p_holm, "{:.3f}")] if test else [""] * 3
-    return [group.letter, one_line(group.name, 40), str(summary.n), *numbers, *tests]
-
-
-def _number(value: float | None, form: str) -> str:
-    return "" if value is None else form.format(value)
+    print_table(GROUP_COLUMNS, [group_row(group) for group in found.groups], GROUP_COLUMNS[2:])
 
 
 def _percent(share: float | None) -> str:

@@ -12,9 +12,11 @@ from importlib.resources import files
 from pathlib import PurePath
 from typing import Any
 
+from engine.comparison import side_by_side
 from engine.text import one_line, plain
 from engine.untrusted import as_text
 from engine.version import version
+from mmkd_tui.group_rows import GROUP_COLUMNS, group_row
 from mmkd_tui.progress import clock, percent
 from mmkd_tui.report.charts import Chart, charts, together
 from mmkd_tui.report.differences import differences
@@ -109,6 +111,8 @@ def html(records: Sequence[Record], script: str) -> str:
         compared=compared,
         students=_students(records),
         differences=differences(records) if len(records) > 1 else [],
+        groups=groups(records),
+        group_columns=GROUP_COLUMNS,
         specs=json.dumps(specs, ensure_ascii=False, allow_nan=False).replace("<", "\\u003c").replace("&", "\\u0026"),
         script=script,
         version=version(),
@@ -122,6 +126,8 @@ def markdown(records: Sequence[Record], stem: str, picture: Picture | None) -> t
     lines = [f"# {_escaped(_title(records))}", ""]
     if len(records) > 1:
         lines += _table(("run", "method", "student", "test accuracy", "without teachers"), _students(records))
+        if seeds := groups(records):
+            lines += ["## Over seeds", "", *_table(GROUP_COLUMNS, seeds)]
         if rows := differences(records):
             names = [one_line(record.name, 60) for record in records]
             lines += ["## Settings that differ", "", *_table(("setting", *names), [(key, *values) for key, values in rows])]
@@ -163,6 +169,14 @@ def _escaped(text: str) -> str:
 def _title(records: Sequence[Record]) -> str:
     names = dict.fromkeys(one_line(as_text(record.result["name"]) or record.name, 60) for record in records)
     return ", ".join(list(names)[:4]) + (f": {len(records)} runs" if len(records) > 1 else "")
+
+
+def groups(records: Sequence[Record]) -> list[list[str]]:
+    """Rows of GROUP_COLUMNS; none where there is but one run of each kind, or a preset that cannot be read."""
+    if len(records) < 2 or any(record.preset is None for record in records):
+        return []
+    found = side_by_side([record.path for record in records])
+    return [group_row(group) for group in found.groups] if any(group.summary.n > 1 for group in found.groups) else []
 
 
 def _students(records: Sequence[Record]) -> list[tuple[str, ...]]:

@@ -128,6 +128,18 @@ def test_several_runs_are_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert [run["name"] for run in told["runs"]] == ["run-0", "run-1"]
 
 
+def test_seeds_are_put_together_and_tested(tmp_path: Path) -> None:
+    runs = []
+    for beta, seed, accuracy in ((10, 0, 0.80), (10, 1, 0.82), (20, 0, 0.85), (20, 1, 0.88)):
+        runs.append(tmp_path / f"beta-{beta}-{seed}")
+        write_finished(runs[-1], preset(f"method.beta={beta}", f"seed={seed}"), ("a", "b"), student=accuracy)
+    assert run_command(["report", *map(str, runs), "-o", str(tmp_path / "all.html")]) == 0
+    rows = {row[0]: row[2:] for row in Page((tmp_path / "all.html").read_text()).rows if row[0] in ("A", "B")}
+    assert rows["A"][:3] == ["2", "81.00 %", "1.41"]
+    assert rows["B"][:3] == ["2", "86.50 %", "2.12"]
+    assert rows["B"][4:6] == ["+5.50", "0.058"]  # t = 11 with one degree of freedom
+
+
 def test_markdown_with_pictures(tmp_path: Path) -> None:
     write_finished(tmp_path / "one", preset(), HOSTILE)
     assert run_command(["report", str(tmp_path / "one"), "-o", str(tmp_path / "said.md")]) == 0
