@@ -73,7 +73,7 @@ class Attempt:
             while (code := self.process.poll()) is None:
                 time.sleep(TICK)
             if code < 0 or code == 128 + signal.SIGTERM:
-                # A node that goes down takes its processes one after the other: if it is our turn next, this is no end of the run.
+                # A node that goes down takes its processes one after the other: if we are next, this is no end of the run.
                 time.sleep(GRACE)
             return code
         finally:
