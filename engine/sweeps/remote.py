@@ -21,6 +21,7 @@ from engine.spawning import start_host
 from engine.sweeps.executor import Job, state_of
 
 TICK = 0.2  # seconds between two looks
+GRACE = 5.0  # seconds that a worker waits before it tells that a signal ended its run
 PLACES = ("MMKD_TEACHERS", "MMKD_DATA", "MMKD_CACHE", "MMKD_TEACHER_CACHE")  # variables that hold on all machines
 
 
@@ -71,6 +72,9 @@ class Attempt:
             )
             while (code := self.process.poll()) is None:
                 time.sleep(TICK)
+            if code < 0 or code == 128 + signal.SIGTERM:
+                # A node that goes down takes its processes one after the other: if we are next, this is no end of the run.
+                time.sleep(GRACE)
             return code
         finally:
             self.stop()

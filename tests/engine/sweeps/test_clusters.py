@@ -111,6 +111,7 @@ def test_twelve_runs_on_three_nodes_of_which_one_is_lost(place: Path) -> None:
         try:
             lost = saved_in_the_middle(lambda: at_work(folder, raylet))
             os.kill(Watched(lost).pid, signal.SIGKILL)  # the node with all that is on it
+            os.kill(raylet, signal.SIGKILL)
             cluster.remove_node(nodes[1], allow_graceful=False)
             out, err = process.communicate(timeout=1800)
         finally:
