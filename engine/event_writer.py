@@ -102,7 +102,7 @@ class EventWriter:
         return self._allowed.get(level, self._allowed[""]).takes(len(message.encode(errors="replace")) + 100)
 
     def _take(self, event: Event) -> None:
-        line = to_line(event, self._number).encode(errors="replace")
+        line = to_line(event, self._number).encode(errors="backslashreplace")
         if self._bytes + len(line) > MOST and isinstance(event, Metrics | CacheProgress):
             self._left_out += 1
             self._write()
@@ -151,7 +151,7 @@ class EventWriter:
 
     def _say(self, text: str) -> None:
         with suppress(OSError):  # the events have it
-            os.write(self._console, text.encode(errors="replace"))
+            os.write(self._console, text.encode(errors="backslashreplace"))
 
     def _thin(self) -> None:
         """The file as it stays is put in the old one's place. Where that fails (a full disk), the old one is gone on with."""

@@ -38,6 +38,7 @@ from engine.run_state import RunState
 
 OVERRIDES = ("evaluate.student_alone=false", "hardware.threads=1", "method={name: aver}")
 PRESET = tiny(*OVERRIDES)
+OFTEN = tiny(*OVERRIDES, "checkpoints.every=0")
 ENDLESS = tiny("evaluate.student_alone=false", "hardware.threads=1", "train.epochs=100000")
 TOO_LITTLE = "CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 1.95 GiB. See documentation"
 ROOT = Path(__file__).parents[2]
@@ -243,7 +244,7 @@ def test_a_file_that_cannot_be_written_fails_the_run_in_one_message(
 
     monkeypatch.setattr(paths, "write_whole", picky)
     monkeypatch.setattr("engine.run_dir.write_whole", picky)
-    run = Run(PRESET, tmp_path / "run", store=store, checkpoint_every=0.0)
+    run = Run(OFTEN, tmp_path / "run", store=store)
     execute(run)
     result = result_of(run)
     assert result.state == "failed"
@@ -300,7 +301,7 @@ def assert_whole(folder: RunDir) -> None:
 @pytest.mark.parametrize("relief", [True, False], ids=["then there is room", "for good"])
 def test_a_disk_that_runs_full_under_a_run(relief: bool, small_disk: Path, store: Path) -> None:
     folder = RunDir(small_disk / "run")
-    run = Run(PRESET, folder.path, store=store, checkpoint_every=0.0)
+    run = Run(OFTEN, folder.path, store=store)
     filled: list[int] = []
 
     def on(event: Event) -> None:

@@ -25,7 +25,7 @@ from engine.kernels.finite import Guard, all_finite, finite_parts
 from engine.meta.sgd import Sgd, momenta_of
 from engine.methods.base import Hard
 from engine.models import Output
-from engine.preset import NonFinitePart
+from engine.preset import CheckpointsPart, NonFinitePart
 from engine.stepping import Stepper
 from engine.trainer import Trainer
 
@@ -286,7 +286,7 @@ def test_it_ends_after_so_many_times_with_its_last_good_checkpoint_whole(tmp_pat
 def test_a_checkpoint_holds_nothing_that_is_not_finite(tmp_path: Path) -> None:
     events: list[Event] = []
     trainer = trainer_of((), events)
-    checkpoints = RunCheckpoints(tmp_path, events.append, every=0.0)
+    checkpoints = RunCheckpoints(tmp_path, events.append, CheckpointsPart(every=0.0))
     assert checkpoints.save(trainer) == "distil-0-step-000000"
     trainer.step_in_epoch = 1
     with torch.no_grad():
@@ -298,7 +298,7 @@ def test_a_checkpoint_holds_nothing_that_is_not_finite(tmp_path: Path) -> None:
 
 def test_none_is_saved_by_the_clock_in_the_middle_of_a_row(tmp_path: Path) -> None:
     trainer = trainer_of({1, 2}, [])
-    checkpoints = RunCheckpoints(tmp_path, lambda event: None, every=0.0)
+    checkpoints = RunCheckpoints(tmp_path, lambda event: None, CheckpointsPart(every=0.0))
     saved: list[int] = []
 
     def poll(trainer: Trainer) -> None:

@@ -105,7 +105,7 @@ def test_ctrl_c_stops_and_saves_all_and_the_same_command_goes_on(place: Path, ca
         (["some.yaml", "--slots", "0"], "--slots"),
         (
             ["some.yaml", "--runs", "tiny.yaml"],
-            "tiny.yaml/sweeps/some cannot be written: Not a directory; name another place",
+            "tiny.yaml/sweeps/some cannot be written: File exists; name another place",
         ),
     ],
 )
