@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import safetensors.torch
 import torch
@@ -24,7 +25,7 @@ from support.training import make_trainer
 import engine.run
 import engine.teachers.train
 from engine import Run
-from engine.checkpoint import load_checkpoint
+from engine.checkpoint import load_checkpoint, save_checkpoint
 from engine.checkpoints_of_run import RunCheckpoints
 from engine.errors import TrainingError
 from engine.events import EpochEnded, Event, Log, Metrics, TeacherReady, from_line
@@ -35,6 +36,9 @@ from engine.preset_yaml import dump_preset
 from engine.run_client import DirectoryClient
 from engine.run_dir import RunDir
 from engine.run_state import RunState
+from engine.teachers.cache_part import CHUNK, FileWriter, Layout, PartFile
+from engine.teachers.store import TeacherStore
+from mmkd_tui.settings import Settings, load_settings, save_settings
 
 OVERRIDES = ("evaluate.student_alone=false", "hardware.threads=1", "method={name: aver}")
 PRESET = tiny(*OVERRIDES)
@@ -180,7 +184,6 @@ def test_older_checkpoints_make_room_for_a_new_one_and_the_newest_never_does(
 ) -> None:
     said: list[Event] = []
     checkpoints, trainer = RunCheckpoints(tmp_path, said.append), make_trainer(PRESET)
-    from engine.checkpoint import save_checkpoint
 
     def small_disk(target: Path, *args: Any) -> None:
         save_checkpoint(target, *args)
@@ -296,6 +299,89 @@ def assert_whole(folder: RunDir) -> None:
         assert load_checkpoint(checkpoint)
     lines = folder.events.read_text().split("\n")
     assert all(from_line(line) is not None for line in lines[:-1])
+
+
+class Kinds:
+    """Everything that is written in one go, old and new: 1.5 MB each, so that a full disk cuts the new one off in the middle."""
+
+    size = 1_500_000
+
+    def __init__(self, place: Path) -> None:
+        self.place, self.store = place, TeacherStore(place / "teachers")
+        self.part = PartFile(place, 0, "logits", (100,), 2 * CHUNK)
+
+    def whole_file(self, mark: int) -> None:
+        write_whole(self.place / "file", bytes([mark]) * self.size)
+
+    def read_whole_file(self) -> int | None:
+        found = (self.place / "file").read_bytes()
+        assert found == found[:1] * self.size
+        return found[0]
+
+    def checkpoint(self, mark: int) -> None:
+        save_checkpoint(self.place / "checkpoint", {"x": torch.full((self.size // 4,), float(mark))}, {"mark": mark})
+
+    def read_checkpoint(self) -> int | None:
+        tensors, facts = load_checkpoint(self.place / "checkpoint")
+        assert tensors["x"].eq(facts["mark"]).all()
+        return int(facts["mark"])
+
+    def teacher(self, mark: int) -> None:
+        self.store.add(f"{mark:016x}", bytes([mark]) * self.size, {"arch": "resnet8", "accuracy": 0.5})
+
+    def read_teacher(self) -> int | None:
+        kept = [mark for mark in (1, 2) if (found := self.store.find(f"{mark:016x}")) and found[1] == bytes([mark]) * self.size]
+        assert [entry.key for entry in self.store.entries()] == [f"{mark:016x}" for mark in kept]
+        return kept[-1] if kept else None
+
+    def cache(self, mark: int) -> None:
+        writer = FileWriter(self.part, Layout("logits", (100,), "float32"), lambda: None)
+        try:
+            for _ in range(2):
+                writer.write(np.full((CHUNK, 400), mark, np.uint8))
+            writer.finish()
+        finally:
+            writer.close()
+
+    def read_cache(self) -> int | None:
+        if self.part.known() is None:
+            return None
+        _, rows = self.part.read(lambda: None)
+        assert (rows == rows[0, 0]).all()
+        return int(rows[0, 0])
+
+
+@pytest.mark.parametrize("kind", ["whole_file", "checkpoint", "teacher"])
+def test_a_full_disk_leaves_what_was_there_whole(kind: str, small_disk: Path) -> None:
+    kinds = Kinds(small_disk)
+    write, read = getattr(kinds, kind), getattr(kinds, f"read_{kind}")
+    write(1)
+    (small_disk / "filler").write_bytes(b"x" * 600_000)  # room for half of the new one
+    with pytest.raises(OSError, match="No space left"):
+        write(2)
+    assert read() == 1
+    (small_disk / "filler").unlink()
+    write(2)
+    assert read() == 2
+
+
+def test_a_full_disk_leaves_no_part_of_a_teacher_cache(small_disk: Path) -> None:
+    kinds = Kinds(small_disk)
+    fill(small_disk)
+    with pytest.raises(OSError, match="No space left"):
+        kinds.cache(1)
+    assert kinds.read_cache() is None
+    (small_disk / "filler").unlink()
+    kinds.cache(1)
+    assert kinds.read_cache() == 1
+
+
+def test_a_full_disk_costs_a_choice_of_the_app_and_nothing_else(small_disk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MMKD_CONFIG", str(small_disk))
+    assert save_settings(Settings(theme="nord"))
+    fill(small_disk)
+    assert not save_settings(Settings(theme="gruvbox"))
+    assert load_settings().theme == "nord"
 
 
 @pytest.mark.parametrize("relief", [True, False], ids=["then there is room", "for good"])
