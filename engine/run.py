@@ -81,7 +81,6 @@ class Run:
         self.result: Result | None = None
         self._listeners: list[Listener] = []
         self._thread: threading.Thread | None = None
-        self._last_epoch: EpochEnded | None = None
         self._share_gpu = share_gpu
         self._student_saved = False  # by this process, since the newest best epoch
         self._gpu_lock: GpuLock | None = None
@@ -270,10 +269,9 @@ class Run:
             self._log("warning", f"{preset.student.arch} cannot be computed in bfloat16; it is trained in float32")
 
         def listen(event: Event) -> None:
-            if isinstance(event, EpochEnded):
-                self._last_epoch = event
-                if event.best_epoch == event.epoch:  # whatever happens later, the best student so far is in the folder
-                    self._student_saved = self._try_to_save_student(trainer)
+            # Whatever happens later, the best student so far is in the folder.
+            if isinstance(event, EpochEnded) and event.best_epoch == event.epoch:
+                self._student_saved = self._try_to_save_student(trainer)
             self._emit(event)
 
         trainer = Trainer(
@@ -302,7 +300,7 @@ class Run:
         self._result = replace(
             self._result,
             student_accuracy=found.accuracy,
-            teachers=self._teacher_results(),
+            teachers=self._teacher_results(trainer),
             best_epoch=best.epoch,
             best_accuracy=best.measurement.accuracy,
             images_per_second=round(trainer.images_trained / max(trainer.train_seconds, 1e-9), 1),
@@ -329,13 +327,12 @@ class Run:
             self._result = replace(self._result, ensemble_accuracy=accuracy)
         return [teachers[index] for index in range(len(preset.teachers))]
 
-    def _teacher_results(self) -> tuple[TeacherResult, ...]:
-        """The teachers with the weights of the last epoch."""
-        last = self._last_epoch
-        if last is None or not last.logit_weights:
+    def _teacher_results(self, trainer: Trainer) -> tuple[TeacherResult, ...]:
+        """The teachers with the weights of the last epoch, which an earlier process may have come to."""
+        if not trainer.logit_weights:
             return self._result.teachers
-        features = last.feature_weights or (None,) * len(last.logit_weights)
-        triples = zip(self._result.teachers, last.logit_weights, features, strict=True)
+        features = trainer.feature_weights or (None,) * len(trainer.logit_weights)
+        triples = zip(self._result.teachers, trainer.logit_weights, features, strict=True)
         return tuple(replace(teacher, logit_weight=logit, feature_weight=feature) for teacher, logit, feature in triples)
 
     def _emit(self, event: Event) -> None:

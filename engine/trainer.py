@@ -129,6 +129,8 @@ class Trainer:
         self.steps_per_epoch = steps_per_epoch(images, recipe)
         self.epoch = self.step_in_epoch = 0
         self.best: Best | None = None
+        self.logit_weights: tuple[float, ...] = ()  # the teachers', means over the samples of the last epoch that ended
+        self.feature_weights: tuple[float, ...] = ()
         self.train_seconds = 0.0
         self.images_trained = 0
         self._emitted = self._window_seconds = 0.0
@@ -296,6 +298,7 @@ class Trainer:
         lr = self.recipe.lr_at(self.epoch)
         fields = self.meter.take_epoch()  # after the last moment at which a checkpoint of this epoch can be saved
         skipped = self.tally.take_epoch()
+        self.logit_weights, self.feature_weights = (fields.get(f"{kind}_weights", ()) for kind in ("logit", "feature"))
         self.epoch, self.step_in_epoch = self.epoch + 1, 0
         self.emit(
             EpochEnded(
@@ -328,6 +331,7 @@ class Trainer:
         facts |= {"train_seconds": self.train_seconds + self._window_seconds}
         facts |= {"images_trained": self.images_trained + self._window_images}
         facts |= {"left_out": self.tally.state(), "rollbacks": self.rollbacks}
+        facts |= {"logit_weights": self.logit_weights, "feature_weights": self.feature_weights}
         if self.best is not None:
             tensors |= {f"best.{name}": value for name, value in self.best.weights.items()}
             found = self.best.measurement
@@ -347,10 +351,14 @@ class Trainer:
             refuse_unlike(_part(tensors, "best."), self.student.state_dict())
             best = Best(Measurement(float(best["accuracy"]), float(best["loss"])), int(best["epoch"]), {})
         seconds, images = float(facts.get("train_seconds", 0.0)), int(facts.get("images_trained", 0))
+        weights = [tuple(map(float, facts.get(f"{kind}_weights", ()))) for kind in ("logit", "feature")]
+        if any(len(own) not in (0, len(self.panel.channels)) for own in weights):
+            raise ValueError("it has weights of other teachers")
         self.load_weights(tensors)
         self.meter.load_state(_part(tensors, "meter."))
         self.tally.load_state(facts.get("left_out", (0, 0)))  # older releases left no step out
         self.rollbacks = int(facts.get("rollbacks", 0))
+        self.logit_weights, self.feature_weights = weights
         self.epoch, self.step_in_epoch = epoch, step
         self.train_seconds, self.images_trained = seconds, images
         if best is not None:
