@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import safetensors.torch
 from torch import Tensor
 
 from engine.checkpoint import load_checkpoint, save_checkpoint
@@ -17,6 +19,7 @@ from engine.kernels.finite import all_finite
 from engine.origin import changes_of_machine, machine_of, refuse_another
 from engine.paths import FULL, remove_tree
 from engine.preset import CheckpointsPart
+from engine.ranks import ALONE, Ranks
 from engine.trainer import Phase, Trainer
 from engine.version import versions
 
@@ -26,10 +29,15 @@ _LEFTOVER = re.compile(r"\..*\.partial")
 
 
 class RunCheckpoints:
-    """The folder `checkpoints/` of a run: `<phase>-<index>-step-<step>`, each a checkpoint of one training."""
+    """The folder `checkpoints/` of a run: `<phase>-<index>-step-<step>`, each a checkpoint of one training.
 
-    def __init__(self, folder: Path, emit: Callable[[Event], None], asked: CheckpointsPart | None = None) -> None:
-        self.folder, self.emit, self.asked = folder, emit, asked or CheckpointsPart()
+    Of several ranks, the first one alone reads and writes the folder; all of them call what takes or gives a training's state.
+    """
+
+    def __init__(
+        self, folder: Path, emit: Callable[[Event], None], asked: CheckpointsPart | None = None, ranks: Ranks = ALONE
+    ) -> None:
+        self.folder, self.emit, self.asked, self.ranks = folder, emit, asked or CheckpointsPart(), ranks
         self._saved = self._began = time.monotonic()
         self._before = 0.0  # seconds of work before the checkpoint that was taken up
         self._at: tuple[object, ...] = ()  # where the newest one was saved or taken up
@@ -40,15 +48,19 @@ class RunCheckpoints:
         return self._before + time.monotonic() - self._began
 
     def save_if_due(self, trainer: Trainer) -> None:
-        """Saves one when the last is old enough, or after enough epochs; not twice at the same place, and later where the
-        newest steps came out not finite.
+        """Saves one where that is `due`."""
+        if self.due(trainer):
+            self.save(trainer)
+
+    def due(self, trainer: Trainer) -> bool:
+        """Whether the last one is old enough, or after enough epochs; not twice at the same place, and later where the newest
+        steps came out not finite.
         """
         every, epochs = self.asked.every, self.asked.every_epochs
         due = every is not None and time.monotonic() - self._saved >= every
         if epochs is not None and trainer.step_in_epoch == 0 and trainer.epoch:
             due = due or trainer.epoch % epochs == 0
-        if due and self._at != _place(trainer) and not trainer.tally.in_a_row():
-            self.save(trainer)
+        return due and self._at != _place(trainer) and not trainer.tally.in_a_row()
 
     def save(self, trainer: Trainer) -> str | None:
         """Saves one, then deletes older ones; its name. Where that fails the run goes on, and people are told.
@@ -56,6 +68,11 @@ class RunCheckpoints:
         What is not finite is not saved. Where the disk is full, all but the newest make room.
         """
         tensors, facts = trainer.state()
+        name = self._save(trainer, tensors, facts) if self.ranks.first else None
+        sent = self.ranks.sent(name.encode() if name else None)
+        return None if sent is None else sent.decode()
+
+    def _save(self, trainer: Trainer, tensors: dict[str, Tensor], facts: dict[str, Any]) -> str | None:
         phase = _key(trainer.phase)
         name = f"{phase}-step-{trainer.step:06d}"
         self._saved = time.monotonic()
@@ -95,6 +112,14 @@ class RunCheckpoints:
 
         The trainer's position stays: what it would meet again on the same way would be the same.
         """
+        found = self._rolled_back_to(trainer, step) if self.ranks.first else None
+        tensors, name = self._sent(found)
+        if tensors is None:
+            return None
+        trainer.load_weights(tensors)
+        return str(name)
+
+    def _rolled_back_to(self, trainer: Trainer, step: int) -> tuple[dict[str, Tensor], str] | None:
         for name in reversed(self._names(_key(trainer.phase))):
             if int(name.rpartition("-")[2]) > step:
                 continue
@@ -103,46 +128,76 @@ class RunCheckpoints:
             except UserError as error:
                 self._set_aside(name, str(error))
                 continue
-            trainer.load_weights(tensors)
-            return name
+            return tensors, name
         return None
+
+    def _sent(self, found: tuple[dict[str, Tensor], Any] | None) -> tuple[dict[str, Tensor] | None, Any]:
+        """What the first rank has found, on every rank: tensors, and something that JSON can say."""
+        if self.ranks.size == 1:
+            return found or (None, None)
+        said = self.ranks.sent(None if found is None else json.dumps(found[1]).encode())
+        data = self.ranks.sent(None if found is None else safetensors.torch.save(found[0]))
+        if said is None or data is None:
+            return None, None
+        return safetensors.torch.load(data), json.loads(said)
 
     def take_up(self, trainer: Trainer) -> None:
         """Puts a training where its newest whole checkpoint left it; where there is none, it begins anew.
 
         UserError where the checkpoint was made with another preset or other teachers.
         """
+        tensors, said = self._sent(self._newest(trainer) if self.ranks.first else None)
+        if tensors is None:
+            return
+        name, facts = said
+        try:
+            seconds = float(facts.get("seconds", 0.0))
+            if self.origin is not None:
+                # The student's epochs, to which the preset's own recipe applies: a teacher has one of its own.
+                epochs = 0 if trainer.phase.name == "teacher" else int(facts.get("epoch", 0))
+                refuse_another(facts.get("origin"), self.origin, epochs)
+            trainer.load_state(tensors, facts)
+        except UserError:
+            raise
+        except Exception as error:  # what is whole but makes no sense decides what is raised
+            # Half of it may be loaded: this training cannot be used any more.
+            if self.ranks.first:
+                self._set_aside(name, "it is of another training")
+            raise UserError(f"checkpoints/{name} does not fit this run and is set aside; resume once more") from error
+        self._before = seconds - (time.monotonic() - self._began)
+        self._at = _place(trainer)
+        self.emit(Log(level="info", message=f"{trainer.phase.label} goes on from checkpoints/{name}"))
+        for change in changes_of_machine(facts.get("machine"), machine_of(trainer.parameters[0].device)):
+            message = f"checkpoints/{name} was made with {change}: what follows may differ in the last bits"
+            self.emit(Log(level="warning", message=message))
+        if facts.get("ranks", 1) != self.ranks.size:
+            self._renumber(trainer)
+        elif self.ranks.first and (self.folder / name).is_dir():  # who replaced one by it was killed before that was deleted
+            remove_tree(self.folder / f".{name}.old")
+
+    def _newest(self, trainer: Trainer) -> tuple[dict[str, Tensor], tuple[str, dict[str, Any]]] | None:
+        """The newest whole checkpoint of a training, with its name and facts."""
         for name in reversed(self._names(_key(trainer.phase))):
             try:
                 tensors, facts = load_checkpoint(self.folder / name)
             except UserError as error:
                 self._set_aside(name, str(error))
                 continue
-            try:
-                seconds = float(facts.get("seconds", 0.0))
-                if self.origin is not None:
-                    # The student's epochs, to which the preset's own recipe applies: a teacher has one of its own.
-                    epochs = 0 if trainer.phase.name == "teacher" else int(facts.get("epoch", 0))
-                    refuse_another(facts.get("origin"), self.origin, epochs)
-                trainer.load_state(tensors, facts)
-            except UserError:
-                raise
-            except Exception as error:  # what is whole but makes no sense decides what is raised
-                # Half of it may be loaded: this training cannot be used any more.
-                self._set_aside(name, "it is of another training")
-                raise UserError(f"checkpoints/{name} does not fit this run and is set aside; resume once more") from error
-            self._before = seconds - (time.monotonic() - self._began)
-            self._at = _place(trainer)
-            if (self.folder / name).is_dir():  # who replaced one by it was killed before that was deleted
-                remove_tree(self.folder / f".{name}.old")
-            self.emit(Log(level="info", message=f"{trainer.phase.label} goes on from checkpoints/{name}"))
-            for change in changes_of_machine(facts.get("machine"), machine_of(trainer.parameters[0].device)):
-                message = f"checkpoints/{name} was made with {change}: what follows may differ in the last bits"
-                self.emit(Log(level="warning", message=message))
-            return
+            return tensors, (name, facts)
+        return None
+
+    def _renumber(self, trainer: Trainer) -> None:
+        """Other ranks count other steps: the training is saved by the new count, and what the old one numbered is no newer."""
+        own = self.save(trainer)
+        if self.ranks.first and own is not None:
+            for name in self._names(_key(trainer.phase)):
+                if name != own:
+                    self._delete(name)
 
     def forget(self, phase: Phase) -> None:
         """Deletes the checkpoints of a training that is finished."""
+        if not self.ranks.first:
+            return
         for name in self._names(_key(phase)):
             self._delete(name)
 

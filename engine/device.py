@@ -8,14 +8,24 @@ from engine.errors import UserError
 from engine.preset import HardwarePart
 
 
-def resolve_device(hardware: HardwarePart) -> torch.device:
-    """The device that `hardware.device` names. UserError where this machine has none such."""
+def resolve_device(hardware: HardwarePart, local: int | None = None) -> torch.device:
+    """The device that `hardware.device` names; for the machine's process number `local` of several that train together, each one
+    of its own. UserError where this machine has none such.
+    """
     name = hardware.device
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+        if name == "cuda" and local is None:
+            return torch.device(name)
     device = torch.device(name)
+    if local is not None and device.type == "cuda":
+        if device.index is not None:
+            raise UserError(f"hardware.device is {name}, but several processes train together; use --device cuda")
+        device = torch.device("cuda", local)
     if device.type == "cuda":
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if local is not None and local >= count:
+            raise UserError(f"process {local + 1} of this machine has no GPU: it has {count}; start as many processes as GPUs")
         if (device.index or 0) >= count:
             have = f"{count} CUDA device{'s' if count > 1 else ''}" if count else "no CUDA device that PyTorch can use"
             raise UserError(f"hardware.device is {name}, but this machine has {have}; use --device auto or --device cpu")

@@ -1,5 +1,8 @@
 """The process that owns a run: `python -m engine.host RUN_DIR` serves a folder's preset, or goes on with its run (`--resume`).
 
+`torchrun --nproc-per-node N -m engine.host RUN_DIR` serves it with N processes. The first one has the folder; when the launcher
+starts them again because one was lost, they go on from the last checkpoint.
+
 What is heavy is imported when signals are minded already: PyTorch takes seconds to load, and a run that is stopped meanwhile has
 been stopped, not crashed.
 """
@@ -11,18 +14,24 @@ import os
 import signal
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from types import FrameType
+from typing import TYPE_CHECKING
 
 import engine.openmp  # noqa: F401  before torch
 from engine.control import STOP_SIGNALS
 from engine.errors import UserError
+from engine.launched import Launched, launched
 from engine.result import Result
 from engine.run_dir import Lock, RunDir, take_over
+
+if TYPE_CHECKING:
+    from engine.ranks import Ranks
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -38,6 +47,11 @@ def main(arguments: Sequence[str]) -> int:
     chosen = parser.parse_args(arguments)
     run_dir = RunDir(chosen.folder)
     try:
+        place = launched()
+        if place is not None and place.rank:
+            return _follow(chosen, run_dir, place)
+        if place is not None and place.restarts and run_dir.events.exists():
+            chosen.resume = True
         lock = take_over(run_dir) if chosen.resume and chosen.lock is None else Lock(run_dir, chosen.lock)
     except (UserError, OSError) as error:
         print(error, file=sys.stderr)  # noqa: T201
@@ -60,8 +74,10 @@ def main(arguments: Sequence[str]) -> int:
     try:
         if chosen.until_eof:
             threading.Thread(target=_stop_at_eof, name="mmkd-tie", daemon=True).start()
+        if place is not None:
+            threading.Thread(target=_stop_without_launcher, args=[os.getppid()], name="mmkd-tie", daemon=True).start()
         signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)  # whoever starts this process may have held them back until now
-        return _serve(chosen, run_dir, lock)
+        return _serve(chosen, run_dir, lock, place)
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
@@ -75,17 +91,34 @@ def _stop_at_eof() -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
-def _serve(chosen: argparse.Namespace, run_dir: RunDir, lock: Lock) -> int:
+def _stop_without_launcher(launcher: int) -> None:
+    """Nobody would start lost processes again, nor hand on a signal."""
+    while os.getppid() == launcher:
+        time.sleep(1.0)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _serve(chosen: argparse.Namespace, run_dir: RunDir, lock: Lock, place: Launched | None) -> int:
     from engine.plugins import load_plugins
-    from engine.preset_yaml import load_preset
+    from engine.preset_yaml import dump_preset, load_preset
+    from engine.ranks import ALONE, LostRankError, join
     from engine.run import Run
     from engine.serving import EndedAtOnce, Served, exit_code, serve
 
+    ranks = ALONE
     try:
         load_plugins(chosen.plugin)
         preset, options = load_preset(run_dir.preset), {"resume": chosen.resume, "share_gpu": chosen.force}
-        run = Run(preset, run_dir.path, data_root=chosen.data_root, lock=lock, **options)
+        if place is not None:
+            ranks = join(place)
+            ranks.told([chosen.resume])
+            ranks.sent(dump_preset(preset).encode())
+        run = Run(preset, run_dir.path, data_root=chosen.data_root, lock=lock, ranks=ranks, **options)
         served = serve(run)
+    except LostRankError as error:  # before the run began
+        lock.release()
+        print(error, file=sys.stderr, flush=True)  # noqa: T201
+        os._exit(1)
     except EndedAtOnce as end:
         os._exit(end.exit_code)  # its thread is at work, and would be waited for
     except Exception as error:
@@ -99,7 +132,44 @@ def _serve(chosen: argparse.Namespace, run_dir: RunDir, lock: Lock) -> int:
     if served.result.state == "failed":
         with suppress(OSError):  # console.log may lie on a full disk
             print(served.result.message, file=sys.stderr, flush=True)  # noqa: T201
+    if place is not None:
+        return _leave(ranks, served.result)
     return exit_code(served)
+
+
+def _follow(chosen: argparse.Namespace, run_dir: RunDir, place: Launched) -> int:
+    """A rank that is not the first: it does what that one says, signals or not, and knows the folder by name alone."""
+    for number in (*STOP_SIGNALS, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
+    from engine.plugins import load_plugins
+    from engine.preset_yaml import parse_preset
+    from engine.ranks import ALONE, LostRankError, join
+    from engine.run import Run
+
+    ranks = ALONE
+    try:
+        load_plugins(chosen.plugin)
+        ranks = join(place)
+        resume = bool(ranks.told([False])[0])
+        preset = parse_preset((ranks.sent(None) or b"").decode(), str(run_dir.preset))
+        run = Run(preset, run_dir.path, data_root=chosen.data_root, resume=resume, share_gpu=chosen.force, ranks=ranks)
+        result = run.execute()
+    except LostRankError as error:
+        result = Result(str(run_dir.path), message=str(error))
+    if result.state == "failed":
+        with suppress(OSError):
+            print(f"process {place.rank}: {result.message}", file=sys.stderr, flush=True)  # noqa: T201
+    return _leave(ranks, result)
+
+
+def _leave(ranks: Ranks, result: Result) -> int:
+    """The launcher takes every other exit code for a lost process, which a run that was stopped on request is not."""
+    if result.state == "failed":
+        sys.stderr.flush()
+        os._exit(2 if result.mistake else 1)  # without waiting for processes that may not be there any more
+    ranks.close()
+    return 0
 
 
 def _conclude(run_dir: RunDir, lock: Lock, result: Result) -> None:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from engine.methods.base import MetaStep, Step
+from engine.ranks import ALONE, Ranks
 
 _META = ("outer_loss", "hard_accuracy", "logit_gradient", "feature_gradient")
 
@@ -64,18 +65,19 @@ class Meter:
             self.recent_meta += row
             self.epoch_meta += row
 
-    def take_recent(self) -> dict[str, Any]:
-        """The averages since the last call, as fields of `metrics`; waits for the device."""
-        fields = self._averages(self.recent, self.recent_meta)
+    def take_recent(self, ranks: Ranks = ALONE) -> dict[str, Any]:
+        """The averages since the last call, over the steps of all ranks, as fields of `metrics`; waits for the device."""
+        fields = self._averages(*ranks.total([self.recent, self.recent_meta]))
         self.recent.zero_()
         self.recent_meta.zero_()
         return fields
 
-    def take_epoch(self) -> dict[str, Any]:
+    def take_epoch(self, ranks: Ranks = ALONE) -> dict[str, Any]:
         """The averages since the epoch began, as fields of `epoch_ended`; begins a new one."""
-        fields = self._averages(self.epoch, self.epoch_meta)
+        epoch, meta, by_class = ranks.total([self.epoch, self.epoch_meta, self.by_class])
+        fields = self._averages(epoch, meta)
         if self.has_logit_weights:
-            means = (self.by_class[:, 1:] / self.by_class[:, :1].clamp_min(1)).tolist()
+            means = (by_class[:, 1:] / by_class[:, :1].clamp_min(1)).tolist()
             fields["logit_weights_by_class"] = tuple(tuple(row[: self.teachers]) for row in means)
             if self.has_feature_weights:
                 fields["feature_weights_by_class"] = tuple(tuple(row[self.teachers :]) for row in means)
@@ -104,15 +106,16 @@ class Meter:
             fields |= {name: value / meta_count for name, value in zip(_META, meta_values, strict=True)}
         return fields
 
-    def state(self) -> dict[str, Tensor]:
-        """The sums of the epoch in hand."""
+    def state(self, ranks: Ranks = ALONE) -> dict[str, Tensor]:
+        """The sums of the epoch in hand, over all ranks."""
         present = [self.has_logit, self.has_feature, self.has_logit_weights, self.has_feature_weights]
-        sums = {"epoch": self.epoch, "epoch_meta": self.epoch_meta, "by_class": self.by_class}
+        names = ("epoch", "epoch_meta", "by_class")
+        sums = dict(zip(names, ranks.total([getattr(self, name) for name in names]), strict=True))
         return sums | {"present": torch.tensor(present)}
 
-    def load_state(self, state: dict[str, Tensor]) -> None:
-        """Takes up what `state` gave."""
+    def load_state(self, state: dict[str, Tensor], ranks: Ranks = ALONE) -> None:
+        """Takes up what `state` gave; of several ranks, the first one has it all."""
         for name in ("epoch", "epoch_meta", "by_class"):
-            getattr(self, name).copy_(state[name])
+            getattr(self, name).copy_(state[name] if ranks.first else torch.zeros_like(state[name]))
         present = state["present"].tolist()
         self.has_logit, self.has_feature, self.has_logit_weights, self.has_feature_weights = present

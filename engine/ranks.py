@@ -8,7 +8,8 @@ autograd.grad under it does not synchronise.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 
@@ -16,9 +17,14 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from engine.errors import UserError
+from engine.launched import Launched
+from engine.text import one_line
 
-WAIT = timedelta(days=7)  # for word from rank 0, which may be pausing; a rank that dies is the launcher's to notice
+WAIT = timedelta(days=7)  # for word from rank 0, which may be pausing; a rank that dies is noticed at once
+
+
+class LostRankError(Exception):
+    """Another rank has gone, or cannot be reached: nothing that the ranks do together can go on."""
 
 
 class Ranks:
@@ -26,11 +32,15 @@ class Ranks:
 
     rank = 0
     size = 1
+    local: int | None = None  # which of this machine's ranks it is, where there are several in all
 
     @property
     def first(self) -> bool:
         """Whether this process is the one that writes files and talks to people."""
         return self.rank == 0
+
+    def use(self, device: torch.device) -> None:
+        """Says where the tensors will lie that are exchanged. Every rank must call it, before any of them."""
 
     def mean(self, tensors: Sequence[Tensor]) -> list[Tensor]:
         """The averages over the ranks, the same bits on each; the given tensors stay as they are. Every rank must call it."""
@@ -58,6 +68,10 @@ class Ranks:
         """Every rank's tensor of this shape, in the order of the ranks, on every rank."""
         return [tensor]
 
+    def sent(self, data: bytes | None) -> bytes | None:
+        """Rank 0's bytes or None, on every rank; the others' are not looked at."""
+        return data
+
     def close(self) -> None:
         """Leaves the group."""
 
@@ -66,16 +80,21 @@ ALONE = Ranks()
 
 
 class ProcessGroup(Ranks):
-    """The ranks of a torch.distributed process group: tensors go by `backend`, rank 0's words by gloo."""
+    """The ranks of a torch.distributed process group: tensors on a GPU go by NCCL, all else by gloo."""
 
-    def __init__(self, device: torch.device) -> None:
+    def __init__(self, local: int = 0) -> None:
         """Joins the group that the launcher's environment names (RANK, WORLD_SIZE, MASTER_ADDR, MASTER_PORT)."""
-        # Never on an outer interface unless a person names one: the rendezvous knows no password.
-        if os.environ.get("MASTER_ADDR") in ("127.0.0.1", "localhost"):
-            os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
-        dist.init_process_group("nccl" if device.type == "cuda" else "gloo", device_id=device if device.type == "cuda" else None)
-        self._words: Any = dist.new_group(backend="gloo", timeout=WAIT)
-        self.rank, self.size = dist.get_rank(), dist.get_world_size()
+        with _together():
+            dist.init_process_group("gloo", timeout=WAIT)
+        self.rank, self.size, self.local = dist.get_rank(), dist.get_world_size(), local
+        self._tensors: Any = None  # the group that tensors go by; the one that words go by, unless another is made
+
+    def use(self, device: torch.device) -> None:
+        """See Ranks."""
+        if device.type == "cuda":
+            torch.cuda.set_device(device)
+            with _together():
+                self._tensors = dist.new_group(backend="nccl", timeout=WAIT)
 
     def mean(self, tensors: Sequence[Tensor]) -> list[Tensor]:
         """See Ranks: one collective for each data type among the tensors."""
@@ -94,7 +113,8 @@ class ProcessGroup(Ranks):
         for kind in dict.fromkeys(tensor.dtype for tensor in tensors):
             places = [place for place, tensor in enumerate(tensors) if tensor.dtype == kind]
             flat = torch.cat([tensors[place].reshape(-1) for place in places])
-            dist.all_reduce(flat)
+            with _together():
+                dist.all_reduce(flat, group=self._tensors)
             for place, part in zip(places, torch.split(flat, [tensors[place].numel() for place in places]), strict=True):
                 found[place] = part.view(tensors[place].shape)
         return found
@@ -103,7 +123,8 @@ class ProcessGroup(Ranks):
     def everywhere(self, flags: Tensor) -> Tensor:
         """See Ranks."""
         said = flags.to(torch.int32)
-        dist.all_reduce(said, dist.ReduceOp.MIN)
+        with _together():
+            dist.all_reduce(said, dist.ReduceOp.MIN, group=self._tensors)
         return said.bool()
 
     @torch.no_grad()
@@ -111,31 +132,60 @@ class ProcessGroup(Ranks):
         """See Ranks."""
         for tensor in tensors:
             sent = tensor.contiguous()
-            dist.broadcast(sent, 0)
+            with _together():
+                dist.broadcast(sent, 0, group=self._tensors)
             if sent is not tensor:
                 tensor.copy_(sent)
 
     def told(self, values: Sequence[int]) -> list[int]:
         """See Ranks."""
         said = torch.tensor(list(values), dtype=torch.int64)
-        dist.broadcast(said, 0, group=self._words)
+        with _together():
+            dist.broadcast(said, 0)
         return [int(value) for value in said]
 
     @torch.no_grad()
     def gathered(self, tensor: Tensor) -> list[Tensor]:
         """See Ranks."""
         parts = [torch.empty_like(tensor, memory_format=torch.contiguous_format) for _ in range(self.size)]
-        dist.all_gather(parts, tensor.contiguous())
+        with _together():
+            dist.all_gather(parts, tensor.contiguous(), group=self._tensors)
         return parts
+
+    def sent(self, data: bytes | None) -> bytes | None:
+        """See Ranks."""
+        (size,) = self.told([-1 if data is None else len(data)])
+        if size < 0:
+            return None
+        content = torch.empty(size, dtype=torch.uint8)
+        if self.first and data:
+            content = torch.frombuffer(bytearray(data), dtype=torch.uint8)  # a tensor is of bytes that may be changed
+        if size:
+            with _together():
+                dist.broadcast(content, 0)
+        return content.numpy().tobytes()
 
     def close(self) -> None:
         """See Ranks."""
+        self.told([0])  # nobody leaves while another still listens
         dist.destroy_process_group()
 
 
-def launched() -> bool:
-    """Whether PyTorch's launcher started this process as one of several."""
+def join(place: Launched) -> Ranks:
+    """The group that the launcher has made of several processes; LostRankError where one of them is gone already."""
+    # Never on an outer interface unless a person names one: the rendezvous knows no password.
+    if place.here == place.size:
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
+        os.environ.setdefault("NCCL_SOCKET_IFNAME", "lo")
+    return ProcessGroup(place.local) if place.size > 1 else ALONE
+
+
+@contextmanager
+def _together() -> Iterator[None]:
+    """What all ranks do. LostRankError where one of them has gone."""
     try:
-        return int(os.environ.get("WORLD_SIZE", "1")) > 1
-    except ValueError as error:
-        raise UserError(f"WORLD_SIZE is {os.environ['WORLD_SIZE']!r}, no number; start the ranks by torchrun") from error
+        yield
+    except torch.OutOfMemoryError:
+        raise
+    except RuntimeError as error:  # what PyTorch makes of a closed connection
+        raise LostRankError(f"another process of this run was lost: {one_line(str(error), 300)}") from error

@@ -39,14 +39,15 @@ from engine.origin import made_with, origin
 from engine.out_of_memory import told_of
 from engine.preset import Preset
 from engine.preset_yaml import dump_preset
+from engine.ranks import ALONE, LostRankError, Ranks
 from engine.result import Result, TeacherResult
 from engine.run_dir import Lock, RunDir, take_over
 from engine.student_file import save_student
 from engine.teachers.cache import CachedTeachers, TeacherCache
-from engine.teachers.store import TeacherStore
+from engine.teachers.shared_store import SharedStore
 from engine.teachers.train import Classroom, Trained
 from engine.trainer import Phase, Trainer, steps_per_epoch
-from engine.untrusted import read_object
+from engine.untrusted import as_number, read_object
 from engine.version import versions
 from engine.wishes import Wishes
 
@@ -68,15 +69,18 @@ class Run:
         resume: bool = False,
         lock: Lock | None = None,
         share_gpu: bool = False,
+        ranks: Ranks = ALONE,
     ) -> None:
         """`resume` goes on with the stopped, failed or crashed run in the folder. Who gives a `lock` gives the folder to the
         run: a failure to begin is then written there, too. `share_gpu`: another run may be at work on the same GPU.
+
+        Of several `ranks`, each executes a Run of the same preset; the first one has the folder, the store and the listeners.
         """
-        self.preset = preset
+        self.preset, self.ranks = preset, ranks
         self.dir = RunDir(run_dir)
         self.control = control or Control()
         self.data_root = data_root or paths.data_root()
-        self.store = TeacherStore(store or paths.teacher_store())
+        self.store = SharedStore(store or paths.teacher_store(), ranks)
         self.cache = cache or paths.teacher_cache()
         self.result: Result | None = None
         self._listeners: list[Listener] = []
@@ -85,8 +89,8 @@ class Run:
         self._student_saved = False  # by this process, since the newest best epoch
         self._gpu_lock: GpuLock | None = None
         self._resume, self._lock, self._folder_given = resume, lock, lock is not None
-        self._checkpoints = RunCheckpoints(self.dir.checkpoints, self._emit, preset.checkpoints)
-        self._wishes = Wishes(self.control, self._checkpoints, self._emit, self._leave_student, lambda: self._watch.look())
+        self._checkpoints = RunCheckpoints(self.dir.checkpoints, self._emit, preset.checkpoints, ranks)
+        self._wishes = Wishes(self.control, self._checkpoints, self._emit, self._leave_student, lambda: self._watch.look(), ranks)
 
     def subscribe(self, listener: Listener) -> None:
         """Calls `listener` with every event, on the thread that trains; it must be quick and must not raise."""
@@ -111,9 +115,12 @@ class Run:
             device, images = self._prepare()
             if self.control.asked_to_stop():
                 raise StoppedError
-            self._open(device)
+            if self.ranks.first:
+                self._open(device)
         except StoppedError:
             return self._leave_unbegun(replace(result, state="stopped", message="stopped before it began"))
+        except LostRankError as error:
+            return self._break_off(replace(result, message=str(error)))
         except Exception as error:
             mistake = isinstance(error, (UserError, OSError))
             return self._leave_unbegun(replace(result, message=_reason(error), mistake=mistake))
@@ -124,18 +131,22 @@ class Run:
             ending: dict[str, Any] = {"state": "done"}
         except StoppedError:
             ending = {"state": "stopped", "message": "stopped on request"}
+        except LostRankError as error:
+            return self._break_off(replace(self._result, message=str(error)))
         except (UserError, TrainingError) as error:
             ending = {"state": "failed", "message": str(error), "mistake": isinstance(error, UserError)}
         except torch.OutOfMemoryError as error:
             ending = {"state": "failed", "message": told_of(error)}
         except OSError as error:  # the machine's trouble, not ours: where in the code it was met helps nobody
-            ending = {"state": "failed", "message": self._watch.why_gone() or str(error)}
+            gone = self._watch.why_gone() if self.ranks.first else None
+            ending = {"state": "failed", "message": gone or str(error)}
         except Exception as error:
             self._log("error", traceback.format_exc())
             ending = {"state": "failed", "message": _reason(error)}
         self.result = replace(self._result, **ending, seconds=round(self._checkpoints.seconds(), 2))
         try:
-            self._conclude(self.result)
+            if self.ranks.first:
+                self._conclude(self.result)
         except OSError as error:
             # Of a run that failed before, this is but a consequence.
             if self.result.state != "failed":
@@ -145,6 +156,19 @@ class Run:
                 )
         self._release()
         return self.result
+
+    def _break_off(self, result: Result) -> Result:
+        """Without the others nothing can go on here. The folder stays as that of a run that crashed: it has not ended."""
+        self.result = result
+        if self.ranks.first and self._folder_begun:
+            self._log("error", f"{result.message}; the run goes on from its last checkpoint when it is started again")
+            self._writer.close()
+        self._release()
+        return result
+
+    @property
+    def _folder_begun(self) -> bool:
+        return hasattr(self, "_writer")
 
     def _conclude(self, result: Result) -> None:
         if self._watch.why_gone() is None:  # else nothing is left to write to
@@ -156,20 +180,27 @@ class Run:
 
     def _prepare(self) -> tuple[torch.device, Images]:
         """All that can be found wrong before anything is written."""
-        device = resolve_device(self.preset.hardware)
+        device = resolve_device(self.preset.hardware, self.ranks.local)
+        self.ranks.use(device)
+        self._begun_with = self.ranks.told([self._ranks_before()])[0]
         if (gpu := gpu_of(str(device))) is not None:
             self._gpu_lock = GpuLock.take(gpu, self.dir.path, share=self._share_gpu)
         if self.preset.hardware.threads is not None:
             torch.set_num_threads(self.preset.hardware.threads)
         images = load_images(self.preset.dataset, self.data_root, device, self.preset.hardware.workers)
-        steps_per_epoch(images, self.preset.train)
+        steps_per_epoch(images, self.preset.train, ranks=self.ranks.size)
         for number, part in enumerate(self.preset.teachers):
             if part.trained:
-                steps_per_epoch(images, part.recipe, f"teachers.{number}.train")
+                steps_per_epoch(images, part.recipe, f"teachers.{number}.train", self.ranks.size)
         if self._caches:
             cache, classroom = TeacherCache(self.preset, images, self.cache), self._classroom(device, images)
             cache.place([cache.subject(number, *classroom.as_planned(part)) for number, part in enumerate(self.preset.teachers)])
         return device, images
+
+    def _ranks_before(self) -> int:
+        """How many ranks the run began with: its teachers are in the store by that."""
+        known = as_number((read_object(self.dir.meta) or {}).get("ranks")) if self._resume else self.ranks.size
+        return min(max(int(known or 1), 1), 1 << 20)
 
     @property
     def _caches(self) -> bool:
@@ -191,7 +222,9 @@ class Run:
             self._begin,
             preset.non_finite,
             self._checkpoints,
-            self._glance,
+            self._glance if self.ranks.size == 1 else None,
+            self.ranks,
+            self._begun_with,
         )
 
     def _open(self, device: torch.device) -> None:
@@ -201,7 +234,7 @@ class Run:
         if self.dir.events.exists() and not self._resume:
             raise UserError(f"{self.dir.path} holds another run; name another folder")
         now = datetime.now(UTC).isoformat(timespec="seconds")
-        meta = made_with(self.preset, device, self.data_root)
+        meta = made_with(self.preset, device, self.data_root) | {"ranks": self._begun_with}
         if self._resume:
             before = read_object(self.dir.meta) or {}
             times = before.get("resumed")
@@ -284,18 +317,19 @@ class Run:
             phase=_distilling(preset),
             emit=listen,
             poll=self._poll,
-            stepper=stepper_of(plan, preset.hardware.compile, self._log),
+            stepper=stepper_of(plan, classroom.compile, self._log),
             non_finite=preset.non_finite,
             keeper=self._checkpoints,
+            ranks=self.ranks,
         )
         self._begin(trainer)
         if cached is not None:
-            cached.fill(lambda: self._poll(trainer))
+            self._fill(cached, trainer)
         best = trainer.run()
-        if not self._student_saved:
+        if not self._student_saved and self.ranks.first:
             save_student(self.dir.student, preset, best.weights, best.epoch, images)
         size = preset.evaluate.batch_size
-        logits = trainer.with_best(lambda: logits_of(trainer.student, images.test, size, self._glance))
+        logits = trainer.with_best(lambda: logits_of(trainer.student, images.test, size, classroom.glance, self.ranks))
         found = measured(logits, images.test.labels)
         self._result = replace(
             self._result,
@@ -347,9 +381,25 @@ class Run:
         if self._resume:
             self._checkpoints.take_up(trainer)
 
+    def _fill(self, cached: CachedTeachers, trainer: Trainer) -> None:
+        """Has the cache made: by the first rank, then what it could not leave in files by every other, too."""
+        if self.ranks.first:
+
+            def poll() -> None:
+                self.ranks.told([False])
+                self._poll(trainer)
+
+            cached.fill(poll)
+            self.ranks.told([True])
+            return
+        while not self.ranks.told([False])[0]:
+            self._poll(trainer)
+        cached.fill(lambda: None)
+
     def _poll(self, trainer: Trainer) -> None:
         """Called between two steps. TrainingError where the run has lost its folder."""
-        self._watch.look()
+        if self.ranks.first:
+            self._watch.look()
         self._wishes.in_training(trainer)
 
     def _glance(self) -> None:
@@ -363,6 +413,8 @@ class Run:
 
     def _try_to_save_student(self, trainer: Trainer) -> bool:
         """The best student so far; where that fails the run goes on, and people are told."""
+        if not self.ranks.first:
+            return True
         try:
             save_student(self.dir.student, self.preset, *trainer.best_weights(), trainer.images)
         except OSError as error:
@@ -377,6 +429,8 @@ class Run:
     def _leave_unbegun(self, result: Result) -> Result:
         """Why it could not begin is told in the folder if that is the run's own; else an empty folder is taken away."""
         self.result = result
+        if not self.ranks.first:
+            return result
         try:
             if not self._folder_given:
                 self.dir.path.rmdir()

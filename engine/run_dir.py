@@ -5,6 +5,7 @@ meta.json          versions, seeds, machine       events.jsonl   one event a lin
 heartbeat.json     a sign of life each second     control.jsonl  a person's wishes, one a line
 console.log        what is said to people         checkpoints/   see checkpoint.py
 console.log.1      what was in console.log before (console_file.py)
+launcher.lock      of a run of several processes: held as long as the launcher lives, who starts them again
 student.safetensors  the best student so far      result.json    written last: how it ended (result.py)
 """
 
@@ -36,6 +37,7 @@ class RunDir:
         self.preset = path / "preset.yaml"
         self.meta = path / "meta.json"
         self.lock = path / "engine.lock"
+        self.launcher = path / "launcher.lock"
         self.events = path / "events.jsonl"
         self.control = path / "control.jsonl"
         self.heartbeat = path / "heartbeat.json"
@@ -76,10 +78,11 @@ class Lock:
     A process that starts another one can hand its lock on: the child inherits `handle`. The file names the machine.
     """
 
-    def __init__(self, run_dir: RunDir, handle: int | None = None) -> None:
-        if handle is not None and not _same_file(handle, run_dir.lock):
-            raise UserError(f"the descriptor {handle} is not that of {run_dir.lock}; leave --lock out")
-        self.handle = open_regular(run_dir.lock, os.O_RDWR | os.O_CREAT) if handle is None else handle
+    def __init__(self, run_dir: RunDir, handle: int | None = None, *, of_launcher: bool = False) -> None:
+        path = run_dir.launcher if of_launcher else run_dir.lock
+        if handle is not None and not _same_file(handle, path):
+            raise UserError(f"the descriptor {handle} is not that of {path}; leave --lock out")
+        self.handle = open_regular(path, os.O_RDWR | os.O_CREAT) if handle is None else handle
         os.set_inheritable(self.handle, False)
         for _ in range(20):  # a viewer that looks whether it is held, holds it for a moment
             try:

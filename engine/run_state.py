@@ -7,6 +7,7 @@ import os
 import platform
 import time
 from enum import StrEnum
+from pathlib import Path
 
 from engine.run_dir import RunDir
 from engine.untrusted import as_number, open_regular, read_object
@@ -17,7 +18,7 @@ PATIENCE = 30.0  # seconds without a heartbeat until a run is said not to respon
 class RunState(StrEnum):
     """Told by result, lock and heartbeat, in that order."""
 
-    STARTING = "starting"  # the lock is held, nothing has come yet
+    STARTING = "starting"  # the lock is held (or a launcher's, who starts those who will hold it), nothing has come yet
     RUNNING = "running"
     PAUSED = "paused"
     NOT_RESPONDING = "not responding"  # the lock is held (or cannot be seen from here), the heartbeat is older than 30 s
@@ -52,7 +53,9 @@ class StateReader:
         """As of now."""
         if (ended := ending(self.dir)) is not None:
             return ended
-        held = lock_held(self.dir)
+        held = lock_held(self.dir.lock)
+        if held is False and lock_held(self.dir.launcher):
+            return RunState.STARTING  # several processes, for the first time or once more
         if held is False:
             return ending(self.dir) or RunState.CRASHED  # it may have ended between the two looks
         beat = read_object(self.dir.heartbeat)
@@ -86,10 +89,10 @@ def ending(run_dir: RunDir) -> RunState | None:
     return _ENDINGS.get(state) if isinstance(state, str) else None
 
 
-def lock_held(run_dir: RunDir) -> bool | None:
-    """Whether a process holds the run's lock; None where this machine cannot know."""
+def lock_held(lock: Path) -> bool | None:
+    """Whether a process holds this lock of a run; None where this machine cannot know."""
     try:
-        handle = open_regular(run_dir.lock)
+        handle = open_regular(lock)
     except FileNotFoundError:
         return False
     except OSError:

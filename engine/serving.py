@@ -97,7 +97,11 @@ class _Loop:
             raise
 
     def _abandon(self) -> None:
-        """Says in the folder how it ended: whatever the run is doing, its files are whole at any moment."""
+        """Says in the folder how it ended: whatever the run is doing, its files are whole at any moment. Of several processes,
+        one alone does not know whether it has.
+        """
+        if self.run.ranks.size > 1:
+            return
         folder = self.run.dir
         if folder.events.exists() and not folder.result.exists():
             said = Result(str(folder.path), state="stopped", message="ended at once; what was saved before is whole")

@@ -43,10 +43,13 @@ def spawn(preset: Preset, runs: Path, *, data_root: Path | None = None, force: b
     return run_dir.path
 
 
-def respawn(path: Path, *, data_root: Path | None = None, force: bool = False, overrides: Sequence[str] = ()) -> None:
+def respawn(
+    path: Path, *, data_root: Path | None = None, force: bool = False, overrides: Sequence[str] = (), processes: int = 1
+) -> None:
     """Starts a host that resumes a stopped, failed or crashed run from its newest checkpoint. UserError where it is live or
     finished, and where another run has its GPU, unless `force` is given. Data sets are looked for where the run looked for them,
     unless another root is given. `overrides` (KEY=VALUE) change its preset for good; UserError where its past would be another.
+    `processes`: so many go on with it together, however many began it.
     """
     run_dir = RunDir(path.expanduser().absolute())
     _want_plugins(run_dir)
@@ -61,7 +64,12 @@ def respawn(path: Path, *, data_root: Path | None = None, force: bool = False, o
         try:
             if changed is not None:
                 write_whole(run_dir.preset, dump_preset(changed))
-            start_host(run_dir, lock, data_root, ["--resume", *["--force"] * force])
+            options = ["--resume", *["--force"] * force]
+            if processes > 1:
+                lock.release()  # a launcher hands nothing on
+                start_host(run_dir, None, data_root, options, processes=processes)
+            else:
+                start_host(run_dir, lock, data_root, options)
         finally:
             lock.release()
     except OSError as error:
@@ -110,15 +118,22 @@ def start_host(
     *,
     tied: bool = False,
     plugin_files: Sequence[str] | None = None,
+    processes: int = 1,
+    restarts: int = 0,
 ) -> subprocess.Popen[bytes]:
     """The child inherits the lock: from its first moment to its last, whoever looks can tell that it lives. Without one, it takes
     the lock itself. `environment` is laid over ours. `tied`: it stops and saves when this process ends, however that happens.
-    `plugin_files`: by default those that are loaded here.
+    `plugin_files`: by default those that are loaded here. `processes`: so many train together, under PyTorch's launcher, which
+    starts them all again up to `restarts` times when one is lost; then the first of them takes the lock, and the launcher has one
+    of its own.
     """
     # -P: a folder called `engine` where the user happens to be must not be taken for ours.
     command = [sys.executable, "-P", "-m", "engine.host", *options]
-    if lock is not None:
+    if processes > 1:
+        command = [sys.executable, "-P", "-m", "engine.launcher", str(processes), str(restarts), *command]
+    elif lock is not None:
         command += ["--lock", str(lock.handle)]
+    inherited = Lock(run_dir, of_launcher=True) if processes > 1 else lock
     for plugin in plugin_files if plugin_files is not None else [str(plugin.path) for plugin in plugins.loaded()]:
         command += ["--plugin", plugin]
     if data_root is not None:
@@ -133,14 +148,20 @@ def start_host(
                 stdout=console,
                 stderr=console,
                 start_new_session=True,
-                pass_fds=() if lock is None else (lock.handle,),
-                env=dict(os.environ) | source_path() | dict(environment or {}),
+                pass_fds=() if inherited is None else (inherited.handle,),
+                env=dict(os.environ) | source_path() | (_LAUNCHED if processes > 1 else {}) | dict(environment or {}),
             )
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
+            if inherited is not None and inherited is not lock:
+                inherited.release()
     # It outlives us; if it does not, its end is taken note of.
     threading.Thread(target=process.wait, name="mmkd-reaper", daemon=True).start()
     return process
+
+
+# A terminal that goes away is no reason to stop.
+_LAUNCHED = {"TORCHELASTIC_SIGNALS_TO_HANDLE": "SIGTERM,SIGINT,SIGQUIT"}
 
 
 def source_path() -> dict[str, str]:

@@ -62,8 +62,10 @@ class Stepper:
         self.optimizer.zero_grad()
         step.loss.backward()  # type: ignore[no-untyped-call]
         gradients = [p.grad for p in self.parameters if p.grad is not None]
-        self.method.ranks.average(gradients)  # of batches of one size this makes the gradient of all of them joined
-        finite = finite_parts(step.loss.detach(), gradients, list(self.method.learner.buffers()))
+        buffers = list(self.method.learner.buffers())
+        # Of batches of one size this makes the gradient of all of them joined; and a rank's student that of every rank.
+        self.method.ranks.average([*gradients, *[buffer for buffer in buffers if buffer.is_floating_point()]])
+        finite = finite_parts(step.loss.detach(), gradients, buffers)
         finite = self.method.ranks.everywhere(finite)
         self.optimizer.step()
         self._guard.settle(self._state(), finite.all())

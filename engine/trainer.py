@@ -6,14 +6,16 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
 from engine.data import Images
+from engine.data.images import Share
 from engine.errors import StoppedError, TrainingError, UserError
 from engine.events import EpochEnded, Event, Log, Metrics, PhaseStarted
+from engine.keeper import Keeper, NoKeeper
 from engine.measure import Measurement, logits_of, measured
 from engine.meta.sgd import momenta_of
 from engine.meter import Meter
@@ -21,6 +23,7 @@ from engine.methods import Method, Teachers
 from engine.models.build import count_parameters
 from engine.out_of_memory import OutOfMemoryError, told
 from engine.preset import EvaluatePart, NonFinitePart, TrainPart
+from engine.ranks import ALONE, Ranks
 from engine.stepping import Stepper
 from engine.tally import Left, Tally
 
@@ -46,34 +49,13 @@ class Best:
     weights: dict[str, Tensor]
 
 
-class Keeper(Protocol):
-    """Where a training's checkpoints are kept."""
-
-    def save(self, trainer: Trainer) -> str | None:
-        """Saves one; its name, or None where that was not possible."""
-
-    def roll_back(self, trainer: Trainer, step: int) -> str | None:
-        """Takes weights and optimisers back to the newest checkpoint of at most `step` steps; its name, or None without any."""
-
-
-class NoKeeper:
-    """Of a training without checkpoints."""
-
-    def save(self, trainer: Trainer) -> str | None:
-        """Saves nothing."""
-        return None
-
-    def roll_back(self, trainer: Trainer, step: int) -> str | None:
-        """Finds nothing."""
-        return None
-
-
-def steps_per_epoch(images: Images, recipe: TrainPart, where: str = "train") -> int:
-    """Whole batches in an epoch. UserError where there is none; `where` is the recipe's place in the preset."""
-    steps = len(images.train) // recipe.batch_size
+def steps_per_epoch(images: Images, recipe: TrainPart, where: str = "train", ranks: int = 1) -> int:
+    """Whole batches of every rank in an epoch. UserError where there is none; `where` is the recipe's place in the preset."""
+    steps = len(images.train) // (recipe.batch_size * ranks)
     if steps == 0:
         have = f"the {len(images.train)} training images of {images.facts.name}"
-        raise UserError(f"{where}.batch_size is {recipe.batch_size}, more than {have}; make it smaller")
+        each = f" in each of {ranks} processes" if ranks > 1 else ""
+        raise UserError(f"{where}.batch_size is {recipe.batch_size}{each}, more than {have}; make it smaller")
     return steps
 
 
@@ -91,6 +73,9 @@ class Trainer:
 
     A step whose loss or gradient is not finite is left out and counted. After `non_finite.skip` in a row, weights and optimisers
     go back to the last checkpoint from before them, and the position does not: the same batches would give the same numbers.
+
+    Of several ranks, each trains on batches of its own, of `recipe.batch_size` images, and all take the same steps: those of one
+    process on the joined batches, but that BatchNorm and what weighs the teachers see a rank's own batch.
     """
 
     def __init__(
@@ -108,10 +93,12 @@ class Trainer:
         stepper: Callable[[Method, torch.optim.SGD], Stepper] = Stepper,
         non_finite: NonFinitePart | None = None,
         keeper: Keeper | None = None,
+        ranks: Ranks = ALONE,
     ) -> None:
         images = images.with_label_noise(recipe.label_noise, seed)
         self.method, self.images, self.panel, self.recipe, self.evaluate = method, images, panel, recipe, evaluate
         self.seed, self.phase, self.emit, self.poll = seed, phase, emit, poll
+        self.ranks = method.ranks = ranks
         self.student = method.learner.student
         self.parameters = list(method.learner.parameters())
         self.optimizer = torch.optim.SGD(
@@ -126,7 +113,7 @@ class Trainer:
         self.tally = Tally(images.train.labels.device)
         self.non_finite, self.keeper = non_finite or NonFinitePart(), keeper or NoKeeper()
         self.rollbacks = self._warned = 0
-        self.steps_per_epoch = steps_per_epoch(images, recipe)
+        self.steps_per_epoch = steps_per_epoch(images, recipe, ranks=ranks.size)
         self.epoch = self.step_in_epoch = 0
         self.best: Best | None = None
         self.logit_weights: tuple[float, ...] = ()  # the teachers', means over the samples of the last epoch that ended
@@ -184,6 +171,8 @@ class Trainer:
 
     def _rescued(self) -> str:
         """What became of the training in hand, as the end of a sentence."""
+        if self.ranks.size > 1:  # the others are in the middle of a step
+            return "what was trained until the last checkpoint is kept"
         name = self.keeper.save(self)
         return f"what was trained is in checkpoints/{name}" if name else "no checkpoint could be saved"
 
@@ -192,7 +181,10 @@ class Trainer:
         lr = self.recipe.lr_at(self.epoch)
         self.optimizer.param_groups[0]["lr"] = lr
         augmentation = self.images.augmenting(self.recipe.augment)
-        batches = self.images.train.shuffled(self.recipe.batch_size, self.seed, self.epoch, augmentation, self.step_in_epoch)
+        share = Share(self.ranks.rank, self.ranks.size)
+        batches = self.images.train.shuffled(
+            self.recipe.batch_size, self.seed, self.epoch, augmentation, self.step_in_epoch, share
+        )
         self.poll(self)
         while True:
             began = time.monotonic()  # waiting for pictures to be decoded counts, too
@@ -211,7 +203,7 @@ class Trainer:
             self.meter.add(step, batch.labels, meta)
             self.tally.add(step, meta)
             self.step_in_epoch += 1
-            self._window_images += len(batch.labels)
+            self._window_images += len(batch.labels) * self.ranks.size
             # Reading the averages waits for the device, so it counts as training time.
             fields = self._due_fields()
             left = self.tally.take() if fields is not None else None
@@ -224,14 +216,14 @@ class Trainer:
 
     def _due_fields(self) -> dict[str, Any] | None:
         last = self.step == self.recipe.epochs * self.steps_per_epoch
-        if not last and time.monotonic() - self._emitted < METRICS_EVERY:
-            return None
-        return self.meter.take_recent()
+        due = last or time.monotonic() - self._emitted >= METRICS_EVERY
+        # The first rank has the clock. The last step needs none.
+        return self.meter.take_recent(self.ranks) if last or self.ranks.told([due])[0] else None
 
     def _emit_metrics(self, fields: dict[str, Any], lr: float, left: Left) -> None:
         steps = self.recipe.epochs * self.steps_per_epoch
         rate = self._window_images / max(self._window_seconds, 1e-9)
-        seconds_left = (steps - self.step) * self.recipe.batch_size / max(rate, 1e-9)
+        seconds_left = (steps - self.step) * self.recipe.batch_size * self.ranks.size / max(rate, 1e-9)
         self.panel.consider(seconds_left)
         self.stepper.consider(seconds_left)
         self.emit(Metrics(**self._position(), steps=steps, lr=lr, images_per_second=rate, skipped=left.steps, **fields))
@@ -286,7 +278,9 @@ class Trainer:
         measurement = None
         if last or (self.epoch + 1) % self.evaluate.every == 0:
             split = self.images.choosing(self.evaluate.select_on)
-            logits = logits_of(self.student, split, self.evaluate.batch_size, lambda: self.poll(self))
+            # What several ranks do between two steps they do together, and here their passes are not in step.
+            poll = (lambda: self.poll(self)) if self.ranks.size == 1 else None
+            logits = logits_of(self.student, split, self.evaluate.batch_size, poll, self.ranks)
             measurement = measured(logits, split.labels)
             best = self.best.measurement if self.best else None
             # Small validation splits tie often: the smaller loss decides.
@@ -296,7 +290,7 @@ class Trainer:
                 self.best = Best(measurement, self.epoch, weights)
         position = self._position()
         lr = self.recipe.lr_at(self.epoch)
-        fields = self.meter.take_epoch()  # after the last moment at which a checkpoint of this epoch can be saved
+        fields = self.meter.take_epoch(self.ranks)  # after the last moment at which a checkpoint of this epoch can be saved
         skipped = self.tally.take_epoch()
         self.logit_weights, self.feature_weights = (fields.get(f"{kind}_weights", ()) for kind in ("logit", "feature"))
         self.epoch, self.step_in_epoch = self.epoch + 1, 0
@@ -321,13 +315,15 @@ class Trainer:
         return (self.best.weights, self.best.epoch) if self.best else (self.student.state_dict(), self.epoch)
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """All that decides the future of this training: tensors by name, and facts."""
+        """All that decides the future of this training: tensors by name, and facts. Every rank must call it; the first one has
+        what the others have for themselves, too.
+        """
         tensors = {f"learner.{name}": value for name, value in self.method.learner.state_dict().items()}
         tensors |= {f"momentum.{n}": m for n, m in enumerate(momenta_of(self.optimizer, self.parameters))}
-        tensors |= {f"method.{name}": value for name, value in self.method.state().items()}
-        tensors |= {f"meter.{name}": value for name, value in self.meter.state().items()}
+        tensors |= self._method_state()
+        tensors |= {f"meter.{name}": value for name, value in self.meter.state(self.ranks).items()}
         facts: dict[str, Any] = {"phase": self.phase.name, "index": self.phase.index}
-        facts |= {"epoch": self.epoch, "step_in_epoch": self.step_in_epoch, "best": None}
+        facts |= {"epoch": self.epoch, "step_in_epoch": self.step_in_epoch, "ranks": self.ranks.size, "best": None}
         facts |= {"train_seconds": self.train_seconds + self._window_seconds}
         facts |= {"images_trained": self.images_trained + self._window_images}
         facts |= {"left_out": self.tally.state(), "rollbacks": self.rollbacks}
@@ -338,11 +334,25 @@ class Trainer:
             facts["best"] = {"epoch": self.best.epoch, "accuracy": found.accuracy, "loss": found.loss}
         return tensors, facts
 
+    def _method_state(self) -> dict[str, Tensor]:
+        own = {f"method.{name}": value for name, value in self.method.state().items()}
+        found = dict(own)
+        if self.ranks.size > 1:
+            for name, value in own.items():
+                if name.removeprefix("method.").startswith(self.method.own_state):
+                    others = enumerate(self.ranks.gathered(value.to(self.parameters[0].device)))
+                    found |= {f"rank{rank}.{name}": tensor for rank, tensor in others if rank}
+        return found
+
     def load_state(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
         """Takes up what `state` gave; the next `run` goes on from there."""
-        epoch, step, best = facts["epoch"], facts["step_in_epoch"], facts["best"]
+        epoch, step, best, ranks = facts["epoch"], facts["step_in_epoch"], facts["best"], facts.get("ranks", 1)
         if type(epoch) is not int or type(step) is not int or not 0 <= epoch <= self.recipe.epochs:
             raise ValueError("it is of no epoch of this training")
+        if type(ranks) is not int or ranks < 1:
+            raise ValueError("it is of no number of ranks")
+        if ranks != self.ranks.size:  # as many images have been seen, but for some that fill no batch of every rank
+            step = min(step * ranks // self.ranks.size, self.steps_per_epoch)
         if not 0 <= step <= self.steps_per_epoch:
             raise ValueError("it is of no step of this training")
         if best is None and epoch == self.recipe.epochs:
@@ -355,7 +365,7 @@ class Trainer:
         if any(len(own) not in (0, len(self.panel.channels)) for own in weights):
             raise ValueError("it has weights of other teachers")
         self.load_weights(tensors)
-        self.meter.load_state(_part(tensors, "meter."))
+        self.meter.load_state(_part(tensors, "meter."), self.ranks)
         self.tally.load_state(facts.get("left_out", (0, 0)))  # older releases left no step out
         self.rollbacks = int(facts.get("rollbacks", 0))
         self.logit_weights, self.feature_weights = weights
@@ -370,7 +380,9 @@ class Trainer:
         momenta = {str(number): parameter for number, parameter in enumerate(self.parameters)}
         refuse_unlike(_part(tensors, "momentum."), momenta)
         self.method.learner.load_state_dict(_part(tensors, "learner."))
-        self.method.load_state(_part(tensors, "method."))
+        method = _part(tensors, "method.")
+        saved = 1 + len({name.partition(".")[0] for name in tensors if name.startswith("rank")})
+        self.method.load_state(method | _part(tensors, f"rank{self.ranks.rank % saved}.method."))
         for number, parameter in enumerate(self.parameters):
             self.optimizer.state[parameter]["momentum_buffer"] = tensors[f"momentum.{number}"].to(parameter.device).clone()
 

@@ -89,6 +89,7 @@ class Method(nn.Module, ABC):
     """
 
     ranks: Ranks = ALONE  # the processes that train together; the trainer says which
+    own_state: tuple[str, ...] = ()  # beginnings of the names in `state` of which each rank has tensors of its own, shaped alike
     eager_because: str = ""  # why its steps cannot be compiled, as the end of a sentence about a training step
 
     def __init__(self, learner: Learner) -> None:

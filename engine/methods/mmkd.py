@@ -57,6 +57,8 @@ class Mmkd(Method):
     the buffer takes in every sample, not those alone that the student got wrong.
     """
 
+    own_state = ("buffer.",)
+
     def __init__(self, settings: MmkdPart, learner: Learner, nets: WeightNets, seed: int) -> None:
         super().__init__(learner)
         self.settings = settings

@@ -58,6 +58,7 @@ def content_key(
     evaluate: EvaluatePart,
     precision: str,
     pretrained: bool = False,
+    ranks: int = 1,
 ) -> str:
     """16 hexadecimal digits that stand for all that decides a network's weights, beside the machine's rounding.
 
@@ -76,6 +77,7 @@ def content_key(
         "chosen": [evaluate.select_on, evaluate.every],
         "precision": precision,
         **({"pretrained": True} if pretrained else {}),
+        **({"ranks": ranks} if ranks > 1 else {}),  # that many batches make a step
     }
     return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:16]
 

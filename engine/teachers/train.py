@@ -12,22 +12,25 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
+from engine.compiled.changeover import Compile
 from engine.compiled.stepper import stepper_of
 from engine.data import Images, load_images
 from engine.device import resolve_device, uses_bf16
 from engine.errors import UserError
 from engine.events import Event, Log
+from engine.keeper import Keeper
 from engine.measure import logits_of, measured
 from engine.methods import Plan
 from engine.models import Classifier, build_model
 from engine.models.build import count_parameters
 from engine.models.panel import TeacherPanel
 from engine.preset import CePart, DatasetPart, EvaluatePart, HardwarePart, NonFinitePart, Preset, TeacherPart, TrainPart
+from engine.ranks import ALONE, Ranks
 from engine.teachers.chance import chance_level, needed
 from engine.teachers.foreign import load_fitting
 from engine.teachers.store import TeacherStore, content_key
 from engine.teachers.weights import pack, unpack
-from engine.trainer import Keeper, Phase, Trainer, steps_per_epoch
+from engine.trainer import Phase, Trainer, steps_per_epoch
 from engine.version import version
 
 REMEDY = {
@@ -68,6 +71,13 @@ class Classroom:
     non_finite: NonFinitePart | None = None
     keeper: Keeper | None = None
     glance: Callable[[], None] | None = None  # called now and then where no training is in hand; may raise
+    ranks: Ranks = ALONE  # the processes that train together
+    begun_with: int = 1  # so many ranks, before it was gone on with
+
+    @property
+    def compile(self) -> Compile:
+        """Whether steps are compiled: not where ranks exchange their gradients in the middle of one."""
+        return self.hardware.compile if self.ranks.size == 1 else "off"
 
     def teacher(self, part: TeacherPart, phase: Phase) -> Trained:
         """The teacher that a preset asks for."""
@@ -110,8 +120,7 @@ class Classroom:
         """A teacher from its checkpoint or from the store, and True; where it must be trained first, as it begins, and False."""
         if not part.trained:
             return self._given(part), True
-        precision = self.hardware.precision
-        key = content_key(self.dataset, part.arch, part.seed, part.recipe, self.evaluate, precision, part.pretrained)
+        key = self._key(part.arch, part.seed, part.recipe, part.pretrained)
         kept = self._kept(part, key)
         return (self._new(part), False) if kept is None else (kept, True)
 
@@ -119,7 +128,7 @@ class Classroom:
         """A network trained by a recipe, from the store if it is there; else it is trained and kept. `pretrained`: training
         begins with its library's weights.
         """
-        key = content_key(self.dataset, arch, seed, recipe, self.evaluate, self.hardware.precision, pretrained)
+        key = self._key(arch, seed, recipe, pretrained)
         kept = self._kept(TeacherPart(arch=arch), key)
         if kept is not None:
             return self._measured(kept.to(self.device), "store", key)
@@ -144,9 +153,10 @@ class Classroom:
             phase=phase,
             emit=self.emit,
             poll=self.poll,
-            stepper=stepper_of(plan, self.hardware.compile, self._log),
+            stepper=stepper_of(plan, self.compile, self._log),
             non_finite=self.non_finite,
             keeper=self.keeper,
+            ranks=self.ranks,
         )
         self.begin(trainer)
         best = trainer.run()
@@ -163,6 +173,7 @@ class Classroom:
             "parameters": count_parameters(model),
             "seconds": round(time.monotonic() - started, 1),
             "device": str(self.device),
+            **({"ranks": self.ranks.size} if self.ranks.size > 1 else {}),
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
             "version": version(),
             "torch": torch.__version__,
@@ -174,6 +185,10 @@ class Classroom:
             why = error.strerror or str(error)
             self._log("warning", f"{phase.label} could not be kept in {self.store.root}: {why}")
         return found
+
+    def _key(self, arch: str, seed: int, recipe: TrainPart, pretrained: bool) -> str:
+        precision = self.hardware.precision
+        return content_key(self.dataset, arch, seed, recipe, self.evaluate, precision, pretrained, self.begun_with)
 
     def _log(self, level: str, message: str) -> None:
         self.emit(Log(level=level, message=message))
@@ -204,7 +219,7 @@ class Classroom:
         )
 
     def _measured(self, model: Classifier, source: str, key: str | None) -> Trained:
-        logits = logits_of(model, self.images.test, self.evaluate.batch_size, self.glance)
+        logits = logits_of(model, self.images.test, self.evaluate.batch_size, self.glance, self.ranks)
         return Trained(model, source, logits, measured(logits, self.images.test.labels).accuracy, key)
 
 

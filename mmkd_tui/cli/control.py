@@ -11,7 +11,7 @@ import typer
 
 from engine.errors import UserError
 from mmkd_tui.cli import exit_codes
-from mmkd_tui.cli.options import DataRoot, Force, Overrides, Plugin, RunsDir, load_plugins
+from mmkd_tui.cli.options import DataRoot, Force, Gpus, Overrides, Plugin, RunsDir, load_plugins
 from mmkd_tui.cli.talk import say
 
 if TYPE_CHECKING:
@@ -55,6 +55,7 @@ def resume_command(
     force: Force = False,
     plugin: Plugin = None,
     overrides: Overrides = None,
+    gpus: Gpus = 1,
     wait: Wait = True,
 ) -> int:
     """Have a paused run go on, or go on with one that was stopped or crashed: from its newest checkpoint, in the background.
@@ -76,7 +77,7 @@ def resume_command(
             say(f"{path.name} is not paused")
             return exit_codes.DONE
         return _ask(client, "resume", wait)
-    respawn(path, data_root=data_root, force=force, overrides=overrides or ())
+    respawn(path, data_root=data_root, force=force, overrides=overrides or (), processes=gpus)
     how = "from its newest checkpoint" if any((path / "checkpoints").glob("[a-z]*-step-*")) else "from where its phase began"
     say(f"{path.name} was {state}; it goes on in the background, {how}; mmkd attach {path.name} shows it")
     return exit_codes.DONE

@@ -23,6 +23,16 @@ Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N (the
 DataRoot = Annotated[Path | None, typer.Option(help="Where data sets lie (MMKD_DATA, else your cache).", show_default=False)]
 RunsDir = Annotated[Path, typer.Option(help="Where the runs' folders are.")]
 Force = Annotated[bool, typer.Option("--force", help="Start even where another run is at work on the same GPU.")]
+Gpus = Annotated[
+    int,
+    typer.Option(
+        "--gpus",
+        metavar="N",
+        min=1,
+        help="Train with N processes, each on a GPU of its own (on a processor: on shares of its cores). "
+        "train.batch_size is that of each process.",
+    ),
+]
 Plugin = Annotated[
     list[Path] | None,
     typer.Option(

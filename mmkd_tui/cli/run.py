@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from engine.errors import UserError
-from mmkd_tui.cli.options import DataRoot, Device, Force, Overrides, Plugin, data_root_of, load_named, load_plugins
+from mmkd_tui.cli.options import DataRoot, Device, Force, Gpus, Overrides, Plugin, data_root_of, load_named, load_plugins
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -32,6 +32,11 @@ def run_command(
     runs_dir: Annotated[Path, typer.Option(help="Where the run's folder is made.")] = Path("runs"),
     force: Force = False,
     plugin: Plugin = None,
+    gpus: Gpus = 1,
+    restarts: Annotated[
+        int,
+        typer.Option("--max-restarts", metavar="N", min=0, help="With --gpus: how often to go on when a process is lost."),
+    ] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="The result as one JSON object on stdout.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")] = False,
 ) -> int:
@@ -40,7 +45,7 @@ def run_command(
     Ctrl-C stops after the step and saves what there is. Exit codes: 0 done, 1 failed, 2 a mistake in what was asked, 130 stopped.
     """
     from engine.gpu_lock import refuse_if_busy
-    from mmkd_tui.progress import RunConsole
+    from mmkd_tui.progress import RunConsole, make_progress
 
     console = RunConsole()
     load_plugins(plugin)
@@ -49,6 +54,11 @@ def run_command(
         refuse_if_busy(chosen.hardware.device)
     if not quiet and console.is_terminal:
         console.print(f"loading {chosen.dataset.name} and PyTorch ...", style="dim", end="\r")
+    if gpus > 1:
+        from mmkd_tui.cli.run_on_gpus import launch
+
+        result, code = launch(chosen, make_progress(console, quiet), data_root, runs_dir, force, gpus, restarts)
+        return _told(result, code, console, as_json, quiet)
     return _serve(chosen, console, data_root, runs_dir, force, as_json, quiet)
 
 
@@ -120,19 +130,24 @@ def _serve(
             served = serve(run, progress)
     except EndedAtOnce as end:
         os._exit(end.exit_code)  # the training is at work, and would be waited for
-    result = asdict(served.result)
-    if served.result.mistake:
-        raise UserError(served.result.message)
-    if not quiet or served.result.state == "failed":
-        _conclude(console, result, run_dir)
+    return _told(asdict(served.result), exit_code(served), console, as_json, quiet)
+
+
+def _told(result: Mapping[str, Any], code: int, console: Console, as_json: bool, quiet: bool) -> int:
+    """Says how a run ended; its exit code."""
+    if result["mistake"]:
+        raise UserError(result["message"])
+    if not quiet or result["state"] == "failed":
+        _conclude(console, result)
     if as_json:
         typer.echo(json.dumps(result))
-    return exit_code(served)
+    return code
 
 
-def _conclude(console: Console, result: dict[str, Any], run_dir: Any) -> None:
+def _conclude(console: Console, result: Mapping[str, Any]) -> None:
     from rich.text import Text
 
+    from engine.run_dir import RunDir
     from engine.text import plain
     from mmkd_tui.progress import clock
     from mmkd_tui.result_table import result_table
@@ -141,6 +156,7 @@ def _conclude(console: Console, result: dict[str, Any], run_dir: Any) -> None:
         console.print(Text(plain(line)), soft_wrap=True)
 
     folder = result["run_dir"]
+    run_dir = RunDir(Path(folder))
     try:
         if result["state"] == "done":
             console.print(result_table(result, console.options.ascii_only))

@@ -98,7 +98,7 @@ def train_rank(rank: int, size: int, cases: Sequence[tuple[str, bool]], steps: i
     torch.set_num_threads(1)
     os.environ |= {"RANK": str(rank), "WORLD_SIZE": str(size)}
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": (folder / "port").read_text()}
-    ranks = ProcessGroup(torch.device("cpu"))
+    ranks = ProcessGroup()
     found = {}
     for name, batch_norm in cases:
         method, panel, optimizer = case(name, batch_norm)

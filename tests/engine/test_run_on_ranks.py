@@ -1,0 +1,172 @@
+"""A run on several processes of this machine: one is lost, it is stopped, and others go on with it.
+
+pytest -m slow tests/engine/test_run_on_ranks.py
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from support.hosts import Watched, wait_until
+from support.presets import tiny
+
+from engine import Run
+from engine.events import EpochEnded, Event, Log
+from engine.launched import launched
+from engine.preset_yaml import dump_preset, load_preset
+from engine.run_client import RunState
+from engine.run_dir import RunDir, take_over
+from engine.spawning import start_host
+
+PRESET = tiny("train.epochs=16", "evaluate.student_alone=false", "hardware.threads=1", "checkpoints.every=0")
+
+
+class Launch:
+    """A run of two processes in a folder, the store beside it."""
+
+    def __init__(self, folder: Path, store: Path) -> None:
+        self.dir, self.store = RunDir(folder), store
+        if not folder.exists():
+            folder.mkdir()
+            self.dir.preset.write_text(dump_preset(PRESET))
+
+    @contextmanager
+    def started(self, *options: str, restarts: int = 0) -> Iterator[tuple[subprocess.Popen[bytes], Watched]]:
+        environment = {"MMKD_TEACHERS": str(self.store), "OMP_NUM_THREADS": "1"}
+        host = start_host(self.dir, None, None, options, environment, processes=2, restarts=restarts)
+        try:
+            yield host, Watched(self.dir.path)
+        finally:
+            with suppress(ProcessLookupError):
+                host.kill()
+            for rank in (0, 1):
+                for pid in pids(host, rank):
+                    os.kill(pid, signal.SIGKILL)
+
+    def finished(self) -> None:
+        """Runs it to its end."""
+        with self.started() as (host, run):
+            wait_until(lambda: host.poll() is not None, "the end")
+            assert (host.returncode, run.client.state()) == (0, RunState.FINISHED), run.client.console_tail()
+
+    def student(self) -> dict[str, torch.Tensor]:
+        return load_file(self.dir.student)
+
+
+def pids(host: subprocess.Popen[bytes], rank: int) -> list[int]:
+    """The process of that rank, where there is one now."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError, ValueError):
+            environment = (path / "environ").read_bytes().split(b"\0")
+            parent = int((path / "stat").read_text().rpartition(")")[2].split()[1])
+            if parent == host.pid and f"RANK={rank}".encode() in environment:
+                found.append(int(path.name))
+    return found
+
+
+def epochs(run: Watched) -> dict[int, EpochEnded]:
+    """Of the distillation, as they were told last; without the time."""
+    run.seen(lambda event: False)
+    ended = [event for event in run.events if isinstance(event, EpochEnded) and event.phase == "distil"]
+    return {event.epoch: replace(event, t=0.0) for event in ended}
+
+
+def begun(epoch: int) -> Callable[[Event], bool]:
+    return lambda event: isinstance(event, EpochEnded) and event.phase == "distil" and event.epoch >= epoch
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("store")
+
+
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory: pytest.TempPathFactory, store: Path) -> Launch:
+    launch = Launch(tmp_path_factory.mktemp("runs") / "unbroken", store)
+    launch.finished()
+    return launch
+
+
+@pytest.mark.slow
+def test_a_run_that_loses_a_process_is_started_again_and_comes_where_it_would_have_come(
+    unbroken: Launch, store: Path, tmp_path: Path
+) -> None:
+    launch = Launch(tmp_path / "run", store)
+    with launch.started(restarts=1) as (host, run):
+        run.wait_for(begun(3), "a few epochs")
+        (lost,) = pids(host, 1)
+        os.kill(lost, signal.SIGKILL)
+        wait_until(lambda: host.poll() is not None, "the end")
+        assert (host.returncode, run.client.state()) == (0, RunState.FINISHED), run.client.console_tail()
+        expected = epochs(Watched(unbroken.dir.path))
+        assert epochs(run) == expected
+        assert len(expected) == 16
+        said = [event.message for event in run.events if isinstance(event, Log)]
+        assert any("goes on from checkpoints/distil-0-step-" in message for message in said)
+    student = unbroken.student()
+    assert all(torch.equal(value, student[name]) for name, value in launch.student().items())
+
+
+@pytest.mark.slow
+def test_a_run_on_two_processes_that_was_stopped_goes_on_with_one(store: Path, tmp_path: Path) -> None:
+    launch = Launch(tmp_path / "run", store)
+    with launch.started(restarts=1) as (host, run):
+        run.wait_for(begun(1), "an epoch")
+        host.send_signal(signal.SIGTERM)
+        wait_until(lambda: host.poll() is not None, "the end")
+        assert run.client.state() is RunState.STOPPED, run.client.console_tail()
+    before = epochs(run)
+    lock = take_over(launch.dir)
+    result = Run(load_preset(launch.dir.preset), launch.dir.path, store=store, lock=lock, resume=True).execute()
+    assert result.state == "done", result.message
+    after = epochs(Watched(launch.dir.path))
+    assert sorted(after) == list(range(16))
+    assert {epoch: after[epoch] for epoch in before} == before
+    assert (before[0].step, after[15].step) == (2, 16 * 5)  # of 160 images in batches of 2 x 32 and of 32
+
+
+@pytest.mark.slow
+def test_a_stopped_run_goes_on_with_as_many_processes_to_the_same_bits(store: Path, tmp_path: Path, unbroken: Launch) -> None:
+    launch = Launch(tmp_path / "run", store)
+    with launch.started(restarts=1) as (host, run):
+        run.wait_for(begun(3), "a few epochs")
+        run.client.request("stop")
+        wait_until(lambda: host.poll() is not None, "the end")
+        # What is stopped on request is not started again.
+        assert (host.returncode, run.client.state()) == (0, RunState.STOPPED), run.client.console_tail()
+    with launch.started("--resume") as (host, run):
+        wait_until(lambda: host.poll() is not None, "the end")
+        assert (host.returncode, run.client.state()) == (0, RunState.FINISHED), run.client.console_tail()
+    student = unbroken.student()
+    assert all(torch.equal(value, student[name]) for name, value in launch.student().items())
+
+
+@pytest.mark.slow
+def test_a_run_without_its_launcher_stops_and_saves(store: Path, tmp_path: Path) -> None:
+    launch = Launch(tmp_path / "run", store)
+    launch.dir.preset.write_text(dump_preset(tiny("train.epochs=100000", "evaluate.student_alone=false", "hardware.threads=1")))
+    with launch.started() as (host, run):
+        run.wait_for(begun(1), "an epoch")
+        ranks = [pid for rank in (0, 1) for pid in pids(host, rank)]
+        assert len(ranks) == 2
+        host.kill()
+        wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in ranks), "the end of its processes")
+        assert run.client.state() is RunState.STOPPED
+        assert list(launch.dir.checkpoints.glob("distil-0-step-*"))
+
+
+def test_what_is_no_launcher_is_not_taken_for_one() -> None:
+    assert launched({"RANK": "1", "WORLD_SIZE": "2"}) is None
+    found = launched({"TORCHELASTIC_RUN_ID": "x", "RANK": "1", "WORLD_SIZE": "4", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "2"})
+    assert found is not None
+    assert (found.rank, found.size, found.local, found.here, found.restarts) == (1, 4, 1, 2, 0)
