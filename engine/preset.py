@@ -368,6 +368,11 @@ class HardwarePart(Part):
         "processes that decode pictures in files; null: one less than the processor's cores, at most 16; 0: the training does it",
         "processes", ge=0, le=256,
     )  # fmt: skip
+    teachers: Literal["resident", "in_turn"] = setting(
+        "resident",
+        "where frozen teachers live; resident: on the device; in_turn: in CPU memory, moved to the device one after the other "
+        "for each batch, so that it holds two of the largest's size at most, not all",
+    )
 
 
 class Preset(Part):

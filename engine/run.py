@@ -34,7 +34,7 @@ from engine.folder_watch import FolderWatch
 from engine.gpu_lock import GpuLock, gpu_of
 from engine.measure import ensemble, logits_of, measured
 from engine.methods import Plan
-from engine.models.panel import TeacherPanel
+from engine.models.placement import placed
 from engine.origin import made_with, origin
 from engine.out_of_memory import told_of
 from engine.preset import Preset
@@ -247,7 +247,7 @@ class Run:
             self._result = replace(self._result, student_alone_accuracy=alone.accuracy)
 
         used = teachers if preset.method.name != "ce" else []
-        panel = TeacherPanel([teacher.model for teacher in used], bf16, self._log)
+        panel = placed([teacher.model for teacher in used], device, preset.hardware.teachers, bf16, self._log)
         cached = None
         if self._caches:
             cached = held.enter_context(closing(CachedTeachers(TeacherCache(preset, images, self.cache), panel, self._emit)))
@@ -264,7 +264,7 @@ class Run:
             images.facts.size,
             preset.student.features,
         )
-        method = plan.build(preset.seed, device, [teacher.classify for teacher in panel.teachers])
+        method = plan.build(preset.seed, device, panel.classifiers())
         if bf16 and not method.learner.bf16:
             self._log("warning", f"{preset.student.arch} cannot be computed in bfloat16; it is trained in float32")
 
