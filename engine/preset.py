@@ -72,16 +72,22 @@ class DatasetPart(Part):
     )
     split_seed: Seed = setting(0, "which images are held out for validation")
     path: str | None = setting(
-        None, "the folder of your own pictures, for imagefolder; relative to the preset's folder", min_length=1, max_length=4096
-    )
+        None, "the folder of your own pictures, for imagefolder and webdataset; relative to the preset's folder",
+        min_length=1, max_length=4096,
+    )  # fmt: skip
     size: int | None = setting(
         None, "height and width to which pictures in files are cropped and scaled; null: 224", "pixels", ge=16, le=1024
+    )
+    shuffle: Literal["images", "shards"] = setting(
+        "images",
+        "the order of training images; images: any may follow any; shards: eight shards of webdataset at a time, in random "
+        "order, and the images in them, for storage that is slow at reading here and there",
     )
 
     @model_validator(mode="after")
     def _agree(self) -> Self:
         facts = catalog.DATASETS[self.name]
-        own = self.name == catalog.FOLDER
+        own = facts.own
         if own != (self.path is not None):
             said = "needs a folder; add path: /where/your/pictures/are" if own else "takes no path; remove it, or use imagefolder"
             raise PydanticCustomError("path", "{name} {said}", {"name": self.name, "said": said})
@@ -89,6 +95,8 @@ class DatasetPart(Part):
             raise PydanticCustomError(
                 "size", "the images of {name} have {size}x{size} pixels; remove size", {"name": self.name, "size": facts.size}
             )
+        if self.shuffle == "shards" and self.name != catalog.SHARDS:
+            raise PydanticCustomError("shuffle", "{name} has no shards; remove shuffle, or use webdataset", {"name": self.name})
         return self
 
 

@@ -10,7 +10,7 @@ from textual.widget import Widget
 from textual.widgets import Static
 
 from engine.architectures import architecture_of, is_architecture
-from engine.catalog import DATASETS, FOLDER, METHODS, DatasetFacts
+from engine.catalog import DATASETS, METHODS, SHARDS, DatasetFacts
 from engine.data_files import remedy
 from engine.preset import METHOD_PARTS, DatasetPart, EvaluatePart, HardwarePart, MetaPart, NonFinitePart, TrainPart
 from engine.yaml_lines import KeyPath
@@ -76,11 +76,12 @@ class DatasetStep(Step):
             ]
         )
         missing = "" if here[chosen] else f"{chosen} is missing here. {remedy(own, self.bench.data_root)}"
-        if chosen == FOLDER:
+        if own.own:
             missing = self._about_folder()
         self.said.update(shown_text(missing, self.bench.ascii))
         self.said.display = bool(missing)
-        show_row(self, ("dataset", "path"), chosen == FOLDER)
+        show_row(self, ("dataset", "path"), own.own)
+        show_row(self, ("dataset", "shuffle"), chosen == SHARDS)
         show_row(self, ("dataset", "size"), own.from_files)
 
     def _about_folder(self) -> str:
@@ -284,7 +285,7 @@ def show_row(step: Step, path: KeyPath, wanted: bool) -> None:
 def _where(facts: DatasetFacts) -> str:
     if facts.embedded:
         return "built in"
-    return "your folder" if facts.name == FOLDER else "on this machine"
+    return "your folder" if facts.own else "on this machine"
 
 
 def machine_lines(machine: Machine) -> list[str]:
