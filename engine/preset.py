@@ -376,10 +376,10 @@ class HardwarePart(Part):
         "processes that decode pictures in files; null: one less than the processor's cores, at most 16; 0: the training does it",
         "processes", ge=0, le=256,
     )  # fmt: skip
-    teachers: Literal["resident", "in_turn"] = setting(
+    teachers: Literal["resident", "in_turn", "sharded"] = setting(
         "resident",
-        "where frozen teachers live; resident: on the device; in_turn: in CPU memory, moved to the device one after the other "
-        "for each batch, so that it holds two of the largest's size at most, not all",
+        "where frozen teachers live; resident: on the device; in_turn: in CPU memory, two at most on the device at a time; "
+        "sharded: each a share on every process of a run of several, put together a piece at a time",
     )
 
 
@@ -430,6 +430,10 @@ class Preset(Part):
                 "tolerance", "{count} weights of at most {given} cannot sum to 1; set it to at least 1/{count}, {least}",
                 {"count": count, "given": self.method.tolerance, "least": math.ceil(1e4 / count) / 1e4},
             )  # fmt: skip
+        if self.teacher_cache is not None and self.hardware.teachers == "sharded":
+            raise PydanticCustomError(
+                "sharded", "a teacher_cache asks one teacher at a time, before the training; set hardware.teachers to in_turn"
+            )
         if isinstance(self.method, MmkdPart) and self.method.buffered and self.method.meta.buffer_size < self.train.batch_size:
             raise PydanticCustomError(
                 "buffer", "a buffer of {size} holds no whole batch; set it to at least train.batch_size, {batch}",

@@ -34,7 +34,7 @@ from engine.folder_watch import FolderWatch
 from engine.gpu_lock import GpuLock, gpu_of
 from engine.measure import ensemble, logits_of, measured
 from engine.methods import Plan
-from engine.models.placement import placed
+from engine.models.placement import placed, refuse_to_share_alone
 from engine.origin import made_with, origin
 from engine.out_of_memory import told_of
 from engine.preset import Preset
@@ -157,6 +157,7 @@ class Run:
     def _prepare(self) -> tuple[torch.device, Images]:
         """All that can be found wrong before anything is written."""
         device = resolve_device(self.preset.hardware)
+        refuse_to_share_alone(self.preset.hardware.teachers)
         if (gpu := gpu_of(str(device))) is not None:
             self._gpu_lock = GpuLock.take(gpu, self.dir.path, share=self._share_gpu)
         if self.preset.hardware.threads is not None:

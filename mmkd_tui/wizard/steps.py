@@ -40,7 +40,7 @@ class DatasetStep(Step):
     def body(self) -> ComposeResult:
         self.table = Table(self.COLUMNS, ascii=self.bench.ascii, id="datasets")
         paths: list[KeyPath] = [
-            ("dataset", name) for name in ("validation_fraction", "train_images", "split_seed", "path", "size")
+            ("dataset", name) for name in ("validation_fraction", "train_images", "split_seed", "path", "size", "shuffle")
         ]
         self.said = Static("", classes="said", markup=False)
         yield self.table
@@ -262,6 +262,7 @@ class HardwareStep(Step):
 
     def entered(self) -> None:
         show_row(self, ("hardware", "workers"), self.bench.facts.from_files)
+        show_row(self, ("hardware", "teachers"), bool(self.bench.machine.gpus))  # else all memory is the processor's
         self.said.update("\n".join(shown_text(line, self.bench.ascii) for line in self._lines()))
 
     def _lines(self) -> list[str]:
@@ -276,7 +277,7 @@ class HardwareStep(Step):
 
 
 def show_row(step: Step, path: KeyPath, wanted: bool) -> None:
-    """A setting that only some data sets use."""
+    """A setting that only some data sets or machines use."""
     for row in step.query(SettingRow):
         if row.path == path:
             row.display = wanted

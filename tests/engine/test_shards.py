@@ -16,8 +16,9 @@ from engine import shards as module
 from engine.errors import UserError
 from engine.image_folders import facts_of, folder_digest
 from engine.pictures import BrokenPictureError, decode
-from engine.preset import DatasetPart
+from engine.preset import DatasetPart, EvaluatePart, TrainPart
 from engine.shards import read_shards, shards_of
+from engine.teachers.store import content_key
 
 
 def part(root: Path, **settings: object) -> DatasetPart:
@@ -153,6 +154,13 @@ def test_a_picture_whose_archive_was_cut_meanwhile_is_broken(tmp_path: Path) -> 
         decode(str(tmp_path / found.paths[5]), found.span(5))
     with pytest.raises(BrokenPictureError, match="more than"):
         decode(str(tmp_path / found.paths[5]), (0, 1 << 40))
+
+
+def test_teachers_of_another_order_are_others(tmp_path: Path) -> None:
+    shards(tmp_path)
+    recipe, evaluate = TrainPart(), EvaluatePart()
+    keys = [content_key(part(tmp_path, shuffle=how), "resnet8", 0, recipe, evaluate) for how in ("images", "shards")]
+    assert len(set(keys)) == 2
 
 
 def test_shuffling_by_shards_is_for_shards(tmp_path: Path) -> None:

@@ -40,3 +40,10 @@ def test_it_learns_the_same(tmp_path: Path, store: Path, settings: tuple[str, ..
     assert not asked
     assert moved.keys() == resident.keys()
     assert all(torch.equal(moved[name], resident[name]) for name in moved)
+
+
+def test_one_process_shares_no_teachers(tmp_path: Path, store: Path) -> None:
+    result = Run(tiny(*SETTINGS, "hardware.teachers=sharded"), tmp_path / "run", store=store).execute()
+    assert (result.state, result.mistake) == ("failed", True)
+    assert "there is one alone" in result.message
+    assert not (tmp_path / "run").exists()

@@ -1,0 +1,45 @@
+"""A rank's process that asks teachers which it shares with the others, and the same teachers whole."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import torch
+
+import engine.models.sharded
+from engine.models import build_model
+from engine.models.heads import head_alone
+from engine.models.panel import TeacherPanel
+from engine.models.sharded import ShardedPanel, shares
+from engine.ranks import ProcessGroup
+
+TEACHERS = ("resnet20", "timm:vit_tiny_patch16_224")  # the last with parameters that no module of its own reads
+CPU = torch.device("cpu")
+
+
+def ask(rank: int, size: int, folder: Path) -> None:
+    torch.set_num_threads(1)
+    os.environ |= {"RANK": str(rank), "WORLD_SIZE": str(size)}
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": (folder / "port").read_text()}
+    ranks = ProcessGroup(CPU)
+    engine.models.sharded.PIECE = 20_000  # small teachers in many pieces
+    found: dict[str, object] = {}
+    for bf16 in (False, True):
+        names = TEACHERS[:1] if bf16 else TEACHERS
+        shared = ShardedPanel([build_model(name, 3, 10, 1, size=32) for name in names], CPU, ranks, bf16)
+        whole = TeacherPanel([build_model(name, 3, 10, 1, size=32) for name in names], bf16)
+        for step in range(2):
+            images = torch.randn(3, 3, 32, 32, generator=torch.Generator().manual_seed(10 * rank + step))
+            for number, (one, other) in enumerate(zip(shared(images), whole(images), strict=True)):
+                for kind in ("logits", "features"):
+                    wanted = getattr(other, kind)
+                    difference = (getattr(one, kind) - wanted).norm() / wanted.norm()
+                    found[f"{names[number]} {kind} {step} {bf16}"] = float(difference)
+        found[f"gradients {bf16}"] = any(p.requires_grad for model in shared._quick for p in model.parameters())
+        found[f"shares {bf16}"] = list(shares(shared))
+    features = torch.randn(2, shared.channels[0], 4, 4)
+    head = head_alone(shared.teachers[0], CPU)
+    found["heads"] = torch.equal(shared.classifiers()[0](features), head(features))
+    torch.save(found, folder / f"rank-{rank}.pt")
+    ranks.close()
