@@ -159,7 +159,7 @@ def test_a_picture_whose_archive_was_cut_meanwhile_is_broken(tmp_path: Path) -> 
 def test_teachers_of_another_order_are_others(tmp_path: Path) -> None:
     shards(tmp_path)
     recipe, evaluate = TrainPart(), EvaluatePart()
-    keys = [content_key(part(tmp_path, shuffle=how), "resnet8", 0, recipe, evaluate) for how in ("images", "shards")]
+    keys = [content_key(part(tmp_path, shuffle=how), "resnet8", 0, recipe, evaluate, "fp32") for how in ("images", "shards")]
     assert len(set(keys)) == 2
 
 
