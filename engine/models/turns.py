@@ -68,6 +68,8 @@ class Slots:
         self._free: list[torch.cuda.Event | None] = [None] * SLOTS
         if self._stream is not None:
             self._stream.wait_stream(torch.cuda.current_stream(device))  # the room may have been another tensor's till now
+            for room in self.rooms:
+                room.record_stream(self._stream)  # nor is it another one's before the last copy is through
 
     def prefetch(self, number: int, data: Tensor, keep: int | None = None) -> None:
         """Begins to copy teacher `number` in; not into the room of teacher `keep`."""
