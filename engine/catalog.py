@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from engine.architectures import ARCHITECTURES as ARCHITECTURES
 from engine.dataset_facts import DATASETS as DATASETS
 from engine.dataset_facts import FOLDER as FOLDER
+from engine.dataset_facts import SHARDS as SHARDS
 from engine.dataset_facts import DatasetFacts as DatasetFacts
 
 

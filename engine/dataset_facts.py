@@ -43,7 +43,12 @@ class DatasetFacts:
     @property
     def embedded(self) -> bool:
         """Whether there is nothing to fetch: it comes with a library."""
-        return not self.files and self.name != FOLDER
+        return not self.files and not self.own
+
+    @property
+    def own(self) -> bool:
+        """Whether it is a user's own pictures, which `dataset.path` names."""
+        return self.name in (FOLDER, SHARDS)
 
     @property
     def names_in_files(self) -> bool:
@@ -52,6 +57,7 @@ class DatasetFacts:
 
 
 FOLDER = "imagefolder"  # a user's own pictures: its facts are those of the folder, see engine.image_folders
+SHARDS = "webdataset"  # the same in archives, see engine.shards
 
 CIFAR100 = (
     "apple aquarium_fish baby bear beaver bed bee beetle bicycle bottle bowl boy bridge bus butterfly camel can castle "
@@ -318,6 +324,20 @@ DATASETS = {
         DatasetFacts(
             name=FOLDER,
             title="Your own pictures: a folder a class",
+            classes=(),
+            channels=3,
+            size=224,
+            train_images=0,
+            test_images=0,
+            augmentation=_CROPS,
+            origin="the folder that dataset.path names",
+            from_files=True,
+            mean=IMAGENET_MEAN,
+            std=IMAGENET_STD,
+        ),
+        DatasetFacts(
+            name=SHARDS,
+            title="Your own pictures: WebDataset shards",
             classes=(),
             channels=3,
             size=224,

@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import os
 import time
+from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 
 from engine.catalog import DATASETS, DatasetFacts
-from engine.dataset_facts import FOLDER
+from engine.dataset_facts import SHARDS
 from engine.errors import UserError
 from engine.preset import DatasetPart
 from engine.text import one_line
@@ -28,9 +29,21 @@ class Listing:
 
     paths: tuple[str, ...]
     labels: tuple[int, ...]
+    # Of pictures within archives (whose paths go on from the archive's to the member's): each one's first byte and its bytes,
+    # one after the other.
+    spans: array[int] | None = None
 
     def __len__(self) -> int:
         return len(self.paths)
+
+    def span(self, number: int) -> tuple[int, int] | None:
+        """Where a picture lies in its archive; None: it is a file."""
+        return None if self.spans is None else (self.spans[2 * number], self.spans[2 * number + 1])
+
+    def chosen(self, numbers: Sequence[int]) -> Listing:
+        """Those of these numbers, in their order."""
+        spans = None if self.spans is None else array("q", (self.spans[2 * k + end] for k in numbers for end in (0, 1)))
+        return Listing(tuple(self.paths[k] for k in numbers), tuple(self.labels[k] for k in numbers), spans)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +98,16 @@ def read_folder(root: Path, split_seed: int, deadline: float | None = None) -> P
     return PictureFolder(root, classes, train, test, validation, _said(root, how, train, test, validation, outside))
 
 
+def read_own(part: DatasetPart, deadline: float | None = None) -> PictureFolder:
+    """The pictures of a user's own that a preset names, in a folder a class or in shards. As `read_folder`."""
+    root = Path(part.path or "").expanduser()
+    if part.name == SHARDS:
+        from engine.shards import read_shards  # which lists them as this module does
+
+        return read_shards(root, deadline)
+    return read_folder(root, part.split_seed, deadline)
+
+
 def pictures_below(folder: Path, root: Path, outside: Outside) -> list[str]:
     """Paths below `root` of the pictures in `folder` and its folders, sorted. Links that lead out of `root` are left out, and
     those to folders too; what was left out is added to `outside`.
@@ -121,7 +144,7 @@ def facts_of(part: DatasetPart) -> DatasetFacts:
     A folder that cannot be read, or not within PATIENCE, has no classes and no images: a run says why, a display need not.
     """
     facts = DATASETS[part.name]
-    if part.name == FOLDER and part.path is not None:
+    if facts.own and part.path is not None:
         folder = _known(part, PATIENCE)
         if folder is not None:
             facts = replace(
@@ -142,27 +165,34 @@ def folder_digest(part: DatasetPart) -> str:
     found = hashlib.sha256(repr((str(folder.root.absolute()), folder.classes)).encode())
     for listing in (folder.train, folder.validation, folder.test):
         found.update(repr(listing and (len(listing), listing.paths)).encode("utf-8", "surrogateescape"))
+        if listing is not None and listing.spans is not None:  # pictures without folders to tell their classes
+            found.update(repr((listing.labels, listing.spans)).encode())
     return found.hexdigest()[:16]
 
 
 def _known(part: DatasetPart, patience: float | None) -> PictureFolder | None:
     try:
-        root = Path(part.path or "").expanduser()
-        return _read_once(root, part.split_seed, _stamp(root), patience)
+        return _read_once(part.name, str(part.path), part.split_seed, _stamp(part), patience)
     except (OSError, ValueError, RuntimeError):  # no path of this system's
         return None
 
 
 @lru_cache(maxsize=8)
-def _read_once(root: Path, split_seed: int, stamp: tuple[int, ...], patience: float | None) -> PictureFolder | None:
+def _read_once(name: str, path: str, split_seed: int, stamp: tuple[object, ...], patience: float | None) -> PictureFolder | None:
     try:
-        return read_folder(root, split_seed, None if patience is None else time.monotonic() + patience)
+        part = DatasetPart(name=name, path=path, split_seed=split_seed)
+        return read_own(part, None if patience is None else time.monotonic() + patience)
     except (UserError, OSError, ValueError):
         return None
 
 
-def _stamp(root: Path) -> tuple[int, ...]:
+def _stamp(part: DatasetPart) -> tuple[object, ...]:
     """Changes when a picture is put into a class's folder, or taken out."""
+    root = Path(part.path or "").expanduser()
+    if part.name == SHARDS:
+        from engine.shards import stamp_of
+
+        return stamp_of(root)
     folders = [root]
     for place in (root, *(root / name for name in ("train", "val", "test"))):
         if place.is_dir():

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import math
 import os
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,8 @@ from engine.text import one_line
 from engine.untrusted import open_picture
 
 MOST_PIXELS = 50_000_000
+MOST_BYTES = 256 << 20  # of a picture within an archive, which is read as a whole
+ARCHIVE = ".tar"
 MOST_UNEQUAL = 100  # times that a side may be as long as the other
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
 TRIES = 10  # at a random crop that fits
@@ -41,6 +44,7 @@ class Job:
     size: int
     draws: tuple[tuple[float, ...], ...] | None = None
     flip: bool = True
+    spans: tuple[tuple[int, int] | None, ...] = ()  # of pictures within archives: first byte and bytes; see Listing
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +61,7 @@ def decode_all(job: Job) -> Decoded:
     broken = {}
     for number, path in enumerate(job.paths):
         try:
-            picture = decode(os.path.join(job.root, path))  # noqa: PTH118
+            picture = decode(os.path.join(job.root, path), job.spans[number] if job.spans else None)  # noqa: PTH118
             if job.draws is None:
                 pixels[number] = np.asarray(centre(picture, job.size))
             else:
@@ -67,10 +71,34 @@ def decode_all(job: Job) -> Decoded:
     return Decoded(pixels, broken)
 
 
-def decode(path: str) -> Image.Image:
-    """The picture in RGB, as it is stored: EXIF's orientation is not looked at. BrokenPictureError where it cannot be had."""
+def archive_of(path: str) -> tuple[str, str]:
+    """`train-0001.tar/a/b.jpg` -> the archive's path, and the member's in it."""
+    archive, ending, member = path.partition(f"{ARCHIVE}/")
+    return archive + ending[:-1], member
+
+
+def _opened(path: str, span: tuple[int, int] | None) -> IO[bytes]:
+    if span is None:
+        return os.fdopen(open_picture(path), "rb")
+    if span[1] > MOST_BYTES:
+        raise BrokenPictureError(f"its {span[1]:,} bytes are more than the {MOST_BYTES:,} that are allowed")
+    handle = open_picture(archive_of(path)[0])
     try:
-        with os.fdopen(open_picture(path), "rb") as file, Image.open(file, formats=FORMATS) as picture:
+        content = os.pread(handle, span[1], span[0])
+    finally:
+        os.close(handle)
+    if len(content) < span[1]:
+        raise BrokenPictureError("its archive ends before it does")
+    return io.BytesIO(content)
+
+
+def decode(path: str, span: tuple[int, int] | None = None) -> Image.Image:
+    """The picture in RGB, as it is stored: EXIF's orientation is not looked at. BrokenPictureError where it cannot be had.
+
+    `span`: `path` leads into an archive, where the picture lies from this byte on, and has so many.
+    """
+    try:
+        with _opened(path, span) as file, Image.open(file, formats=FORMATS) as picture:
             width, height = picture.size
             if width * height > MOST_PIXELS:
                 raise BrokenPictureError(f"{width}x{height} pixels are more than the {MOST_PIXELS:,} that are allowed")

@@ -72,16 +72,22 @@ class DatasetPart(Part):
     )
     split_seed: Seed = setting(0, "which images are held out for validation")
     path: str | None = setting(
-        None, "the folder of your own pictures, for imagefolder; relative to the preset's folder", min_length=1, max_length=4096
-    )
+        None, "the folder of your own pictures, for imagefolder and webdataset; relative to the preset's folder",
+        min_length=1, max_length=4096,
+    )  # fmt: skip
     size: int | None = setting(
         None, "height and width to which pictures in files are cropped and scaled; null: 224", "pixels", ge=16, le=1024
+    )
+    shuffle: Literal["images", "shards"] = setting(
+        "images",
+        "the order of training images; images: any may follow any; shards: eight shards of webdataset at a time, in random "
+        "order, and the images in them, for storage that is slow at reading here and there",
     )
 
     @model_validator(mode="after")
     def _agree(self) -> Self:
         facts = catalog.DATASETS[self.name]
-        own = self.name == catalog.FOLDER
+        own = facts.own
         if own != (self.path is not None):
             said = "needs a folder; add path: /where/your/pictures/are" if own else "takes no path; remove it, or use imagefolder"
             raise PydanticCustomError("path", "{name} {said}", {"name": self.name, "said": said})
@@ -89,6 +95,8 @@ class DatasetPart(Part):
             raise PydanticCustomError(
                 "size", "the images of {name} have {size}x{size} pixels; remove size", {"name": self.name, "size": facts.size}
             )
+        if self.shuffle == "shards" and self.name != catalog.SHARDS:
+            raise PydanticCustomError("shuffle", "{name} has no shards; remove shuffle, or use webdataset", {"name": self.name})
         return self
 
 
@@ -368,6 +376,11 @@ class HardwarePart(Part):
         "processes that decode pictures in files; null: one less than the processor's cores, at most 16; 0: the training does it",
         "processes", ge=0, le=256,
     )  # fmt: skip
+    teachers: Literal["resident", "in_turn", "sharded"] = setting(
+        "resident",
+        "where frozen teachers live; resident: on the device; in_turn: in CPU memory, two at most on the device at a time; "
+        "sharded: each a share on every process of a run of several, put together a piece at a time",
+    )
 
 
 class Preset(Part):
@@ -417,6 +430,10 @@ class Preset(Part):
                 "tolerance", "{count} weights of at most {given} cannot sum to 1; set it to at least 1/{count}, {least}",
                 {"count": count, "given": self.method.tolerance, "least": math.ceil(1e4 / count) / 1e4},
             )  # fmt: skip
+        if self.teacher_cache is not None and self.hardware.teachers == "sharded":
+            raise PydanticCustomError(
+                "sharded", "a teacher_cache asks one teacher at a time, before the training; set hardware.teachers to in_turn"
+            )
         if isinstance(self.method, MmkdPart) and self.method.buffered and self.method.meta.buffer_size < self.train.batch_size:
             raise PydanticCustomError(
                 "buffer", "a buffer of {size} holds no whole batch; set it to at least train.batch_size, {batch}",

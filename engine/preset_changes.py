@@ -17,6 +17,7 @@ FREE = (
     "hardware.threads",
     "hardware.workers",
     "hardware.compile",
+    "hardware.teachers",
     "teacher_cache.storage",
     "checkpoints.every",
     "checkpoints.every_epochs",

@@ -62,6 +62,8 @@ _TOGETHER: dict[str, tuple[KeyPath, ...]] = {
     "tolerance": (("method", "tolerance"), ("teachers",)),
     "path": (("path",), ("name",)),
     "size": (("size",),),
+    "shuffle": (("shuffle",),),
+    "sharded": (("hardware", "teachers"), ("teacher_cache",)),
     "buffer": (("method", "meta", "buffer_size"), ("train", "batch_size")),
 }
 

@@ -34,7 +34,7 @@ from engine.folder_watch import FolderWatch
 from engine.gpu_lock import GpuLock, gpu_of
 from engine.measure import ensemble, logits_of, measured
 from engine.methods import Plan
-from engine.models.panel import TeacherPanel
+from engine.models.placement import placed, refuse_to_share_alone
 from engine.origin import made_with, origin
 from engine.out_of_memory import told_of
 from engine.preset import Preset
@@ -181,6 +181,7 @@ class Run:
     def _prepare(self) -> tuple[torch.device, Images]:
         """All that can be found wrong before anything is written."""
         device = resolve_device(self.preset.hardware, self.ranks.local)
+        refuse_to_share_alone(self.preset.hardware.teachers, self.ranks)
         self.ranks.use(device)
         self._begun_with = self.ranks.told([self._ranks_before()])[0]
         if (gpu := gpu_of(str(device))) is not None:
@@ -280,7 +281,7 @@ class Run:
             self._result = replace(self._result, student_alone_accuracy=alone.accuracy)
 
         used = teachers if preset.method.name != "ce" else []
-        panel = TeacherPanel([teacher.model for teacher in used], bf16, self._log)
+        panel = placed([teacher.model for teacher in used], device, preset.hardware.teachers, bf16, self._log, self.ranks)
         cached = None
         if self._caches:
             cached = held.enter_context(closing(CachedTeachers(TeacherCache(preset, images, self.cache), panel, self._emit)))
@@ -297,7 +298,7 @@ class Run:
             images.facts.size,
             preset.student.features,
         )
-        method = plan.build(preset.seed, device, [teacher.classify for teacher in panel.teachers])
+        method = plan.build(preset.seed, device, panel.classifiers())
         if bf16 and not method.learner.bf16:
             self._log("warning", f"{preset.student.arch} cannot be computed in bfloat16; it is trained in float32")
 

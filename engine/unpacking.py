@@ -20,7 +20,7 @@ MOST_NOTES = 1 << 20  # bytes that a tar archive says of one member beside its h
 Told = Callable[[int, int], None]  # bytes of the archive that are read, and all of them
 
 
-class _Member(tarfile.TarInfo):
+class BoundedMember(tarfile.TarInfo):
     """What is said of a member is read into memory, however long it is; a compressed archive says gigabytes in few bytes."""
 
     @classmethod
@@ -61,7 +61,7 @@ def unpack(path: Path, folder: Path, most: int, told: Told) -> None:
 
 def _unpack_tar(path: Path, folder: Path, most: int, told: Told) -> None:
     total, left = path.stat().st_size, most
-    with path.open("rb") as file, tarfile.open(fileobj=file, tarinfo=_Member) as archive:
+    with path.open("rb") as file, tarfile.open(fileobj=file, tarinfo=BoundedMember) as archive:
         for number, member in enumerate(archive):
             _check_name(path, member.name)
             if not (member.isfile() or member.isdir()):

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
-from engine.catalog import DATASETS, FOLDER, DatasetFacts
+from engine.catalog import DATASETS, SHARDS, DatasetFacts
 from engine.image_folders import facts_of
 from engine.preset import METHOD_PARTS, CePart, DatasetPart, Preset, StudentPart, TeacherPart, TrainPart
 from engine.preset_errors import field_at, mistakes
@@ -130,8 +130,10 @@ class Draft:
         """Another data set; what is said only of the one before is forgotten."""
         facts = DATASETS[name]
         self.put(("dataset", "name"), name)
-        if name != FOLDER and self.value(("dataset", "path")) is not None:
+        if not facts.own and self.value(("dataset", "path")) is not None:
             self.put(("dataset", "path"), "")
+        if name != SHARDS and self.value(("dataset", "shuffle")) not in (None, "images"):
+            self.put(("dataset", "shuffle"), "images")
         if not facts.from_files and self.value(("dataset", "size")) is not None:
             self.put(("dataset", "size"), "")
 

@@ -195,6 +195,8 @@ def _memory(preset: Preset, facts: DatasetFacts, kind: str) -> int:
     ):  # the graph of the inner steps is kept until the hyper-gradient is known
         student *= preset.method.meta.match_steps + 2
     teachers = sum(4 * _parameters(part.arch, facts) for part in preset.teachers)
+    if preset.hardware.teachers == "in_turn":  # two at a time, of the largest's size
+        teachers = 2 * max((4 * _parameters(part.arch, facts) for part in preset.teachers), default=0)
     passing = max((_activations(part.arch, facts) for part in preset.teachers), default=0) / 8 * 4 * batch
     trained = [part for part in preset.teachers if part.trained]
     alone = max(

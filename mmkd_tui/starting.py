@@ -8,7 +8,7 @@ from pathlib import Path
 from engine.catalog import DATASETS
 from engine.data_files import find_files, remedy
 from engine.errors import UserError
-from engine.image_folders import PATIENCE, facts_of, read_folder
+from engine.image_folders import PATIENCE, facts_of, read_own
 from engine.preset import DatasetPart, Preset
 
 
@@ -24,7 +24,7 @@ def missing_data(part: DatasetPart, data_root: Path) -> str:
         if facts_of(part).classes:
             return ""
         try:
-            read_folder(Path(part.path).expanduser(), part.split_seed, time.monotonic() + PATIENCE)
+            read_own(part, time.monotonic() + PATIENCE)
         except TimeoutError:
             return ""
         except (UserError, OSError, ValueError, RuntimeError) as error:

@@ -62,5 +62,9 @@ def panel_of(panel: TeacherPanel, parts: Sequence[TeacherPart], classes: int, mo
     """The teachers of these parts, asked eagerly, and by a compiled pass once there is one, unless `mode` is "off"."""
     if mode == "off" or not panel.teachers or any(library_of(part.arch)[0] == "plugin" for part in parts):
         return panel
+    if not panel.compilable:
+        if mode == "on":
+            tell("info", "the teachers do not lie on the device as a whole: they are asked eagerly")
+        return panel
     networks = tuple((part.arch, part.features) for part in parts)
     return CompiledPanel(panel, lambda images: Builder(TeachersRequest.of(panel, networks, classes, images)), tell, mode)

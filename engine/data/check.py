@@ -115,4 +115,5 @@ def _broken(found: PictureFolder, tell: Tell, workers: int | None) -> Iterator[t
 
 def _jobs(root: Path, listing: Listing) -> Iterator[Job]:
     for first in range(0, len(listing), PIECE):
-        yield Job(str(root), listing.paths[first : first + PIECE], _SIZE)
+        paths = listing.paths[first : first + PIECE]
+        yield Job(str(root), paths, _SIZE, spans=tuple(listing.span(first + place) for place in range(len(paths))))

@@ -80,8 +80,8 @@ class Decoders:
     def _culprit(self, batch: Sequence[Job]) -> str:
         """Which picture it is that processes die of, if it is one."""
         for job in batch:
-            for path in job.paths:
-                alone = replace(job, paths=(path,), draws=job.draws and job.draws[:1])
+            for place, path in enumerate(job.paths):
+                alone = replace(job, paths=(path,), draws=job.draws and job.draws[:1], spans=job.spans[place : place + 1])
                 try:
                     self._submit([alone])[0].result()
                 except BrokenProcessPool:

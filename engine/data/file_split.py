@@ -13,10 +13,11 @@ from torch import Tensor
 from engine.data.augment import FixedViews, ResizedCrop
 from engine.data.decoders import PIECE, Decoders
 from engine.data.images import LEFT_OUT, WHOLE, Augmenting, Batch, Share, batches_of
+from engine.data.shard_order import order_by_shards
 from engine.data.troubles import Troubles
 from engine.errors import UserError
 from engine.image_folders import Listing
-from engine.pictures import Decoded, Job
+from engine.pictures import Decoded, Job, archive_of
 
 _Draws = Callable[[Tensor, Tensor], Tensor] | None  # [B] indices and [B] views -> [B, DRAWS]; None: nothing is random
 
@@ -34,14 +35,27 @@ class FileSplit:
     decoders: Decoders
     troubles: Troubles
     broken: set[int] = field(default_factory=set)
+    shards: Tensor | None = None  # [N], int64, on the CPU: the number of each picture's shard, where those are shuffled
 
     @classmethod
     def of(
-        cls, root: Path, listing: Listing, statistics: tuple[Tensor, Tensor], size: int, decoders: Decoders, troubles: Troubles
+        cls,
+        root: Path,
+        listing: Listing,
+        statistics: tuple[Tensor, Tensor],
+        size: int,
+        decoders: Decoders,
+        troubles: Troubles,
+        by_shards: bool = False,
     ) -> FileSplit:
-        """On the device where the statistics are."""
+        """On the device where the statistics are. `by_shards`: a few shards at a time are shuffled, see `order_by_shards`."""
         labels = torch.tensor(listing.labels, dtype=torch.int64, device=statistics[0].device)
-        return cls(root, listing, labels, *statistics, size, decoders, troubles)
+        shards = None
+        if by_shards:
+            numbers: dict[str, int] = {}
+            found = (archive_of(path)[0] for path in listing.paths)
+            shards = torch.tensor([numbers.setdefault(archive, len(numbers)) for archive in found])
+        return cls(root, listing, labels, *statistics, size, decoders, troubles, shards=shards)
 
     def __len__(self) -> int:
         return len(self.listing)
@@ -60,7 +74,8 @@ class FileSplit:
     ) -> Iterator[Batch]:
         """See AnySplit. In the place of a picture that cannot be read comes the next one of the split that can."""
         fixed = augmentation if isinstance(augmentation, FixedViews) else None
-        order = batches_of(len(self), size, seed, epoch, share)[start:]
+        whole = None if self.shards is None else order_by_shards(self.shards, seed, epoch)
+        order = batches_of(len(self), size, seed, epoch, share, whole)[start:]
 
         def draws(indices: Tensor, views: Tensor) -> Tensor:
             assert isinstance(augmentation, ResizedCrop)
@@ -96,12 +111,16 @@ class FileSplit:
     def fingerprint(self) -> Iterator[Tensor]:
         """See AnySplit. Files are known by path, length and time of change: a data set of 150 GB is not read for it."""
         text = []
+        known: dict[str, str] = {}
         for path in self.listing.paths:
-            try:
-                found = (self.root / path).stat()
-                text.append(f"{path}\0{found.st_size}\0{found.st_mtime_ns}")
-            except OSError:
-                text.append(path)
+            file = archive_of(path)[0] if self.listing.spans is not None else path
+            if file not in known:
+                try:
+                    found = (self.root / file).stat()
+                    known[file] = f"\0{found.st_size}\0{found.st_mtime_ns}"
+                except OSError:
+                    known[file] = ""
+            text.append(path + known[file])
         said = "\n".join(text).encode("utf-8", "surrogateescape")
         yield torch.frombuffer(bytearray(said), dtype=torch.uint8)
         yield torch.tensor([self.size, *self.listing.labels])
@@ -111,8 +130,10 @@ class FileSplit:
         numbers = None if draws is None else tuple(tuple(row) for row in draws(indices, views).tolist())
         jobs = []
         for first in range(0, len(indices), PIECE):
-            paths = tuple(self.listing.paths[index] for index in indices[first : first + PIECE].tolist())
-            jobs.append(Job(str(self.root), paths, self.size, numbers and numbers[first : first + PIECE]))
+            own = indices[first : first + PIECE].tolist()
+            paths = tuple(self.listing.paths[index] for index in own)
+            spans = tuple(self.listing.span(index) for index in own)
+            jobs.append(Job(str(self.root), paths, self.size, numbers and numbers[first : first + PIECE], spans=spans))
         return jobs
 
     def _mended(

@@ -78,10 +78,13 @@ class AnySplit(Protocol):
         """All that decides what networks see of these images, but for the augmentation."""
 
 
-def batches_of(count: int, size: int, seed: int, epoch: int, share: Share = WHOLE) -> Tensor:
-    """[batches, size] int64, on the CPU: which of `count` images the epoch's batches of one share show."""
+def batches_of(count: int, size: int, seed: int, epoch: int, share: Share = WHOLE, order: Tensor | None = None) -> Tensor:
+    """[batches, size] int64, on the CPU: which of `count` images the epoch's batches of one share show, in `order` [count] if
+    one is given.
+    """
     together = share.of * size
-    order = permutation(count, seed, "order", epoch)[: count // together * together]
+    order = permutation(count, seed, "order", epoch) if order is None else order
+    order = order[: count // together * together]
     return order.view(-1, share.of, size)[:, share.number]
 
 

@@ -17,7 +17,7 @@ from engine.data.images import Images, published_statistics, split_images, split
 from engine.data.troubles import Troubles
 from engine.errors import UserError
 from engine.fetching import Tell, fetch
-from engine.image_folders import Listing, PictureFolder, read_folder
+from engine.image_folders import Listing, PictureFolder, read_own
 from engine.preset import DatasetPart
 from engine.text import one_line
 
@@ -60,7 +60,7 @@ def load_images(part: DatasetPart, data_root: Path, device: torch.device, worker
 def read_pictures(part: DatasetPart, data_root: Path) -> PictureFolder:
     """Which pictures a data set has that is published as such; none of them is read. UserError where they are missing."""
     if part.path is not None:
-        return read_folder(Path(part.path).expanduser(), part.split_seed)
+        return read_own(part)
     reader = _reader(part.name)
     found: PictureFolder = reader.read(data_root) if DATASETS[part.name].from_files else reader.pictures(data_root)
     return found
@@ -115,14 +115,16 @@ def _from_files(part: DatasetPart, data_root: Path, device: torch.device, worker
         troubles.say(found.said, "info")
 
     def split(listing: Listing) -> FileSplit:
-        return FileSplit.of(found.root, listing, statistics, facts.size, decoders, troubles)
+        return FileSplit.of(found.root, listing, statistics, facts.size, decoders, troubles, by_shards=part.shuffle == "shards")
 
     held, kept = split_numbers(len(found.train), part.validation_fraction, part.train_images, part.split_seed)
     if found.validation is not None:
         validation = found.validation
-        train = found.train if part.train_images is None else _chosen(found.train, torch.cat([held, kept])[: part.train_images])
+        train = found.train
+        if part.train_images is not None:
+            train = train.chosen(torch.cat([held, kept])[: part.train_images].tolist())
     else:
-        validation, train = _chosen(found.train, held), _chosen(found.train, kept)
+        validation, train = found.train.chosen(held.tolist()), found.train.chosen(kept.tolist())
     return Images(
         facts=facts,
         train=split(train),
@@ -132,11 +134,6 @@ def _from_files(part: DatasetPart, data_root: Path, device: torch.device, worker
         troubles=troubles,
         decoders=decoders,
     )
-
-
-def _chosen(listing: Listing, numbers: torch.Tensor) -> Listing:
-    chosen = numbers.tolist()
-    return Listing(tuple(listing.paths[number] for number in chosen), tuple(listing.labels[number] for number in chosen))
 
 
 def _reader(name: str) -> ModuleType:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from engine import paths
-from engine.catalog import DATASETS, FOLDER
+from engine.catalog import DATASETS
 from engine.data_files import find_files
 from engine.doctor.finding import Finding
 from engine.run_list import size_of
@@ -25,7 +25,7 @@ NETWORK = {"nfs", "nfs4", "cifs", "smb3", "fuse.sshfs", "lustre", "gpfs", "beegf
 def data_findings(data_root: Path) -> Iterator[Finding]:
     """Of each data set."""
     for facts in DATASETS.values():
-        if facts.name == FOLDER:
+        if facts.own:
             continue
         if facts.embedded:
             yield Finding("data", facts.name, facts.origin)

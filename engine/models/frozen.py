@@ -60,8 +60,8 @@ def folded(model: Classifier, images: Tensor) -> Classifier:
 
     Where it turns out not to say the same of `images`, the copy is left as it is: what is folded is guessed from one pass.
     """
-    model = copy.deepcopy(model).eval().requires_grad_(False)
-    plain = copy.deepcopy(model)
+    given = model.eval()
+    model = copy.deepcopy(given).requires_grad_(False)
     with _Watch() as watch:
         expected = model(images)
     try:
@@ -69,7 +69,7 @@ def folded(model: Classifier, images: Tensor) -> Classifier:
         same = all(_close(found, wanted) for found, wanted in zip(quick(images), expected, strict=True))
     except (RuntimeError, AttributeError, TypeError):
         same = False
-    return quick if same else plain
+    return quick if same else copy.deepcopy(given).requires_grad_(False)
 
 
 def _close(found: Tensor, wanted: Tensor) -> bool:

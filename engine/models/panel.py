@@ -21,11 +21,16 @@ class HasImages(Protocol):
     def images(self) -> Tensor: ...  # [B, channels, H, W]
 
 
+Head = Callable[[Tensor], Tensor]  # feature maps [B, c, h, w] -> logits [B, C]
+
+
 class TeacherPanel:
     """K frozen teachers. With `bf16` their convolutions run in bfloat16; what comes out is float32 again.
 
     The first batch shows how each teacher is put together; from then on, a copy that says the same in fewer operations is asked.
     """
+
+    compilable = True  # whether one compiled pass may take its place
 
     def __init__(
         self, teachers: Sequence[Classifier], bf16: bool = False, tell: Callable[[str, str], None] | None = None
@@ -41,6 +46,14 @@ class TeacherPanel:
     def channels(self) -> list[int]:
         """Of each teacher's feature map."""
         return [teacher.feature_channels for teacher in self.teachers]
+
+    def classifiers(self) -> list[Head]:
+        """Each teacher's `classify`, ready for feature maps on the device."""
+        return [teacher.classify for teacher in self.teachers]
+
+    def alone(self, number: int) -> TeacherPanel:
+        """A panel of that teacher alone, which lives where those of this panel do."""
+        return TeacherPanel([self.teachers[number]], self.bf16)
 
     @torch.no_grad()
     def quick(self, images: Tensor) -> list[Classifier]:

@@ -12,7 +12,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from engine.catalog import DATASETS, FOLDER, nearest
+from engine.catalog import DATASETS, FOLDER, SHARDS, nearest
 from engine.data import Images, load_images
 from engine.errors import UserError
 from engine.models import Classifier, build_model
@@ -79,9 +79,9 @@ def dataset_part(name: str, preset: Preset | None = None) -> DatasetPart:
     """
     if preset is not None and name == preset.dataset.name:
         return preset.dataset
-    if name in DATASETS and name != FOLDER:
+    if name in DATASETS and not DATASETS[name].own:
         return DatasetPart(name=name)
-    if name in ("", FOLDER):
+    if name in ("", FOLDER, SHARDS):
         raise UserError("which images it is to be measured on is not known; name a data set or a folder of pictures by --data")
     folder = Path(name).expanduser()
     if folder.is_dir():

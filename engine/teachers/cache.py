@@ -139,7 +139,7 @@ class CachedTeachers:
         self._announce()
         builder = Builder(self.cache.images, self.cache.views, self.emit, poll, self.cache.preset.train.augment)
         jobs = []
-        for subject, model in zip(self.subjects, self.panel.teachers, strict=True):
+        for number, subject in enumerate(self.subjects):
             assert subject.key is not None
             folder = self.cache.store.use(subject.key, self.cache.facts(subject)) if self.where.files else None
             if folder is not None:
@@ -147,9 +147,10 @@ class CachedTeachers:
             where = self.cache.root / subject.key
             views = range(self.cache.views)
             parts = [[self.cache.part(where, view, layout) for layout in subject.layouts] for view in views]
-            jobs.append(builder.job(subject.label, TeacherPanel([model], self.panel.bf16), folder, parts))
+            jobs.append(builder.job(subject.label, self.panel.alone(number), folder, parts))
         for job in jobs:
             found = builder.do(job)
+            job.teacher.close()
             self._rows.append({kind: rows_of(views, self.device, self.where.held) for kind, views in found.items()})
         if builder.computed:
             passes = f"{builder.computed:,} passes of an image through a teacher"

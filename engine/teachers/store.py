@@ -84,9 +84,11 @@ def content_key(
 
 def _asked(dataset: DatasetPart) -> dict[str, Any]:
     """A data set, without the settings that it does not use; a user's own folder with what is in it."""
-    asked = dataset.model_dump(mode="json", exclude={"path", "size"})
+    asked = dataset.model_dump(mode="json", exclude={"path", "size", "shuffle"})
     if dataset.size is not None and dataset.size != DATASETS[dataset.name].size:
         asked["size"] = dataset.size
+    if dataset.shuffle != "images":
+        asked["shuffle"] = dataset.shuffle
     return asked if dataset.path is None else asked | {"pictures": folder_digest(dataset)}
 
 

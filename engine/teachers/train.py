@@ -90,7 +90,7 @@ class Classroom:
                 teacher = replace(teacher, model=model.to(self.device))
             if teacher.source == "trained" and not self._better_than_guessing(teacher):
                 self._log("warning", f"{phase.label} is no better than guessing ({teacher.accuracy:.1%}); a longer recipe helps")
-            return teacher
+            return self._laid_by(teacher)
         teacher = self._measured(self._given(part).to(self.device), "checkpoint" if part.checkpoint else "pretrained", None)
         name = part.checkpoint or f"{part.arch} with its library's weights"
         if not torch.isfinite(teacher.logits).all():
@@ -101,6 +101,12 @@ class Classroom:
                 f"the test images where always naming the largest class gives {self._chance():.1%}; {REMEDY[teacher.source]}, "
                 "or go on all the same with evaluate.accept_weak_teachers: true"
             )
+        return self._laid_by(teacher)
+
+    def _laid_by(self, teacher: Trained) -> Trained:
+        """Off the device until its turn comes, where the preset says so."""
+        if self.hardware.teachers != "resident":
+            teacher.model.to("cpu")
         return teacher
 
     def _better_than_guessing(self, teacher: Trained) -> bool:

@@ -29,7 +29,8 @@ app = command_group("Data sets: list, fetch, check and show them.")
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="A data set of mmkd data list.")]
 Pictures = Annotated[
-    Path | None, typer.Option("--path", help="The folder of your own pictures, for imagefolder.", show_default=False)
+    Path | None,
+    typer.Option("--path", help="The folder of your own pictures, for imagefolder and webdataset.", show_default=False),
 ]
 
 
@@ -60,12 +61,11 @@ def list_command(as_json: AsJson = False, data_root: DataRoot = None) -> None:
 @app.command("fetch")
 def fetch_command(name: Name, data_root: DataRoot = None) -> None:
     """Download a data set to where runs look for it, or unpack its archives there. Its folder is printed on stdout."""
-    from engine import catalog
     from engine.data_files import find_archives, find_files
 
     facts = _known(name)
-    if name == catalog.FOLDER:
-        raise UserError("imagefolder is a folder of your own; name it in a preset: dataset: {name: imagefolder, path: ...}")
+    if facts.own:
+        raise UserError(f"{name} is a folder of your own; name it in a preset: dataset: {{name: {name}, path: ...}}")
     if not facts.files:
         say(f"{name} is {facts.origin}: there is nothing to fetch")
         return
@@ -128,11 +128,11 @@ def check_command(name: Name, path: Pictures = None, as_json: AsJson = False, da
 def show_command(name: Name, path: Pictures = None, as_json: AsJson = False, data_root: DataRoot = None) -> None:
     """Show a data set's facts: where it lies or what is missing, its splits, classes, and what is done to its images."""
     from engine.data_files import find_files, missing_files, remedy
-    from engine.image_folders import facts_of, read_folder
+    from engine.image_folders import facts_of, read_own
 
     part, root = _part(name, path), data_root_of(data_root)
     if part.path is not None:
-        read_folder(Path(part.path), part.split_seed)  # says what is wrong with it
+        read_own(part)  # says what is wrong with it
     facts = facts_of(part)
     if facts.names_in_files and find_files(facts, root) is not None:
         from engine.data.load import class_names
@@ -181,12 +181,12 @@ def _known(name: str) -> DatasetFacts:
 
 def _part(name: str, path: Path | None) -> DatasetPart:
     """The data set that is asked for."""
-    from engine.catalog import FOLDER
     from engine.preset import DatasetPart
 
-    _known(name)
-    if (name == FOLDER) != (path is not None):
-        raise UserError("imagefolder needs --path FOLDER" if path is None else f"{name} takes no --path; only imagefolder does")
+    if _known(name).own != (path is not None):
+        raise UserError(
+            f"{name} needs --path FOLDER" if path is None else f"{name} takes no --path; only imagefolder and webdataset do"
+        )
     return DatasetPart(name=name, path=None if path is None else str(path.expanduser().absolute()))
 
 
@@ -226,7 +226,6 @@ def _progress() -> Iterator[Callable[[Progress], None]]:
 
 
 def _as_json(facts: DatasetFacts, root: Path) -> dict[str, Any]:
-    from engine.catalog import FOLDER
     from engine.data_files import find_files
 
     found = find_files(facts, root) if facts.files else None
@@ -241,7 +240,7 @@ def _as_json(facts: DatasetFacts, root: Path) -> dict[str, Any]:
         "size": facts.size,
         "origin": facts.origin,
         "embedded": facts.embedded,
-        "present": facts.embedded or found is not None or (facts.name == FOLDER and bool(facts.classes)),
+        "present": facts.embedded or found is not None or (facts.own and bool(facts.classes)),
         "folder": str(found.folder) if found else None,
         "archives": [{"name": one.name, "url": one.url or None, "md5": one.md5} for one in facts.archives],
         "licence": facts.licence or None,

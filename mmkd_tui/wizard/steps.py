@@ -10,7 +10,7 @@ from textual.widget import Widget
 from textual.widgets import Static
 
 from engine.architectures import architecture_of, is_architecture
-from engine.catalog import DATASETS, FOLDER, METHODS, DatasetFacts
+from engine.catalog import DATASETS, METHODS, SHARDS, DatasetFacts
 from engine.data_files import remedy
 from engine.preset import METHOD_PARTS, DatasetPart, EvaluatePart, HardwarePart, MetaPart, NonFinitePart, TrainPart
 from engine.yaml_lines import KeyPath
@@ -40,7 +40,7 @@ class DatasetStep(Step):
     def body(self) -> ComposeResult:
         self.table = Table(self.COLUMNS, ascii=self.bench.ascii, id="datasets")
         paths: list[KeyPath] = [
-            ("dataset", name) for name in ("validation_fraction", "train_images", "split_seed", "path", "size")
+            ("dataset", name) for name in ("validation_fraction", "train_images", "split_seed", "path", "size", "shuffle")
         ]
         self.said = Static("", classes="said", markup=False)
         yield self.table
@@ -76,11 +76,12 @@ class DatasetStep(Step):
             ]
         )
         missing = "" if here[chosen] else f"{chosen} is missing here. {remedy(own, self.bench.data_root)}"
-        if chosen == FOLDER:
+        if own.own:
             missing = self._about_folder()
         self.said.update(shown_text(missing, self.bench.ascii))
         self.said.display = bool(missing)
-        show_row(self, ("dataset", "path"), chosen == FOLDER)
+        show_row(self, ("dataset", "path"), own.own)
+        show_row(self, ("dataset", "shuffle"), chosen == SHARDS)
         show_row(self, ("dataset", "size"), own.from_files)
 
     def _about_folder(self) -> str:
@@ -261,6 +262,7 @@ class HardwareStep(Step):
 
     def entered(self) -> None:
         show_row(self, ("hardware", "workers"), self.bench.facts.from_files)
+        show_row(self, ("hardware", "teachers"), bool(self.bench.machine.gpus))  # else all memory is the processor's
         self.said.update("\n".join(shown_text(line, self.bench.ascii) for line in self._lines()))
 
     def _lines(self) -> list[str]:
@@ -275,7 +277,7 @@ class HardwareStep(Step):
 
 
 def show_row(step: Step, path: KeyPath, wanted: bool) -> None:
-    """A setting that only some data sets use."""
+    """A setting that only some data sets or machines use."""
     for row in step.query(SettingRow):
         if row.path == path:
             row.display = wanted
@@ -284,7 +286,7 @@ def show_row(step: Step, path: KeyPath, wanted: bool) -> None:
 def _where(facts: DatasetFacts) -> str:
     if facts.embedded:
         return "built in"
-    return "your folder" if facts.name == FOLDER else "on this machine"
+    return "your folder" if facts.own else "on this machine"
 
 
 def machine_lines(machine: Machine) -> list[str]:

@@ -325,7 +325,7 @@ presets = st.builds(
     seed=seeds,
     dataset=st.builds(
         models.DatasetPart,
-        name=st.sampled_from(sorted(set(DATASETS) - {"imagefolder"})),
+        name=st.sampled_from(sorted(set(DATASETS) - {"imagefolder", "webdataset"})),
         validation_fraction=st.floats(1e-9, 0.5),
         train_images=st.none() | st.integers(1),
         split_seed=seeds,
@@ -335,6 +335,12 @@ presets = st.builds(
         name=st.just("imagefolder"),
         path=st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=30),
         size=st.none() | st.integers(16, 1024),
+    )
+    | st.builds(
+        models.DatasetPart,
+        name=st.just("webdataset"),
+        path=st.just("shards"),
+        shuffle=st.sampled_from(["images", "shards"]),
     ),
     teachers=teachers,
     student=st.builds(models.StudentPart, arch=archs),
@@ -441,6 +447,8 @@ def test_the_examples_in_messages_are_right(where: str) -> None:
     base = SMALL + "method: {name: mmkd}\n"
     if where in ("dataset.path", "dataset.size"):
         base = base.replace("{name: digits}", "{name: imagefolder, path: pictures}")
+    if where == "dataset.shuffle":
+        base = base.replace("{name: digits}", "{name: webdataset, path: shards}")
     if where.endswith("checkpoint"):
         overrides = [f"{where}={EXAMPLES[where]}"]
     else:

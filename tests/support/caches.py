@@ -91,9 +91,9 @@ def files(root: Path, ending: str = ".rows") -> dict[str, bytes]:
 
 def main(root: str, views: str, kill_at: str) -> None:
     """Fills a cache; kills itself at so many polls. Says each log line, and at last how many passes it took."""
-    import engine.teachers.cache
+    import engine.models.panel
 
-    engine.teachers.cache.TeacherPanel = Counted  # type: ignore[misc]
+    engine.models.panel.TeacherPanel = Counted  # type: ignore[misc]
     polls = 0
 
     def poll() -> None:

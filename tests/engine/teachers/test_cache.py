@@ -34,7 +34,7 @@ TEACHERS = 2
 
 @pytest.fixture
 def counted(monkeypatch: pytest.MonkeyPatch) -> type[Counted]:
-    monkeypatch.setattr("engine.teachers.cache.TeacherPanel", Counted)
+    monkeypatch.setattr("engine.models.panel.TeacherPanel", Counted)
     monkeypatch.setattr(Counted, "passes", 0)
     return Counted
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from support import fashion_files
 from support import picture_sets as sets
+from support.shards import shard, shards
 
 from mmkd_tui.cli.main import run_command
 
@@ -180,6 +181,20 @@ def test_check_of_ones_own_pictures(capsys: Capture, tmp_path: Path) -> None:
     assert [one["file"] for one in found["broken"]] == [str(tmp_path / "train" / "class-1" / "000.jpg")]
 
 
+def test_shards_are_shown_and_checked(capsys: Capture, tmp_path: Path) -> None:
+    shards(tmp_path, train=2, each=4, tests=2)
+    (tmp_path / "classes.txt").write_text("daisy\nrose\n")
+    assert run_command(["data", "show", "webdataset", "--path", str(tmp_path), "--json"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert (shown["present"], shown["train_images"], shown["classes"]) == (True, 8, ["daisy", "rose"])
+    bad = {"bad.jpg": b"\xff\xd8\xff\xe0 no more than a beginning", "bad.cls": b"1"}
+    shard(tmp_path / "train-000001.tar", bad)
+    assert run_command(["data", "check", "webdataset", "--path", str(tmp_path), "--json"]) == 1
+    found = json.loads(capsys.readouterr().out)
+    assert found["splits"] == {"train": {"daisy": 2, "rose": 3}, "test": {"daisy": 1, "rose": 1}}
+    assert [one["file"] for one in found["broken"]] == [str(tmp_path / "train-000001.tar" / "bad.jpg")]
+
+
 def test_check_of_an_archive_with_a_wrong_checksum(capsys: Capture, tmp_path: Path) -> None:
     sets.put(tmp_path / "cub-200", sets.cub200() | {"CUB_200_2011.tgz": b"changed on the way"})
     assert run_command(["data", "check", "cub-200", "--json", "--data-root", str(tmp_path)]) == 1
@@ -196,6 +211,9 @@ def test_check_of_an_archive_with_a_wrong_checksum(capsys: Capture, tmp_path: Pa
         (["show", "digits", "--path", "x"], "takes no --path"),
         (["show", "imagefolder", "--path", "none"], "there is no folder"),
         (["fetch", "imagefolder"], "a folder of your own"),
+        (["show", "webdataset", "--path", "none"], "there is no folder"),
+        (["check", "webdataset", "--path", "."], "has no training shards; lay it out as"),
+        (["fetch", "webdataset"], "a folder of your own"),
         (["check", "cifar100"], "did you mean 'cifar-100'?"),
     ],
 )
