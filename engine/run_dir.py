@@ -6,6 +6,7 @@ heartbeat.json     a sign of life each second     control.jsonl  a person's wish
 console.log        what is said to people         checkpoints/   see checkpoint.py
 console.log.1      what was in console.log before (console_file.py)
 student.safetensors  the best student so far      result.json    written last: how it ended (result.py)
+trackers.json     under which ids trackers know the run; tensorboard/, wandb/: theirs (trackers/)
 """
 
 from __future__ import annotations
