@@ -39,7 +39,8 @@ class Mlflow:
     """A run of MLflow's where MLFLOW_TRACKING_URI says, in MLFLOW_EXPERIMENT_NAME."""
 
     def __init__(self, begin: Beginning) -> None:
-        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+        for switch, value in (("MLFLOW_DISABLE_TELEMETRY", "true"), ("MLFLOW_LOGGING_LEVEL", "WARNING")):
+            os.environ.setdefault(switch, value)
         from mlflow import MlflowClient
         from mlflow.entities import Metric, Param
         from mlflow.exceptions import MlflowException
