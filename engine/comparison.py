@@ -20,7 +20,16 @@ from engine.text import plain
 from engine.untrusted import read_object
 
 # What makes no other experiment of a preset.
-_ASIDE = ("seed", "name", "description", "hardware.device", "hardware.threads", "hardware.workers", "hardware.compile")
+_ASIDE = (
+    "seed",
+    "name",
+    "description",
+    "hardware.device",
+    "hardware.threads",
+    "hardware.workers",
+    "hardware.compile",
+    "trackers",
+)
 _TESTED = ("dataset.name", "dataset.path", "dataset.split_seed")  # what decides the test images
 
 

@@ -400,6 +400,11 @@ class Preset(Part):
     evaluate: EvaluatePart = setting(EvaluatePart(), "what is measured")
     checkpoints: CheckpointsPart = setting(CheckpointsPart(), "when a run saves where it is")
     hardware: HardwarePart = setting(HardwarePart(), "where it runs")
+    trackers: tuple[Literal["tensorboard", "mlflow", "wandb", "trackio"], ...] = setting(
+        (),
+        "where else the run's figures are shown: tensorboard, mlflow, wandb, trackio; each an extra of that name",
+        max_length=4,
+    )
     non_finite: NonFinitePart = setting(NonFinitePart(), "what is done about a loss or gradient that is not a finite number")
 
     @model_validator(mode="after")

@@ -23,6 +23,7 @@ FREE = (
     "checkpoints.every_epochs",
     "checkpoints.keep",
     "evaluate.batch_size",
+    "trackers",
     "non_finite.skip",
     "non_finite.rollbacks",
 )

@@ -46,6 +46,8 @@ from engine.student_file import save_student
 from engine.teachers.cache import CachedTeachers, TeacherCache
 from engine.teachers.shared_store import SharedStore
 from engine.teachers.train import Classroom, Trained
+from engine.trackers import refuse_missing
+from engine.trackers.feed import Feed
 from engine.trainer import Phase, Trainer, steps_per_epoch
 from engine.untrusted import as_number, read_object
 from engine.version import versions
@@ -175,11 +177,14 @@ class Run:
             self.dir.write_json(self.dir.result, asdict(result))
         if result.state == "done":
             self._checkpoints.forget(_distilling(self.preset))
+        self._feed.close(result)
         self._emit(RunEnded(state=result.state, message=result.message))
         self._writer.close()
 
     def _prepare(self) -> tuple[torch.device, Images]:
         """All that can be found wrong before anything is written."""
+        if self.ranks.first:
+            refuse_missing(self.preset.trackers)
         device = resolve_device(self.preset.hardware, self.ranks.local)
         refuse_to_share_alone(self.preset.hardware.teachers, self.ranks)
         self.ranks.use(device)
@@ -247,6 +252,8 @@ class Run:
         self.dir.write_json(self.dir.meta, meta)
         self._writer = EventWriter(self.dir, tell=self._log)
         self._listeners.insert(0, self._writer)
+        self._feed = Feed(self.preset, self.dir, self._log)
+        self._listeners.append(self._feed)
         self._watch = FolderWatch(self.dir.path)
 
     def _work(self, device: torch.device, images: Images, held: ExitStack) -> None:

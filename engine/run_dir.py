@@ -7,6 +7,7 @@ console.log        what is said to people         checkpoints/   see checkpoint.
 console.log.1      what was in console.log before (console_file.py)
 launcher.lock      of a run of several processes: held as long as the launcher lives, who starts them again
 student.safetensors  the best student so far      result.json    written last: how it ended (result.py)
+trackers.json     under which ids trackers know the run; tensorboard/, wandb/: theirs (trackers/)
 """
 
 from __future__ import annotations

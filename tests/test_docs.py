@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import re
-import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,11 +12,10 @@ from types import ModuleType
 
 import pytest
 import torch
-import typer
+from support.command_line import understood
 
 import engine
 from engine.preset_yaml import parse_preset
-from mmkd_tui.cli.main import app
 
 HOME = Path(__file__).parents[1]
 PAGES = [HOME / "README.md", *sorted((HOME / "docs").rglob("*.md")), HOME / "benchmarks" / "README.md"]
@@ -58,19 +56,7 @@ def loaded(name: str) -> ModuleType:
 @pytest.mark.parametrize(("page", "line"), commands())
 def test_commands_are_understood(page: str, line: str) -> None:
     """Every option and subcommand is there; nothing is done."""
-    command, arguments = typer.main.get_command(app), shlex.split(line)[1:]
-    context = typer.Context(command, info_name="mmkd")
-    while hasattr(command, "get_command"):
-        command.parse_args(context, list(arguments))
-        left = [*context._protected_args, *context.args]
-        if not left:
-            return
-        name, arguments = left[0], left[1:]
-        command = command.get_command(context, name)
-        assert command is not None, f"{page}: there is no {name}"
-        context = typer.Context(command, info_name=name, parent=context)
-    if not {"--help", "-h"} & set(arguments):
-        command.parse_args(context, list(arguments))
+    understood(line)
 
 
 def test_the_reference_is_the_programs() -> None:

@@ -23,7 +23,13 @@ from engine.text import plain
 from engine.yaml_lines import KeyPath
 
 # What says only where and under which name a run is done, not what comes of it.
-_APART: dict[str, Any] = {"name": True, "description": True, "checkpoints": True, "hardware": {"device", "threads", "compile"}}
+_APART: dict[str, Any] = {
+    "name": True,
+    "description": True,
+    "checkpoints": True,
+    "trackers": True,
+    "hardware": {"device", "threads", "compile"},
+}
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,7 +28,7 @@ def bench_command(
     only: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="NAMES", help="Of naive,exact,auto,cached,aver,limit,student. May be given again.", show_default=False
+            metavar="NAMES", help="Of naive,exact,auto,cached,aver,limit,student. May be given again (all).", show_default=False
         ),
     ] = None,
     threads: Annotated[int | None, typer.Option(help="CPU threads (what PyTorch chooses).", show_default=False)] = None,
@@ -36,10 +36,13 @@ def bench_command(
         bool, typer.Option("--scale", help="Also with 2 to 8 teachers, batch 32 to 512, 10 to 1000 classes.")
     ] = False,
 ) -> int:
-    """Time MMKD on this machine beside its naive form, equal weights and the limits.
+    """Time MMKD on this machine beside simpler forms.
 
-    Median times of the mean iteration (a training step and its share of a meta step), images/s, peak memory and ratios, taken in
-    turn in one process. Ctrl-C ends it with what has been measured. Exit codes: 0 done, 2 a mistake, 130 stopped.
+    Its naive form, equal weights and the limits. Median times of the mean iteration (a training step and its share of a meta
+    step), images/s, peak memory and ratios, taken in turn in one process. Ctrl-C ends it with what has been measured. Exit codes:
+    0 done, 2 a mistake, 130 stopped.
+
+    Example: mmkd bench --case resnet --rounds 15
     """
     from engine.bench.cases import plan
     from mmkd_tui.progress import RunConsole

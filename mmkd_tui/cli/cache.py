@@ -11,27 +11,25 @@ import typer
 from engine.errors import UserError
 from engine.text import plain
 from mmkd_tui.cli import exit_codes
+from mmkd_tui.cli.group import command_group
 from mmkd_tui.cli.options import AsJson
 from mmkd_tui.cli.table import megabytes, print_table
 
 if TYPE_CHECKING:
     from engine.teachers.cache_files import CacheEntry, CacheStore
 
-app = typer.Typer(help="The teacher cache: list and remove it.", rich_markup_mode=None)
+app = command_group("The teacher cache: list and remove it.", "mmkd cache list")
 
 COLUMNS = ("key", "teacher", "architecture", "data set", "images", "views", "kept", "size", "in use", "made")
 NUMBERS = ("images", "views", "size")
 
 
-@app.callback(invoke_without_command=True)
-def _group(context: typer.Context) -> None:
-    if context.invoked_subcommand is None:
-        typer.echo(context.get_help())
-
-
 @app.command("list")
 def list_command(as_json: AsJson = False) -> None:
-    """List the teachers whose outputs are kept, the newest last."""
+    """List the teachers whose outputs are kept, the newest last.
+
+    Example: mmkd cache list --json
+    """
     store = _store()
     entries = store.entries()
     if as_json:
@@ -45,11 +43,16 @@ def list_command(as_json: AsJson = False) -> None:
 
 @app.command("rm")
 def rm_command(
-    keys: Annotated[list[str] | None, typer.Argument(metavar="KEY...", help="Keys, or how they begin.")] = None,
+    keys: Annotated[
+        list[str] | None, typer.Argument(metavar="KEY...", help="Keys, or how they begin; nothing: with --all.")
+    ] = None,
     everything: Annotated[bool, typer.Option("--all", help="All of it that no run uses.")] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
 ) -> int:
-    """Remove kept outputs. Later runs compute them again; what a run uses is never removed."""
+    """Remove kept outputs. Later runs compute them again; what a run uses is never removed.
+
+    Example: mmkd cache rm --all
+    """
     store = _store()
     if everything == bool(keys):
         raise UserError("name keys to remove, or give --all; mmkd cache list shows them")

@@ -34,17 +34,28 @@ def register(app: typer.Typer) -> None:
 
 
 def pause_command(run: RunName = None, runs_dir: RunsDir = Path("runs"), wait: Wait = True) -> int:
-    """Hold a run between two steps, until it is resumed."""
+    """Hold a run between two steps, until it is resumed.
+
+    Example: mmkd pause quickstart
+    """
     return _ask(_live(runs_dir, run), "pause", wait)
 
 
 def stop_command(run: RunName = None, runs_dir: RunsDir = Path("runs"), wait: Wait = True) -> int:
-    """Have a run finish its step, save a checkpoint and end. `mmkd resume` goes on with it later."""
+    """Have a run finish its step, save a checkpoint and end.
+
+    `mmkd resume` goes on with it later.
+
+    Example: mmkd stop quickstart
+    """
     return _ask(_live(runs_dir, run), "stop", wait)
 
 
 def checkpoint_command(run: RunName = None, runs_dir: RunsDir = Path("runs"), wait: Wait = True) -> int:
-    """Have a run save a checkpoint now."""
+    """Have a run save a checkpoint now.
+
+    Example: mmkd checkpoint quickstart
+    """
     return _ask(_live(runs_dir, run), "checkpoint", wait)
 
 
@@ -58,9 +69,13 @@ def resume_command(
     gpus: Gpus = 1,
     wait: Wait = True,
 ) -> int:
-    """Have a paused run go on, or go on with one that was stopped or crashed: from its newest checkpoint, in the background.
+    """Go on with a run that was paused, stopped or crashed.
+
+    From its newest checkpoint, in the background.
 
     --set changes what leaves its past as it was: more epochs, another device, when checkpoints are saved.
+
+    Example: mmkd resume quickstart --set train.epochs=40
     """
     from engine.run_client import DirectoryClient, RunState, respawn
 

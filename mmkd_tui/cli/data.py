@@ -25,18 +25,21 @@ if TYPE_CHECKING:
     from engine.fetching import Progress
     from engine.preset import DatasetPart
 
-app = command_group("Data sets: list, fetch, check and show them.")
+app = command_group("Data sets: list, fetch, check and show them.", "mmkd data list")
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="A data set of mmkd data list.")]
 Pictures = Annotated[
     Path | None,
-    typer.Option("--path", help="The folder of your own pictures, for imagefolder and webdataset.", show_default=False),
+    typer.Option("--path", help="The folder of your own pictures, for imagefolder and webdataset (none).", show_default=False),
 ]
 
 
 @app.command("list")
 def list_command(as_json: AsJson = False, data_root: DataRoot = None) -> None:
-    """List the data sets, and where each of them lies."""
+    """List the data sets, and where each of them lies.
+
+    Example: mmkd data list
+    """
     from engine.catalog import DATASETS
 
     known = [_as_json(facts, data_root_of(data_root)) for facts in DATASETS.values()]
@@ -60,7 +63,12 @@ def list_command(as_json: AsJson = False, data_root: DataRoot = None) -> None:
 
 @app.command("fetch")
 def fetch_command(name: Name, data_root: DataRoot = None) -> None:
-    """Download a data set to where runs look for it, or unpack its archives there. Its folder is printed on stdout."""
+    """Download a data set to where runs look for it.
+
+    Or unpack its archives there. Its folder is printed on stdout.
+
+    Example: mmkd data fetch cifar-100
+    """
     from engine.data_files import find_archives, find_files
 
     facts = _known(name)
@@ -86,7 +94,12 @@ def fetch_command(name: Name, data_root: DataRoot = None) -> None:
 
 @app.command("check")
 def check_command(name: Name, path: Pictures = None, as_json: AsJson = False, data_root: DataRoot = None) -> int:
-    """Read all of a data set: images of each class, checksums of archives, every broken file (then the exit code is 1)."""
+    """Read all of a data set, and say what is broken.
+
+    Images of each class, checksums of archives, every broken file (then the exit code is 1).
+
+    Example: mmkd data check imagefolder --path pictures
+    """
     part, root = _part(name, path), data_root_of(data_root)
     with contextlib.redirect_stdout(sys.stderr), _progress() as tell:
         from engine.data.check import check
@@ -126,7 +139,12 @@ def check_command(name: Name, path: Pictures = None, as_json: AsJson = False, da
 
 @app.command("show")
 def show_command(name: Name, path: Pictures = None, as_json: AsJson = False, data_root: DataRoot = None) -> None:
-    """Show a data set's facts: where it lies or what is missing, its splits, classes, and what is done to its images."""
+    """Show a data set's facts.
+
+    Where it lies or what is missing, its splits, classes, and what is done to its images.
+
+    Example: mmkd data show cifar-100
+    """
     from engine.data_files import find_files, missing_files, remedy
     from engine.image_folders import facts_of, read_own
 

@@ -23,9 +23,13 @@ NAME = 14  # columns
 
 
 def doctor_command(runs_dir: RunsDir = Path("runs"), data_root: DataRoot = None, as_json: AsJson = False) -> int:
-    """Look at versions, devices, data, disks, terminal and session; say what is wrong and how to mend it.
+    """Say what is wrong on this machine, and how to mend it.
+
+    It looks at versions, devices, data, disks, terminal and session.
 
     Exit codes: 0 nothing that stands in the way (there may be warnings, `!`), 1 problems (`X`).
+
+    Example: mmkd doctor --json
     """
     if not as_json:
         say("loading PyTorch ...")

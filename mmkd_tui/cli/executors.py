@@ -27,7 +27,10 @@ class Place(StrEnum):
     slurm = "slurm"
 
 
-On = Annotated[Place | None, typer.Option("--on", help="local (this machine), ray or slurm.", show_default=False)]
+On = Annotated[
+    Place | None,
+    typer.Option("--on", help="Where the runs are done: on this machine, by ray or by slurm (local).", show_default=False),
+]
 Slots = Annotated[
     int | None,
     typer.Option(
@@ -46,7 +49,10 @@ Ray = Annotated[
         show_default=False,
     ),
 ]
-Partition = Annotated[str | None, typer.Option("--slurm-partition", help="The partition of the jobs.", show_default=False)]
+Partition = Annotated[
+    str | None,
+    typer.Option("--slurm-partition", help="The partition of the jobs (the cluster's own choice).", show_default=False),
+]
 Minutes = Annotated[
     int | None,
     typer.Option("--slurm-time", metavar="MINUTES", help="Of a job (240); longer runs take several.", min=5, show_default=False),

@@ -52,7 +52,7 @@ def export_command(
         typer.Option(
             "--hub-layout",
             metavar="DIR",
-            help="A folder as hubs have them, in place of a file: model.safetensors, config.json, README.md.",
+            help="A folder as hubs have them, in place of a file: model.safetensors, config.json, README.md (none).",
             show_default=False,
         ),
     ] = None,
@@ -65,7 +65,7 @@ def export_command(
     plugin: Plugin = None,
     as_json: AsJson = False,
 ) -> None:
-    """Write a run's student for other programs, with a model card beside it.
+    """Write a run's student for other programs, and its model card.
 
     What was written is run beside the student on test images before it gets its name: the difference, its accuracy and its speed
     are told. Classes and preprocessing are in the file's metadata.

@@ -5,9 +5,9 @@ from __future__ import annotations
 import typer
 
 
-def command_group(help: str) -> typer.Typer:
-    """`help`: what the group is for, in one line."""
-    app = typer.Typer(help=help, rich_markup_mode=None)
+def command_group(help: str, example: str) -> typer.Typer:
+    """`help`: what the group is for, in one line. `example`: one of its commands, as it is typed."""
+    app = typer.Typer(help=f"{help}\n\nExample: {example}", rich_markup_mode=None)
 
     @app.callback(invoke_without_command=True)
     def show_help(context: typer.Context) -> None:

@@ -35,7 +35,8 @@ from mmkd_tui.cli import (
 )
 
 app = typer.Typer(
-    help="Multi-teacher knowledge distillation in the terminal.",
+    help="Multi-teacher knowledge distillation in the terminal. Switches are off unless they are given.\n\n"
+    "Example: mmkd run quickstart",
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},

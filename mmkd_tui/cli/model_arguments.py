@@ -21,7 +21,9 @@ SUFFIXES = (".safetensors", ".onnx", ".pt2", ".pt", ".pth")  # of files with wei
 ModelName = Annotated[str, typer.Argument(metavar="RUN|FILE", help="A run's name, a part of it or its folder; or a model file.")]
 Arch = Annotated[
     str | None,
-    typer.Option("--arch", metavar="A", help="The architecture of a file that does not say its own.", show_default=False),
+    typer.Option(
+        "--arch", metavar="A", help="The architecture of a file that does not say its own (the file's).", show_default=False
+    ),
 ]
 Device = Annotated[
     str | None, typer.Option(help="auto, cpu, cuda or cuda:N (auto); ONNX files run on the CPU.", show_default=False)

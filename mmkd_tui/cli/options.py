@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 Overrides = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Change a setting, for example train.epochs=3. May be given again."),
+    typer.Option("--set", metavar="KEY=VALUE", help="Change a setting (train.epochs=3); may be given again (none)."),
 ]
 Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N (the preset's hardware.device).", show_default=False)]
 DataRoot = Annotated[Path | None, typer.Option(help="Where data sets lie (MMKD_DATA, else your cache).", show_default=False)]
@@ -36,7 +36,9 @@ Gpus = Annotated[
 Plugin = Annotated[
     list[Path] | None,
     typer.Option(
-        "--plugin", metavar="FILE", help="A Python file that registers architectures of your own. It is run. May be given again."
+        "--plugin",
+        metavar="FILE",
+        help="A Python file that is run to register your own architectures; may be given again (none).",
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Machine-readable, on stdout.")]

@@ -27,7 +27,9 @@ def predict_command(
     arch: Arch = None,
     data: Annotated[
         str | None,
-        typer.Option("--data", metavar="D", help="The data set of a file that does not name its classes.", show_default=False),
+        typer.Option(
+            "--data", metavar="D", help="The data set of a file that does not name its classes (the file's).", show_default=False
+        ),
     ] = None,
     device: Device = None,
     runs_dir: RunsDir = Path("runs"),
@@ -36,7 +38,7 @@ def predict_command(
     trust: Trust = False,
     as_json: Annotated[bool, typer.Option("--json", help="A JSON object on stdout, on a line, for each picture.")] = False,
 ) -> int:
-    """Name the likeliest classes of pictures, with their probabilities.
+    """Name the likeliest classes of pictures, and how likely.
 
     A picture is prepared as test images were in the run: colours, size and normalisation. Exit codes: 0 all were read, 1 some
     could not be (they are named, and the others are told), 2 a mistake in what was asked.

@@ -17,14 +17,17 @@ if TYPE_CHECKING:
     from engine.preset import Preset
     from engine.preset_yaml import PresetEntry
 
-app = command_group("Presets: list, show and check them.")
+app = command_group("Presets: list, show and check them.", "mmkd presets list")
 
 COLUMNS = ("name", "data set", "teachers → student", "method", "description")
 
 
 @app.command("list")
 def list_command(as_json: AsJson = False) -> None:
-    """List the presets that are shipped."""
+    """List the presets that are shipped.
+
+    Example: mmkd presets list --json
+    """
     from engine.preset_yaml import list_presets
 
     entries = list_presets()
@@ -40,7 +43,10 @@ def show_command(
     overrides: Overrides = None,
     resolved: Annotated[bool, typer.Option("--resolved", help="With every default filled in; so also with --set.")] = False,
 ) -> None:
-    """Show a preset as its file stands, or with every default filled in."""
+    """Show a preset as it stands, or with every default filled in.
+
+    Example: mmkd presets show quickstart --resolved
+    """
     from engine.preset_yaml import dump_preset, find_preset, load_preset, read_text
 
     path = find_preset(preset)
@@ -56,6 +62,8 @@ def check_command(
     """Check presets.
 
     A line on stdout for each that is right, a line on stderr for each mistake.
+
+    Example: mmkd presets check mine.yaml
     """
     from engine.preset_yaml import find_preset, load_preset
 
@@ -75,7 +83,10 @@ def check_command(
 
 @app.command("schema")
 def schema_command() -> None:
-    """Print the JSON Schema of presets, for editors."""
+    """Print the JSON Schema of presets, for editors.
+
+    Example: mmkd presets schema > preset.schema.json
+    """
     from engine.preset_yaml import preset_schema
 
     typer.echo(json.dumps(preset_schema(), indent=2))

@@ -31,9 +31,11 @@ def report_command(
     runs_dir: RunsDir = Path("runs"),
     as_json: AsJson = False,
 ) -> None:
-    """Write what runs came to as one page: result, curves, the teachers' weights, the preset. Several runs are compared.
+    """Write what runs came to as one page.
 
-    The page needs no network and no mmkd. Example: mmkd report quickstart --open
+    Result, curves, the teachers' weights, the preset; several runs are compared. The page needs no network and no mmkd.
+
+    Example: mmkd report quickstart --open
     """
     from engine.paths import write_whole
     from engine.run_list import find_run

@@ -40,9 +40,11 @@ def run_command(
     as_json: Annotated[bool, typer.Option("--json", help="The result as one JSON object on stdout.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")] = False,
 ) -> int:
-    """Train what a preset says: its teachers, the student alone, the student distilled.
+    """Train a preset: its teachers, the student alone and distilled.
 
     Ctrl-C stops after the step and saves what there is. Exit codes: 0 done, 1 failed, 2 a mistake in what was asked, 130 stopped.
+
+    Example: mmkd run quickstart --set train.epochs=20 --seed 1
     """
     from engine.gpu_lock import refuse_if_busy
     from mmkd_tui.progress import RunConsole, make_progress

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from engine.preset import Preset
     from engine.run_list import RunSummary
 
-app = command_group("Runs: list, show and remove them.")
+app = command_group("Runs: list, show and remove them.", "mmkd runs list")
 
 LOG_LINES = 10
 COLUMNS = ("run", "state", "progress", "method", "student", "accuracy", "alone", "size")
@@ -33,7 +33,10 @@ NUMBERS = COLUMNS[5:]
 
 @app.command("list")
 def list_command(runs_dir: RunsDir = Path("runs"), as_json: AsJson = False) -> None:
-    """List the runs in a folder, the newest first."""
+    """List the runs in a folder, the newest first.
+
+    Example: mmkd runs list --runs-dir runs --json
+    """
     from engine.run_list import list_runs
 
     runs = list_runs(runs_dir.expanduser())
@@ -53,7 +56,10 @@ def show_command(
     runs_dir: RunsDir = Path("runs"),
     as_json: AsJson = False,
 ) -> None:
-    """Show one run: its state, its preset, its result, and the last lines of its log."""
+    """Show one run: its state, preset, result and end of its log.
+
+    Example: mmkd runs show quickstart
+    """
     from engine.run_client import DirectoryClient
     from engine.run_list import find_run, summary
 
@@ -74,17 +80,27 @@ def show_command(
 
 @app.command("rm")
 def rm_command(
-    runs: Annotated[list[str] | None, typer.Argument(metavar="[RUN...]", help="Names of runs, or parts of them.")] = None,
+    runs: Annotated[
+        list[str] | None, typer.Argument(metavar="[RUN...]", help="Names of runs, or parts of them; nothing: by --older-than.")
+    ] = None,
     runs_dir: RunsDir = Path("runs"),
     older_than: Annotated[
-        str | None, typer.Option("--older-than", metavar="AGE", help="Runs that ended so long ago: 12h, 30d or 8w.")
+        str | None,
+        typer.Option(
+            "--older-than", metavar="AGE", help="Runs that ended so long ago: 12h, 30d or 8w (those named).", show_default=False
+        ),
     ] = None,
     keep_best: Annotated[
         bool, typer.Option("--keep-best", help="Of each preset, keep the run whose student is the most accurate.")
     ] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
 ) -> int:
-    """Delete runs and all that is in their folders: those named, or all that ended some time ago. A live run is never deleted."""
+    """Delete runs and all that is in their folders.
+
+    Those named, or all that ended some time ago. A live run is never deleted.
+
+    Example: mmkd runs rm --older-than 30d --keep-best
+    """
     from engine.run_list import list_runs, outdated, remove_run
 
     folder = runs_dir.expanduser()

@@ -48,6 +48,8 @@ def sweep_command(
     Runs that are done are not done again, others go on from their checkpoints: the same command goes on with a sweep that was
     broken off. Ctrl-C stops all runs and saves, a second one leaves at once. Exit codes: 0 done, 1 a run failed, 2 a mistake in
     what was asked, 130 stopped.
+
+    Example: mmkd sweep grid.yaml --slots 2
     """
     from engine.sweeps.executor import Job
     from engine.sweeps.manifest import SweepLock, write_manifest

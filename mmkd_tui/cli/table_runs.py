@@ -44,12 +44,14 @@ def table_command(
     force: Force = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
 ) -> int:
-    """Train methods x seeds of a table file, and print and write the table: Markdown, CSV, LaTeX.
+    """Train methods x seeds of a table file, and write the table.
 
-    One run after the other, shown live; by --slots or --on several at once, a line for each change.
+    As Markdown, CSV and LaTeX. One run after the other, shown live; by --slots or --on several at once, a line for each change.
 
     Runs that are done are not done again: the same command goes on with a table that was broken off. Ctrl-C stops the run in hand
     with a checkpoint. Exit codes: 0 done, 1 a run failed, 2 a mistake in what was asked, 130 stopped.
+
+    Example: mmkd table fashion-mnist-small --slots 2
     """
     plans = _plans(files, runs, overrides or [], device)
     failed = False

@@ -26,7 +26,9 @@ def check_command(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A .safetensors or PyTorch file with a network's weights.")],
     arch: Annotated[str, typer.Option("--arch", metavar="A", help="Its architecture, as presets name it.")],
     data: Annotated[str, typer.Option("--data", metavar="D", help="The data set on whose test images it is measured.")],
-    features: Annotated[str | None, typer.Option(help="The module that gives its feature map.", show_default=False)] = None,
+    features: Annotated[
+        str | None, typer.Option(help="The module that gives its feature map (the last before the pooling).", show_default=False)
+    ] = None,
     device: Device = None,
     data_root: DataRoot = None,
     plugin: Plugin = None,
@@ -35,6 +37,8 @@ def check_command(
     """Load a checkpoint as a run would, and measure it.
 
     Exit codes: 0 it can teach, 1 it does not fit or is no better than guessing, 2 a mistake in what was asked.
+
+    Example: mmkd teachers check teacher.pth --arch resnet20 --data cifar-100
     """
     load_plugins(plugin)
     _known("--arch", arch, is_architecture(arch), every_name())

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from engine.preset import Preset
     from engine.teachers.store import Stored, TeacherStore
 
-app = command_group("Trained teachers: list, show, remove, train and check them.")
+app = command_group("Trained teachers: list, show, remove, train and check them.", "mmkd teachers list")
 app.command("check")(check_command)
 
 COLUMNS = ("key", "architecture", "data set", "seed", "epochs", "test accuracy", "parameters", "size", "made")
@@ -31,7 +31,10 @@ NUMBERS = COLUMNS[3:8]
 
 @app.command("list")
 def list_command(as_json: AsJson = False) -> None:
-    """List the trained networks in the store, the newest last."""
+    """List the trained networks in the store, the newest last.
+
+    Example: mmkd teachers list --json
+    """
     store = _store()
     entries = store.entries()
     if as_json:
@@ -47,7 +50,10 @@ def show_command(
     key: Annotated[str, typer.Argument(metavar="KEY", help="A key, or how it begins.")],
     as_json: AsJson = False,
 ) -> None:
-    """Show all that is known of one trained network."""
+    """Show all that is known of one trained network.
+
+    Example: mmkd teachers show 3f2a
+    """
     known = _as_json(_store().named(key))
     if as_json:
         typer.echo(json.dumps(known, indent=2))
@@ -63,7 +69,10 @@ def rm_command(
     keys: Annotated[list[str], typer.Argument(metavar="KEY...", help="Keys, or how they begin.")],
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
 ) -> int:
-    """Remove trained networks from the store."""
+    """Remove trained networks from the store.
+
+    Example: mmkd teachers rm 3f2a 91bc
+    """
     store = _store()
     chosen = list({entry.key: entry for entry in (store.named(key) for key in keys)}.values())
     if not yes and not agreed("teacher", ["  ".join(cell for cell in _cells(entry) if cell) for entry in chosen]):
@@ -89,6 +98,8 @@ def train_command(
     """Train the teachers of a preset that are not in the store yet.
 
     Every later run that asks for the same finds them. A line on stdout for each: key, label, test accuracy, and where it is from.
+
+    Example: mmkd teachers train quickstart
     """
     load_plugins(plugin)
     _train(load_named(preset, overrides, device), data_root_of(data_root))

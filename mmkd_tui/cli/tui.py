@@ -33,7 +33,10 @@ def tui_command(
     data_root: DataRoot = None,
     plugin: Plugin = None,
 ) -> None:
-    """Presets, runs, a wizard and a live dashboard. Runs go on in the background when it is closed."""
+    """Presets, runs, a wizard and a live dashboard. Runs go on in the background when it is closed.
+
+    Example: mmkd tui --theme ansi-dark
+    """
     from mmkd_tui.settings import usual_runs_dir
 
     load_plugins(plugin)
@@ -52,7 +55,10 @@ def attach_command(
     mouse: Mouse = True,
     data_root: DataRoot = None,
 ) -> None:
-    """Watch a run or a sweep that is live, or look at one that has ended."""
+    """Watch a live run or sweep, or look at one that has ended.
+
+    Example: mmkd attach quickstart
+    """
     from engine.run_list import find_run
     from engine.sweeps.manifest import find_sweep
 

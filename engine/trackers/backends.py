@@ -1,0 +1,136 @@
+"""The trackers themselves: a few lines each between our names and the library's. Their own environment variables hold."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Mapping
+from typing import Any
+
+from engine.trackers import Beginning, Opener
+
+PROJECT = "mmkd"  # what runs stand under where the library's own variables say nothing
+
+
+class TensorBoard:
+    """Event files in the run's folder, `tensorboard/`. A process that goes on with a run writes another file there."""
+
+    id: str | None = None
+
+    def __init__(self, begin: Beginning) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        self._writer: Any = SummaryWriter(str(begin.folder / "tensorboard"))
+        self._config = {key: _simple(value) for key, value in begin.config.items()}
+        self._writer.add_text("preset", "\n".join(f"    {key}: {value}" for key, value in self._config.items()))
+        self._writer.flush()
+
+    def log(self, scalars: Mapping[str, float], step: int, t: float) -> None:
+        for name, value in scalars.items():
+            self._writer.add_scalar(name, value, step, walltime=t)
+
+    def finish(self, summary: Mapping[str, float], state: str) -> None:
+        if summary:
+            self._writer.add_hparams(self._config | {"state": state}, dict(summary), run_name=".")
+        self._writer.close()
+
+
+class Mlflow:
+    """A run of MLflow's where MLFLOW_TRACKING_URI says, in MLFLOW_EXPERIMENT_NAME."""
+
+    def __init__(self, begin: Beginning) -> None:
+        for switch, value in (("MLFLOW_DISABLE_TELEMETRY", "true"), ("MLFLOW_LOGGING_LEVEL", "WARNING")):
+            os.environ.setdefault(switch, value)
+        from mlflow import MlflowClient
+        from mlflow.entities import Metric, Param
+        from mlflow.exceptions import MlflowException
+
+        self._metric, self._client = Metric, MlflowClient()
+        self.id: str | None = begin.id
+        if self.id is not None:
+            try:
+                self._client.update_run(self.id, status="RUNNING")
+                return
+            except MlflowException:
+                self.id = None  # of another store, or deleted
+        name = os.environ.get("MLFLOW_EXPERIMENT_NAME", PROJECT)
+        known = self._client.get_experiment_by_name(name)
+        experiment = known.experiment_id if known is not None else self._client.create_experiment(name)
+        self.id = self._client.create_run(experiment, run_name=begin.name).info.run_id
+        params = [Param(key, str(_simple(value))[:500]) for key, value in begin.config.items()]
+        for first in range(0, len(params), 100):
+            self._client.log_batch(self.id, params=params[first : first + 100])
+
+    def log(self, scalars: Mapping[str, float], step: int, t: float) -> None:
+        metrics = [self._metric(name, value, int(t * 1000), step) for name, value in scalars.items()]
+        self._client.log_batch(self.id, metrics=metrics)
+
+    def finish(self, summary: Mapping[str, float], state: str) -> None:
+        import time
+
+        self.log(summary, 0, time.time())
+        self._client.set_terminated(self.id, status={"done": "FINISHED", "stopped": "KILLED"}.get(state, "FAILED"))
+
+
+class WandB:
+    """A run of Weights & Biases' in WANDB_PROJECT; WANDB_MODE=offline sends nothing and keeps it in the run's folder."""
+
+    def __init__(self, begin: Beginning) -> None:
+        os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
+        import wandb
+
+        offline = os.environ.get("WANDB_MODE", "online") in ("offline", "disabled", "dryrun", "shared")
+        if not offline and wandb.api.api_key is None:  # it would ask in the terminal
+            raise RuntimeError("it knows no key; wandb login keeps one, and WANDB_MODE=offline needs none")
+        self.id: str | None = begin.id or uuid.uuid4().hex[:12]
+        self._run: Any = wandb.init(
+            project=os.environ.get("WANDB_PROJECT", PROJECT),
+            name=begin.name,
+            id=self.id,
+            resume="allow",
+            dir=str(begin.folder),
+            config={key: _simple(value) for key, value in begin.config.items()},
+            settings=wandb.Settings(console="off", silent=True, disable_git=True, disable_code=True),
+        )
+        self._phases: set[str] = set()
+
+    def log(self, scalars: Mapping[str, float], step: int, t: float) -> None:
+        phase = next(iter(scalars)).partition("/")[0]
+        if phase not in self._phases:  # steps are counted anew in each phase
+            self._phases.add(phase)
+            self._run.define_metric(f"{phase}/step")
+            self._run.define_metric(f"{phase}/*", step_metric=f"{phase}/step")
+        self._run.log({**scalars, f"{phase}/step": step, "time": t})
+
+    def finish(self, summary: Mapping[str, float], state: str) -> None:
+        self._run.summary.update({**summary, "result/state": state})
+        self._run.finish(exit_code=1 if state == "failed" else 0)
+
+
+class Trackio:
+    """A run of trackio's, on this machine unless TRACKIO_SPACE_ID says where else."""
+
+    def __init__(self, begin: Beginning) -> None:
+        for switch, value in (("HF_HUB_DISABLE_TELEMETRY", "1"), ("GRADIO_ANALYTICS_ENABLED", "False")):
+            os.environ.setdefault(switch, value)
+        import trackio
+
+        config = {key: _simple(value) for key, value in begin.config.items()}
+        self.id: str | None = begin.id or begin.name.replace(".", "-")[:64]
+        project = os.environ.get("TRACKIO_PROJECT", PROJECT)
+        self._run: Any = trackio.init(project=project, name=self.id, config=config, resume="allow", embed=False)
+
+    def log(self, scalars: Mapping[str, float], step: int, t: float) -> None:
+        self._run.log(dict(scalars), step=step)
+
+    def finish(self, summary: Mapping[str, float], state: str) -> None:
+        self._run.log({**summary, "result/state": state})
+        self._run.finish()
+
+
+OPENERS: dict[str, Opener] = {"tensorboard": TensorBoard, "mlflow": Mlflow, "wandb": WandB, "trackio": Trackio}
+
+
+def _simple(value: object) -> bool | int | float | str:
+    """A hyper-parameter as every library takes it."""
+    return value if isinstance(value, bool | int | float | str) else str(value)
