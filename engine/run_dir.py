@@ -6,6 +6,7 @@ heartbeat.json     a sign of life each second     control.jsonl  a person's wish
 console.log        what is said to people         checkpoints/   see checkpoint.py
 console.log.1      what was in console.log before (console_file.py)
 student.safetensors  the best student so far      result.json    written last: how it ended (result.py)
+analysis.json      what student and teachers made of the test images (analysis.py)
 """
 
 from __future__ import annotations
@@ -43,6 +44,7 @@ class RunDir:
         self.console_before = path / "console.log.1"
         self.checkpoints = path / "checkpoints"
         self.student = path / "student.safetensors"
+        self.analysis = path / "analysis.json"
         self.result = path / "result.json"
 
     @classmethod
@@ -115,7 +117,7 @@ def take_over(run_dir: RunDir) -> Lock:
     if (read_object(run_dir.result) or {}).get("state") == "done":
         lock.release()
         raise UserError(f"{run_dir.path} is finished; there is nothing to resume")
-    for path in (run_dir.heartbeat, run_dir.control, run_dir.result):
+    for path in (run_dir.heartbeat, run_dir.control, run_dir.analysis, run_dir.result):
         path.unlink(missing_ok=True)
     for path in run_dir.path.glob(".*.partial"):  # what a process that was killed was still writing
         with suppress(OSError):
