@@ -52,6 +52,7 @@ def _confusion(record: Record, found: Analysis) -> Chart | None:
         {"calculate": "datum.s - datum.other", "as": "more"},
         # On the diagonal more is better, beside it worse.
         {"calculate": "datum.own ? -datum.more : datum.more" if others else "datum.own ? 0 : datum.s", "as": "worse"},
+        {"calculate": "abs(datum.worse)", "as": "amount"},
         {"calculate": "datum.more == 0 ? '' : format(datum.more, '+d')" if others else "datum.s || ''", "as": "shown"},
     ]
     largest = (
@@ -68,17 +69,16 @@ def _confusion(record: Record, found: Analysis) -> Chart | None:
         {"field": "s", "title": "student"},
         *([{"field": "other", "title": "teachers"}, {"field": "more", "title": "difference", "format": "+d"}] if others else []),
     ]
-    colour = {
-        "field": "worse",
-        "type": "quantitative",
-        "scale": {"domain": [-largest, 0, largest], "range": ["#0072B2", "#88888818", "#D55E00"]},
-        "legend": None,
-    }
+    better = {"test": "datum.worse < 0", "value": "#0072B2"}
+    colour = {"condition": [{"test": "datum.worse > 0", "value": "#D55E00"}, better], "value": "#888888"}
+    # Few images are to be seen beside many: the root of their number.
+    faint = {"test": "datum.worse == 0", "value": 0.07}
+    scale = {"type": "sqrt", "domain": [0, largest], "range": [0.15, 0.9]}
+    opacity = {"condition": faint, "field": "amount", "type": "quantitative", "scale": scale, "legend": None}
     layers: list[Spec] = [
         {
             "mark": {"type": "rect", "stroke": "#8883", "strokeWidth": 0.5},
-            "encoding": {"color": colour, "tooltip": hint},
-            "params": params,
+            "encoding": {"color": colour, "fillOpacity": opacity, "tooltip": hint},
         },
     ]
     if len(titles) <= ROOM:
@@ -90,7 +90,8 @@ def _confusion(record: Record, found: Analysis) -> Chart | None:
         )
     body = {
         "width": "container",
-        "height": {"step": 26 if len(titles) <= ROOM else 20},
+        "height": len(titles) * (26 if len(titles) <= ROOM else 20),
+        "params": params,
         "transform": steps,
         "encoding": {"x": x, "y": y},
         "layer": layers,

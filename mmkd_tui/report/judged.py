@@ -181,10 +181,11 @@ def _trust(found: Trust, teachers: Sequence[str]) -> Table:
     gain = found.accuracy - found.plain_accuracy
     said = "as good as" if abs(gain) < NEAR else f"{abs(gain) * 100:.2f} points {'more' if gain > 0 else 'less'} than"
     about = (
-        f"Weights of the method's end on every test image. The teachers' average by these weights is right on "
+        f"Weights on every test image as the method ended: mean, standard deviation, means where the teacher is right and "
+        "wrong. The teachers' average by these weights is right on "
         f"{percent(found.accuracy)}, {said} their plain average ({percent(found.plain_accuracy)})."
     )
-    columns = ("teacher", "mean", "spread", "where it is right", "where it is wrong", "trusted most on")
+    columns = ("teacher", "mean", "spread", "where right", "where wrong", "trusted most on")
     return Table("Whom the logit weights trust on the test images", about, columns, rows, numbers=1)
 
 
@@ -195,7 +196,7 @@ def _card(image: HardImage, names: Names, teachers: Sequence[str]) -> Card:
 
     together = ""
     if image.ensemble is not None and len(teachers) > 1:
-        together = f"{names(image.ensemble.predicted)} {_sure(image.ensemble.probability)}".rstrip()
+        together = ", ".join(filter(None, (names(image.ensemble.predicted), _sure(image.ensemble.probability))))
     return Card(
         number=image.number,
         label=names(image.label),

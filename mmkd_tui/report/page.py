@@ -185,7 +185,7 @@ def _judged(part: Section, stem: str, picture: Picture | None, pictures: dict[st
 def _opinion(opinion: Opinion) -> str:
     weights = (("logits", opinion.logit_weight), ("features", opinion.feature_weight))
     told = "".join(f"; {kind} {weight:.2f}" for kind, weight in weights if weight is not None)
-    return f"{opinion.says} {opinion.sure}{told}"
+    return f"{opinion.says}, {opinion.sure}{told}"
 
 
 def _picture(name: str, chart: Chart, picture: Picture, pictures: dict[str, bytes]) -> list[str]:
