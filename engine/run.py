@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from engine import paths
+from engine.analyse import leave_analysis
 from engine.checkpoints_of_run import RunCheckpoints
 from engine.compiled.stepper import panel_of, stepper_of
 from engine.control import Control
@@ -346,6 +347,18 @@ class Run:
             best_epoch=best.epoch,
             best_accuracy=best.measurement.accuracy,
             images_per_second=round(trainer.images_trained / max(trainer.train_seconds, 1e-9), 1),
+        )
+        leave_analysis(
+            self.dir,
+            method,
+            panel,
+            images.test,
+            logits,
+            [teacher.logits for teacher in teachers],
+            batch_size=preset.train.batch_size,
+            seed=preset.seed,
+            poll=classroom.glance or (lambda: None),
+            log=self._log,
         )
 
     def _teachers(self, classroom: Classroom) -> list[Trained]:

@@ -7,7 +7,8 @@ console.log        what is said to people         checkpoints/   see checkpoint.
 console.log.1      what was in console.log before (console_file.py)
 launcher.lock      of a run of several processes: held as long as the launcher lives, who starts them again
 student.safetensors  the best student so far      result.json    written last: how it ended (result.py)
-trackers.json     under which ids trackers know the run; tensorboard/, wandb/: theirs (trackers/)
+trackers.json      under which ids trackers know the run; tensorboard/, wandb/: theirs (trackers/)
+analysis.json      what student and teachers made of the test images (analysis.py)
 """
 
 from __future__ import annotations
@@ -46,6 +47,7 @@ class RunDir:
         self.console_before = path / "console.log.1"
         self.checkpoints = path / "checkpoints"
         self.student = path / "student.safetensors"
+        self.analysis = path / "analysis.json"
         self.result = path / "result.json"
 
     @classmethod
@@ -119,7 +121,7 @@ def take_over(run_dir: RunDir) -> Lock:
     if (read_object(run_dir.result) or {}).get("state") == "done":
         lock.release()
         raise UserError(f"{run_dir.path} is finished; there is nothing to resume")
-    for path in (run_dir.heartbeat, run_dir.control, run_dir.result):
+    for path in (run_dir.heartbeat, run_dir.control, run_dir.analysis, run_dir.result):
         path.unlink(missing_ok=True)
     for path in run_dir.path.glob(".*.partial"):  # what a process that was killed was still writing
         with suppress(OSError):

@@ -91,6 +91,7 @@ class Method(nn.Module, ABC):
     ranks: Ranks = ALONE  # the processes that train together; the trainer says which
     own_state: tuple[str, ...] = ()  # beginnings of the names in `state` of which each rank has tensors of its own, shaped alike
     eager_because: str = ""  # why its steps cannot be compiled, as the end of a sentence about a training step
+    weighs_samples: tuple[str, ...] = ()  # what it weighs sample by sample, so that unlike samples may trust unlike teachers
 
     def __init__(self, learner: Learner) -> None:
         super().__init__()
@@ -114,6 +115,14 @@ class Method(nn.Module, ABC):
 
     def learn(self, found: MetaGradient) -> None:
         """Updates the weights by their hyper-gradient, where that is finite; never changes the learner."""
+        raise NotImplementedError
+
+    def logit_weights_of(self, student: Tensor, teachers: Sequence[Tensor], labels: Tensor) -> Tensor:
+        """Logits [B, C] and K times [B, C], labels [B] -> [B, K]; of a method with "logit" in `weighs_samples`."""
+        raise NotImplementedError
+
+    def feature_weights_of(self, output: LearnerOutput, teachers: Sequence[Output], labels: Tensor) -> Tensor:
+        """Of a batch of B samples -> [B, K]; of a method with "feature" in `weighs_samples`."""
         raise NotImplementedError
 
     def withdraw(self) -> None:

@@ -30,6 +30,7 @@ class ConfidenceAware(Method):
     """
 
     eager_because = "the teachers' heads take part in it"
+    weighs_samples = ("logit", "feature")
 
     def __init__(self, settings: CamkdPart, learner: Learner, heads: Sequence[Head]) -> None:
         """`heads`: each teacher's, frozen; they are asked, not owned: no parameters and no state of this module."""
@@ -58,6 +59,16 @@ class ConfidenceAware(Method):
             logit_weights=logit_weights,
             feature_weights=feature_weights,
         )
+
+    def logit_weights_of(self, student: Tensor, teachers: Sequence[Tensor], labels: Tensor) -> Tensor:
+        """See Method; w."""
+        return confidence_weights(teachers, labels)
+
+    @torch.no_grad()
+    def feature_weights_of(self, output: LearnerOutput, teachers: Sequence[Output], labels: Tensor) -> Tensor:
+        """See Method; v."""
+        mapped = [head(regressed) for head, regressed in zip(self.heads, output.regressed, strict=True)]
+        return confidence_weights(mapped, labels)
 
 
 @torch.no_grad()

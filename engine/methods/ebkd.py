@@ -28,9 +28,15 @@ class EntropyBased(Method):
     size of the loss does not depend on K. So it is in the field's comparisons, whose public code makes the sum (K - 1) / K.
     """
 
+    weighs_samples = ("logit",)
+
     def __init__(self, settings: EbkdPart, learner: Learner) -> None:
         super().__init__(learner)
         self.settings = settings
+
+    def logit_weights_of(self, student: Tensor, teachers: Sequence[Tensor], labels: Tensor) -> Tensor:
+        """See Method; w."""
+        return entropy_weights(teachers)
 
     def step(self, batch: Batch, teachers: Sequence[Output]) -> Step:
         """One pass of the student."""

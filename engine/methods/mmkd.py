@@ -96,6 +96,19 @@ class Mmkd(Method):
         return "it teaches the weight networks, too" if self.joint else ""
 
     @property
+    def weighs_samples(self) -> tuple[str, ...]:  # type: ignore[override]
+        """What its nets say; equal weights are none of theirs."""
+        return {"logits": ("logit",), "features": ("feature",)}.get(self.settings.weigh, ("logit", "feature"))
+
+    def logit_weights_of(self, student: Tensor, teachers: Sequence[Tensor], labels: Tensor) -> Tensor:
+        """See Method; a, which no label decides."""
+        return self.nets.logit_weights(teachers, student)
+
+    def feature_weights_of(self, output: LearnerOutput, teachers: Sequence[Output], labels: Tensor) -> Tensor:
+        """See Method; b, which is each sample's within this batch."""
+        return self.nets.feature_weights([t.features for t in teachers], output.features)
+
+    @property
     def weights(self) -> list[nn.Parameter]:
         """What the meta steps learn: the tensors of the two nets."""
         return list(self.nets.parameters())

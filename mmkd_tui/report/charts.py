@@ -124,7 +124,7 @@ def _by_class(record: Record) -> Chart | None:
     ]
     about = f"Means over a class's training samples in epoch {phase.by_class.epoch + 1}."
     whole = parts[0] if len(parts) == 1 else {"vconcat": parts}
-    return Chart("by-class", "Which teacher is trusted on which class", about, _spec(rows, whole))
+    return Chart("by-class", "Which teacher is trusted on which class", about, specification(rows, whole))
 
 
 def _meta(curves: PhaseCurves) -> Chart | None:
@@ -210,10 +210,10 @@ def _lines(
                 "encoding": encoding,
             }
         )
-    return _spec(None, {"width": "container", "height": 260, "layer": layers})
+    return specification(None, {"width": "container", "height": 260, "layer": layers})
 
 
-def _spec(rows: Iterable[Mapping[str, Any]] | None, body: Spec) -> Spec:
+def specification(rows: Iterable[Mapping[str, Any]] | None, body: Spec) -> Spec:
     data = {} if rows is None else {"data": {"values": list(rows)}}
     # "currentColor" lets the page's style sheet say what text looks like, in light and dark.
     plain_axis = {"labelColor": "currentColor", "titleColor": "currentColor", "gridColor": "#8884", "domainColor": "#8888"}

@@ -19,11 +19,17 @@ from engine.version import version
 from mmkd_tui.group_rows import GROUP_COLUMNS, group_row
 from mmkd_tui.progress import clock, percent
 from mmkd_tui.report.charts import Chart, charts, together
+from mmkd_tui.report.confusion import judged_charts
 from mmkd_tui.report.differences import differences
+from mmkd_tui.report.judged import Judged, Opinion, judged
 from mmkd_tui.report.record import Record
 from mmkd_tui.report.words import learned, networks, verdict
 
 Picture = Callable[[Chart], bytes]
+HARDEST = (
+    "Those on which the student's loss is largest: what the student and each teacher say with which probability, and how much "
+    "the method trusted each teacher's logits and features on this very image."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +43,8 @@ class Section:
     networks: list[tuple[str, str, str, str]]
     learned: list[str]
     charts: list[Chart]
+    judged: Judged
+    judged_charts: list[Chart]
     troubles: list[tuple[str, str]]
     preset: str
     reproduce: list[str]
@@ -73,6 +81,8 @@ def section(record: Record, number: int) -> Section:
         networks=networks(record),
         learned=learned(record),
         charts=charts(record),
+        judged=judged(record),
+        judged_charts=judged_charts(record),
         troubles=[(message.level, one_line(message.text, 500)) for message in record.troubles],
         preset=plain(record.preset_text, keep="\n"),
         reproduce=_reproduce(record),
@@ -100,7 +110,7 @@ def html(records: Sequence[Record], script: str) -> str:
     sections = [section(record, number) for number, record in enumerate(records, start=1)]
     compared = together(records) if len(records) > 1 else None
     # Specifications lie in the page as JSON in scripts that are no programs: nothing in them can end such a script.
-    specs = {f"{part.id}-{chart.key}": chart.spec for part in sections for chart in part.charts}
+    specs = {f"{part.id}-{chart.key}": chart.spec for part in sections for chart in (*part.charts, *part.judged_charts)}
     if compared is not None:
         specs["together"] = compared.spec
     environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
@@ -113,6 +123,7 @@ def html(records: Sequence[Record], script: str) -> str:
         differences=differences(records) if len(records) > 1 else [],
         groups=groups(records),
         group_columns=GROUP_COLUMNS,
+        about_hardest=HARDEST,
         specs=json.dumps(specs, ensure_ascii=False, allow_nan=False).replace("<", "\\u003c").replace("&", "\\u0026"),
         script=script,
         version=version(),
@@ -143,12 +154,38 @@ def markdown(records: Sequence[Record], stem: str, picture: Picture | None) -> t
             assert picture is not None
             lines += [f"### {chart.title}", "", chart.about, ""]
             lines += _picture(f"{stem}-{part.id}-{chart.key}.png", chart, picture, pictures)
+        lines += _judged(part, stem, picture, pictures)
         lines += _table(("", ""), part.facts)
         if part.troubles:
             lines += ["### Warnings and errors", "", *(f"* {level}: {_escaped(text)}" for level, text in part.troubles), ""]
         fence = "`" * max(3, *(len(run) + 1 for run in re.findall("`+", part.preset)), 3)
         lines += ["### Again", "", f"{fence}sh", *part.reproduce, fence, "", f"{fence}yaml", part.preset.rstrip(), fence, ""]
     return "\n".join(lines).rstrip() + "\n", pictures
+
+
+def _judged(part: Section, stem: str, picture: Picture | None, pictures: dict[str, bytes]) -> list[str]:
+    """What came of the test images; pictures of the hardest are left to the page."""
+    found = part.judged
+    lines = ["### Student against teachers", ""] if not found.missing else []
+    lines += [*(_escaped(line) for line in (found.missing, *found.agreement) if line), ""]
+    for chart in part.judged_charts if picture is not None else ():
+        assert picture is not None
+        lines += [f"### {chart.title}", "", chart.about, ""]
+        lines += _picture(f"{stem}-{part.id}-{chart.key}.png", chart, picture, pictures)
+    for table in (*found.mistakes, *((found.trust,) if found.trust is not None else ())):
+        lines += [f"### {table.title}", "", *((table.about, "") if table.about else ())]
+        lines += _table(table.columns, table.rows) if table.rows else []
+    if found.hardest:
+        columns = ("image", "it is", "the student says", "sure", *(o.teacher for o in found.hardest[0].opinions))
+        lines += ["### Hardest test images, and who was trusted on them", "", HARDEST, ""]
+        lines += _table(columns, [(str(c.number), c.label, c.says, c.sure, *map(_opinion, c.opinions)) for c in found.hardest])
+    return lines
+
+
+def _opinion(opinion: Opinion) -> str:
+    weights = (("logits", opinion.logit_weight), ("features", opinion.feature_weight))
+    told = "".join(f"; {kind} {weight:.2f}" for kind, weight in weights if weight is not None)
+    return f"{opinion.says}, {opinion.sure}{told}"
 
 
 def _picture(name: str, chart: Chart, picture: Picture, pictures: dict[str, bytes]) -> list[str]:
@@ -190,6 +227,10 @@ def _students(records: Sequence[Record]) -> list[tuple[str, ...]]:
 
 
 def as_json(records: Sequence[Record]) -> list[dict[str, Any]]:
-    """What the report says, but for the charts."""
+    """What the report says, but for charts and pictures."""
     parts = [asdict(section(record, number)) for number, record in enumerate(records, start=1)]
-    return [{name: value for name, value in part.items() if name not in ("id", "charts")} for part in parts]
+    for part in parts:
+        for card in part["judged"]["hardest"]:
+            del card["picture"]
+    left_out = ("id", "charts", "judged_charts")
+    return [{name: value for name, value in part.items() if name not in left_out} for part in parts]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from engine.analysis import Analysis, read_analysis
 from engine.errors import PresetError, UserError
 from engine.preset import Preset
 from engine.preset_yaml import dump_preset, load_preset
@@ -36,6 +38,8 @@ class Record:
     preset: Preset | None  # None where preset.yaml cannot be read
     preset_text: str
     meta: Mapping[str, Any]
+    analysis: Analysis | None = None  # None where it is missing or damaged
+    analysis_damaged: bool = False
 
     @property
     def name(self) -> str:
@@ -75,6 +79,7 @@ def read_record(path: Path) -> Record:
         raise UserError(f"{plain(str(path))} has said nothing yet that could be reported; wait until its training has begun")
     preset, text = _preset(folder)
     written = result_from(read_object(folder.result) or {})
+    analysis, damaged = _analysis(folder, follower.view)
     return Record(
         path=path.absolute(),
         state=follower.state,
@@ -84,7 +89,17 @@ def read_record(path: Path) -> Record:
         preset=preset,
         preset_text=text,
         meta=read_object(folder.meta) or {},
+        analysis=analysis,
+        analysis_damaged=damaged,
     )
+
+
+def _analysis(folder: RunDir, view: RunView) -> tuple[Analysis | None, bool]:
+    """The analysis where it is of this run's teachers; and whether there is one that is of no use."""
+    found = read_analysis(folder.analysis)
+    if found is not None and found.teachers == len(view.teachers):
+        return found, False
+    return None, os.path.lexists(folder.analysis)
 
 
 def _preset(folder: RunDir) -> tuple[Preset | None, str]:

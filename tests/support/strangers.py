@@ -21,7 +21,7 @@ import traceback
 import warnings
 import zipfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -34,6 +34,7 @@ from hypothesis.strategies import DrawFn
 from PIL import Image
 from rich.console import Console
 
+from engine.analysis import analysis_text, read_analysis
 from engine.checkpoint import save_checkpoint
 from engine.checkpoints_of_run import RunCheckpoints
 from engine.control import Control
@@ -63,13 +64,16 @@ from mmkd_tui.cli import teachers as teachers_cli
 from mmkd_tui.curves import Curves
 from mmkd_tui.fake_client import story
 from mmkd_tui.progress import PlainProgress, picture
+from mmkd_tui.report import page
+from mmkd_tui.report.record import read_record
 from mmkd_tui.result_table import result_table
-from mmkd_tui.run_view import RunView
+from mmkd_tui.run_view import RunView, TeacherView
 from mmkd_tui.screens.compare import line
 from mmkd_tui.screens.home_lines import run_row
 from mmkd_tui.screens.marks import marks
 from mmkd_tui.settings import load_settings
 from mmkd_tui.stock import Stock
+from support.analysed import made_up
 from support.classroom import classroom
 from support.mutations import changed, in_json, in_json_lines, in_safetensors, in_yaml, in_zip
 from support.presets import TINY, tiny
@@ -194,6 +198,19 @@ def _run_file(name: str) -> Callable[[Path, bytes], None]:
             json.dumps(result)
 
     return read
+
+
+def _analysis(folder: Path, content: bytes) -> None:
+    (folder / "run").mkdir()
+    (folder / "run" / "events.jsonl").write_text("".join(map(to_line, EVENTS[:1])))
+    (folder / "run" / "analysis.json").write_bytes(content)
+    found = read_analysis(folder / "run" / "analysis.json")
+    records = [read_record(folder / "run")]
+    if found is not None:
+        teachers = [TeacherView(f"t{number}") for number in range(found.teachers)]
+        records.append(replace(records[0], analysis=found, view=replace(records[0].view, teachers=teachers)))
+    text = page.html(records, "") + page.markdown(records, "x", None)[0] + json.dumps(page.as_json(records))
+    assert "\x1b" not in text
 
 
 def _events(folder: Path, content: bytes) -> None:
@@ -428,6 +445,7 @@ CASES: dict[str, Callable[[], Case]] = {
     "first event": _run_case("events.jsonl", _STARTED, in_json_lines),
     "result": _run_case("result.json", RESULT),
     "meta": _run_case("meta.json", META),
+    "analysis": lambda: Case((analysis_text(made_up(10, 2)).encode(),), in_json, _analysis),
     "heartbeat": _run_case("heartbeat.json", BEAT),
     "lock": _run_case("engine.lock", b"some-machine", None),
     "preset of a run": _run_case("preset.yaml", TINY.encode(), in_yaml),

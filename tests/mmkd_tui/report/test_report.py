@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import shutil
+import struct
 import subprocess
 import sys
+import zlib
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image, PngImagePlugin
+from support.analysed import made_up, png
 from support.finished import write_finished
 from support.presets import tiny
 
+from engine.analysis import Analysis, analysis_text
 from engine.preset import Preset
 from mmkd_tui.cli.main import run_command
+from mmkd_tui.report.thumbnail import thumbnail
 
 HOSTILE = ("</script><script>fetch('http://evil')</script>", "[/red]x[bold]", "\x1b]0;gone\x07", "a|b`c", "\u202egnp")
 NO_CHROMIUM = shutil.which("chromium") is None
@@ -107,6 +116,84 @@ def test_it_fetches_nothing_and_obeys_nothing(page: Page) -> None:
     assert any("<b>of its own</b>" in word for word in page.words)
 
 
+def analysed_run(folder: Path, analysis: Analysis | str | None, names: tuple[str, ...] = HOSTILE) -> Page:
+    """A finished run's report, with this for its analysis."""
+    write_finished(folder, preset(), names)
+    if analysis is not None:
+        text = analysis if isinstance(analysis, str) else analysis_text(analysis)
+        (folder / "analysis.json").write_text(text)
+    assert run_command(["report", str(folder)]) == 0
+    return Page((folder / "report.html").read_text())
+
+
+def test_student_against_teachers(tmp_path: Path) -> None:
+    page = analysed_run(tmp_path / "one", made_up(5, 2))
+    words = " ".join(page.words)
+    assert "Of 50 test images the student and the teachers' average both get 47 right and 0 wrong" in words
+    assert [
+        "[/red]x[bold]",
+        HOSTILE[0][:39] + "…",
+        "3",
+        "1.3 of 2",
+    ] in page.rows  # it is; is said to be; images; right
+    assert ["resnet8-s0", "0.500", "0.500", "0.500", "", "50.00 %"] in page.rows  # whom the logit weights trust
+    assert "is right on 97.50 %, 0.50 points more than their plain average (97.00 %)" in words
+    specs = json.loads(page.scripts[0])
+    chart = specs["run-1-confusion"]
+    assert chart["params"][0]["bind"]["labels"] == ["the teachers' average", "resnet8-s0", "resnet14-s1"]
+    cells = {(row["is"][0], row["said"][0]): (row["s"], row["t"]) for row in chart["data"]["values"]}
+    assert (cells["1", "0"], cells["1", "1"]) == ((3, [0, 0, 0]), (7, [10, 10, 10]))
+
+
+def test_the_hardest_images_with_who_was_trusted(tmp_path: Path) -> None:
+    page = analysed_run(tmp_path / "one", made_up(5, 2))
+    assert page.tags.count("article") == page.tags.count("img") == 24
+    assert all(source.startswith("data:image/png;base64,") for source in page.fetched)
+    rows = [row for row in page.rows if row[:1] == ["resnet14-s1"] and len(row) == 3]
+    assert len(rows) == 24
+    assert rows[0] == ["resnet14-s1", "[/red]x[bold], 60%", "0.10"]  # what it says, its logit weight; no feature weights
+    assert "features" not in {cell for row in page.rows for cell in row}
+    assert len(page.scripts) == 2
+    assert not {"b", "red"} & set(page.tags)
+    assert "\x1b" not in "".join([*page.words, *page.scripts, *(cell for row in page.rows for cell in row)])
+
+
+@pytest.mark.parametrize(
+    ("analysis", "said"),
+    [(None, "left no analysis.json"), ("{}", "is damaged"), (made_up(5, 3), "is damaged"), (made_up(2, 2), "")],
+)
+def test_an_analysis_that_is_missing_damaged_or_of_other_teachers(
+    tmp_path: Path, analysis: Analysis | str | None, said: str
+) -> None:
+    page = analysed_run(tmp_path / "one", analysis)
+    words = " ".join(page.words)
+    assert "reaches 90.00 % on the test split" in words
+    assert (said in words) if said else ("Confusions and hardest images cannot be told" not in words)
+    assert ("img" in page.tags) != bool(said)
+
+
+def test_pictures_that_are_none_are_not_shown(tmp_path: Path) -> None:
+    whole = png(np.random.default_rng(1), 8)
+    chunk = b"IHDR" + struct.pack(">IIBBBBB", 50_000, 50_000, 8, 2, 0, 0, 0)
+    bomb = whole[:8] + struct.pack(">I", 13) + chunk + struct.pack(">I", zlib.crc32(chunk)) + whole[33:]
+    svg, large = b"<svg onload='alert(1)'/>", png(np.random.default_rng(1), 65)
+    for content in (b"", svg, bomb, large, whole[:60], whole[:40] + bytes(20) + whole[60:], whole[:24]):
+        assert thumbnail(content) == b""
+    found = made_up(5, 2)
+    hardest = (replace(found.hardest[0], png=svg), replace(found.hardest[1], png=bomb), *found.hardest[2:])
+    assert analysed_run(tmp_path / "one", replace(found, hardest=hardest)).tags.count("img") == 22
+
+
+def test_of_a_picture_only_its_pixels_are_shown() -> None:
+    file, about = io.BytesIO(), PngImagePlugin.PngInfo()
+    about.add_text("Comment", "EVIL" * 10)
+    pixels = np.arange(48, dtype=np.uint8).reshape(4, 4, 3)
+    Image.fromarray(pixels).save(file, "PNG", pnginfo=about)
+    shown = thumbnail(file.getvalue() + b"EVIL")
+    assert b"EVIL" not in shown
+    assert np.array_equal(np.asarray(Image.open(io.BytesIO(shown))), pixels)
+
+
 def test_several_runs_are_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.chdir(tmp_path)
     for number, beta in enumerate((10, 20)):
@@ -148,7 +235,21 @@ def test_markdown_with_pictures(tmp_path: Path) -> None:
     assert "\\[red\\]a warning\\[/red\\]" in text
     shown = re.findall(r"!\[.*?\]\((.*?)\)", text)
     assert len(shown) == 6
+    assert "left no analysis.json" in text
     assert all((tmp_path / name).read_bytes().startswith(b"\x89PNG") for name in shown)
+
+
+def test_markdown_of_what_was_made_of_the_test_images(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_finished(tmp_path / "one", preset(), HOSTILE)
+    (tmp_path / "one" / "analysis.json").write_text(analysis_text(made_up(5, 2)))
+    assert run_command(["report", str(tmp_path / "one"), "-o", str(tmp_path / "said.md"), "--json"]) == 0
+    text = (tmp_path / "said.md").read_text()
+    assert "### Mistakes that the student makes and its teachers do not" in text
+    assert "| resnet8-s0 | 0.500 | 0.500 | 0.500 |  | 50.00 % |" in text
+    assert "\\[/red\\]x\\[bold\\], 60%; logits 0.10 |" in text  # the second teacher on the hardest image
+    assert {"said-run-1-confusion.png", "said-run-1-test-weights.png"} <= {path.name for path in tmp_path.iterdir()}
+    (told,) = json.loads(capsys.readouterr().out)["runs"]
+    assert told["judged"]["hardest"][0]["opinions"][1]["logit_weight"] == 0.1
 
 
 def test_a_run_that_is_not_over(tmp_path: Path) -> None:
@@ -178,6 +279,7 @@ def test_in_a_browser(tmp_path: Path) -> None:
     """Five teachers and a hundred classes: every chart is drawn, nothing complains, nothing is asked for."""
     teachers = ", ".join(f"{{arch: resnet8, seed: {number}}}" for number in range(5))
     write_finished(tmp_path / "one", preset(f"teachers=[{teachers}]"), tuple(f"class {number}" for number in range(100)))
+    (tmp_path / "one" / "analysis.json").write_text(analysis_text(made_up(100, 5, side=64)))
     assert run_command(["report", str(tmp_path / "one")]) == 0
     target = tmp_path / "one" / "report.html"
     assert target.stat().st_size < 3_000_000
@@ -185,6 +287,6 @@ def test_in_a_browser(tmp_path: Path) -> None:
         flags = ["--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", "--v=0", "--virtual-time-budget=20000"]
         command = ["chromium", *flags, f"--window-size={size}", "--dump-dom", target.as_uri()]
         done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
-        assert 'data-drawn="6"' in done.stdout
-        assert done.stdout.count('<svg xmlns="http://www.w3.org/2000/svg"') == 6
+        assert 'data-drawn="8"' in done.stdout
+        assert done.stdout.count('<svg xmlns="http://www.w3.org/2000/svg"') == 8
         assert "CONSOLE" not in done.stderr
