@@ -30,7 +30,7 @@ def test_feature_weights_learn(tmp_path: Path) -> None:
     teachers = "teachers=[{arch: resnet8, train: {epochs: 6}}, {arch: resnet14, train: {epochs: 6}}]"
     run = Run(
         tiny(
-            "dataset.train_images=600", teachers, "train={epochs: 12}", "method.meta={every: 2}", "evaluate.student_alone=false"
+            "dataset.train_images=400", teachers, "train={epochs: 10}", "method.meta={every: 2}", "evaluate.student_alone=false"
         ),
         tmp_path / "run",
     )

@@ -114,7 +114,7 @@ def test_a_second_run_asks_no_teacher(tmp_path: Path, store: Path, monkeypatch: 
 def test_a_run_stopped_in_the_build_and_in_the_training_ends_the_same(
     tmp_path: Path, store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    preset = tiny("teacher_cache.views=2", "train.epochs=5", "dataset.train_images=700", *SETTINGS)
+    preset = tiny("teacher_cache.views=2", "train.epochs=4", "dataset.train_images=400", *SETTINGS)
     done(preset, tmp_path / "whole", tmp_path / "store")
     shutil.rmtree(teacher_cache())
     folder = tmp_path / "run"
@@ -122,7 +122,7 @@ def test_a_run_stopped_in_the_build_and_in_the_training_ends_the_same(
     assert events[-1].state == "stopped"  # type: ignore[attr-defined]
     assert not any(isinstance(event, PhaseStarted) for event in events)
     again = Run(preset, folder, store=tmp_path / "store", resume=True)
-    events = executed(again, lambda event: isinstance(event, Metrics) and event.step >= 40)
+    events = executed(again, lambda event: isinstance(event, Metrics) and event.step >= 14)
     assert [event.step for event in events if isinstance(event, PhaseStarted)] == [0]
     events = executed(Run(preset, folder, store=tmp_path / "store", resume=True))
     assert [event.step > 0 for event in events if isinstance(event, PhaseStarted)] == [True]

@@ -127,7 +127,9 @@ def test_sigterm_saves_a_checkpoint_and_exits_143(runs: Path) -> None:
     assert run_dir.student.exists()
 
 
-@pytest.mark.parametrize("delay", [0.0, 0.3, 1.0])  # at once, while Python starts, while PyTorch is loaded
+@pytest.mark.parametrize(
+    "delay", [0.0, pytest.param(0.3, marks=pytest.mark.slow), 1.0]
+)  # at once, while Python starts, while PyTorch is loaded
 def test_a_run_that_is_ended_before_it_began_was_stopped_and_can_go_on(delay: float, runs: Path) -> None:
     watched = Watched(spawn(tiny("train.epochs=1", "evaluate.student_alone=false"), runs))
     found: list[int] = []

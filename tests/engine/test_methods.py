@@ -100,7 +100,15 @@ def test_what_is_weighed_and_what_is_not(method: str, logit: bool, feature: bool
     assert (last.outer_loss is not None) is (method in ("logits-alone", "features-alone", "random"))
 
 
-@pytest.mark.parametrize("method", ["camkd", "aekd-features", "logits-alone", "features-alone", "joint", "random"])
+@pytest.mark.parametrize(
+    "method",
+    [
+        "camkd",
+        "logits-alone",
+        "joint",
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("aekd-features", "features-alone", "random")),
+    ],
+)
 def test_it_goes_on_to_the_bit(method: str, whole, store: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     folder, events = whole(method)
     executed(Run(preset(method), tmp_path / "run", store=store), "stopped", stop_at=8)

@@ -105,7 +105,7 @@ def test_any_text_is_read_or_refused(text: str) -> None:
         lambda inner: st.lists(inner) | st.dictionaries(st.text(max_size=9), inner),
     )
 )
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=80, deadline=None)
 def test_any_yaml_gives_printable_lines(data: Any) -> None:
     whole = {"name": "x", "train": data, "method": data, "teachers": [data, data]}
     text = yaml.dump(whole, Dumper=WithoutAliases, allow_unicode=True)
@@ -354,7 +354,7 @@ presets = st.builds(
 
 
 @given(presets)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_a_dump_reads_back_as_an_equal_preset(preset: Preset) -> None:
     dumped = dump_preset(preset)
     assert all(harmless(line) for line in dumped.split("\n"))

@@ -32,7 +32,7 @@ from engine.events import (
 from engine.run_client import RunState, list_runs, respawn, spawn
 from engine.run_dir import RunDir
 
-EPOCHS = 8
+EPOCHS = 6
 STEPS = 5  # of an epoch
 PRESET = tiny(f"train.epochs={EPOCHS}", "evaluate.student_alone=false", "hardware.threads=1")
 

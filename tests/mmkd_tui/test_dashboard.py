@@ -114,9 +114,12 @@ EVERYWHERE = [
     for size, ascii in (((60, 16), False), ((80, 24), True), ((100, 30), False), ((160, 48), True))
     for at in (TEACHING, DISTILLING, END)
 ]
+# One of each size and of each moment; all of them take long.
+SOMEWHERE = [EVERYWHERE[0], EVERYWHERE[4], EVERYWHERE[8], EVERYWHERE[9]]
+ELSEWHERE = [pytest.param(*case, marks=pytest.mark.slow) for case in EVERYWHERE if case not in SOMEWHERE]
 
 
-@pytest.mark.parametrize(("at", "size", "ascii"), [(0.0, (80, 24), True), *EVERYWHERE])
+@pytest.mark.parametrize(("at", "size", "ascii"), [(0.0, (80, 24), True), *SOMEWHERE, *ELSEWHERE])
 def test_names_are_never_markup_and_never_move_the_cursor(at: float, size: tuple[int, int], ascii: bool) -> None:
     async def test() -> None:
         name = HOSTILE + ESCAPE

@@ -194,16 +194,33 @@ def test_gpus_come_from_nvidias_library(monkeypatch: pytest.MonkeyPatch) -> None
     assert machine._gpus() == ()
 
 
+# A forward pass of every architecture for each data set takes a minute: all of them for one, these for the others.
+OF_EACH_KIND = ["resnet8", "vgg8", "mobilenetv2", "shufflenetv1", "wrn_16_1"]
+ALL = list(ARCHITECTURES)
+
+
 @pytest.mark.parametrize(
-    ("dataset", "method"),
-    [("digits", "mmkd"), ("fashion-mnist", "camkd"), ("cifar-100", "aekd, beta: 1"), ("cub-200", "aver"), ("digits", "aekd")],
+    ("dataset", "method", "architectures"),
+    [
+        pytest.param(dataset, method, architectures, id=f"{dataset}-{method}-{len(architectures)}", marks=marks)
+        for dataset, method in (
+            ("digits", "mmkd"),
+            ("fashion-mnist", "camkd"),
+            ("cifar-100", "aekd, beta: 1"),
+            ("cub-200", "aver"),
+            ("digits", "aekd"),
+        )
+        for architectures, marks in ((OF_EACH_KIND, ()), (ALL, () if method == "camkd" else (pytest.mark.slow,)))
+    ],
 )
-def test_the_teacher_caches_size_is_what_the_engine_makes_of_it(dataset: str, method: str, tmp_path: Path) -> None:
+def test_the_teacher_caches_size_is_what_the_engine_makes_of_it(
+    dataset: str, method: str, architectures: list[str], tmp_path: Path
+) -> None:
     from engine.data import Images, Split
     from engine.models import build_model
     from engine.teachers.cache import TeacherCache
 
-    teachers = ", ".join(f"{{arch: {arch}}}" for arch in ARCHITECTURES)
+    teachers = ", ".join(f"{{arch: {arch}}}" for arch in architectures)
     preset = tiny(
         f"dataset={{name: {dataset}}}",
         f"method={{name: {method}}}",

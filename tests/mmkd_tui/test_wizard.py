@@ -187,8 +187,13 @@ def test_the_whole_wizard_by_keyboard_alone(tmp_path: Path) -> None:
         run(look())
 
 
-@pytest.mark.parametrize("ascii", [False, True])
-@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize(
+    ("size", "ascii"),
+    [
+        (SIZES[0], False), (SIZES[0], True), (SIZES[2], False),
+        *(pytest.param(*case, marks=pytest.mark.slow) for case in ((SIZES[1], False), (SIZES[1], True), (SIZES[2], True))),
+    ],
+)  # fmt: skip
 def test_every_step_at_every_size(size: tuple[int, int], ascii: bool) -> None:
     words = (
         ("fashion-mnist", "60,000", "validation_fraction", "held out"),
@@ -567,7 +572,7 @@ def test_buttons_and_tabs_work_with_the_mouse() -> None:
     run(look())
 
 
-@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("size", [SIZES[0], pytest.param(SIZES[1], marks=pytest.mark.slow), SIZES[2]])
 def test_hostile_texts_are_shown_as_they_are(size: tuple[int, int], tmp_path: Path) -> None:
     folder = tmp_path / "[/red]x[bold]"
     folder.mkdir(parents=True)

@@ -128,7 +128,9 @@ def not_a_number(steps: dict[str, Any]) -> dict[str, Any]:
     return steps | {"train": train, "meta": OSError("none")}
 
 
-@pytest.mark.parametrize("change", [wrong, raising, failed, not_a_number])
+@pytest.mark.parametrize(
+    "change", [wrong, raising, *(pytest.param(change, marks=pytest.mark.slow) for change in (failed, not_a_number))]
+)
 def test_what_is_wrong_is_not_used_and_costs_nothing(change: Callable[..., Any]) -> None:
     _, panel, source, stepper, told = pieces(change)
     source.ready_now = True

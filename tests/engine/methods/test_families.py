@@ -65,8 +65,8 @@ def train(method: str, student: str, teachers: list, steps: int) -> None:
         assert any(not torch.equal(a, b) for a, b in zip(nets, built.weights, strict=True))
 
 
-# Every family with the method that differentiates twice; two with the others. All with all: below.
-PAIRS = [(m, s) for m in METHODS for s in STUDENTS if m == "mmkd" or s in ("resnet8", "timm:vit_tiny_patch16_224")]
+# Every family with the method that differentiates twice; one with the others. All with all: below.
+PAIRS = [(m, s) for m in METHODS for s in STUDENTS if m == "mmkd" or s == "resnet8"]
 
 
 @pytest.mark.parametrize(("method", "student"), PAIRS)

@@ -143,7 +143,7 @@ def in_a_process(root: Path, views: int, kill_at: int) -> subprocess.Popen[str]:
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
 
 
-@pytest.mark.parametrize("kill_at", [1, 2, 3, 5, 8, 12])
+@pytest.mark.parametrize("kill_at", [1, 5, 12, *(pytest.param(moment, marks=pytest.mark.slow) for moment in (2, 3, 8))])
 def test_killed_in_the_middle_it_goes_on_and_ends_the_same(tmp_path: Path, kill_at: int, counted: type[Counted]) -> None:
     killed = in_a_process(tmp_path / "killed", 2, kill_at)
     assert killed.wait(60) == -signal.SIGKILL

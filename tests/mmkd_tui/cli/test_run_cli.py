@@ -140,7 +140,7 @@ def test_a_menu_too_long_for_the_screen_asks_for_the_data_set_first(place: Path,
 
 
 def test_in_a_terminal_there_is_a_menu_and_a_live_picture_and_a_lost_terminal_costs_nothing(place: Path) -> None:
-    (place / "tiny.yaml").write_text(dump_preset(tiny("train.epochs=40", "evaluate.student_alone=false")))
+    (place / "tiny.yaml").write_text(dump_preset(tiny("train.epochs=10", "evaluate.student_alone=false")))
     pid, terminal = pty.fork()
     if pid == 0:
         os.execv(sys.executable, [*COMMAND, "run"])

@@ -23,7 +23,7 @@ presets: [tiny.yaml]
 methods:
   - {name: mmkd}
   # Long enough to be caught at work.
-  - {name: aver, label: AVER, overrides: {train: {epochs: 40}}}
+  - {name: aver, label: AVER, overrides: {train: {epochs: 20}}}
 seeds: [0, 1]
 published: [{method: AVER, mean: 33.3, source: 'Someone, table 2'}]
 """
