@@ -72,7 +72,8 @@ def leave_analysis(
 ) -> None:
     """Writes `analysis.json`. What goes wrong with it is a warning: a run has its result all the same.
 
-    Of several ranks, all look, and the first one writes. A run that is asked to stop here is over but for this file: it goes without one.
+    Of several ranks, all look, and the first one writes. A run that is asked to stop here is over but for this file: it goes
+    without one.
     """
     try:
         found = analysed(method, panel, split, student, teachers, batch_size=batch_size, seed=seed, poll=poll)
