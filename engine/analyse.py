@@ -355,7 +355,8 @@ def _feature_weights(
 
 def _asked(method: Method, panel: TeacherPanel, batch: Batch) -> list[Tensor]:
     """Tensors with a row for each image: labels, what the teachers say, what the learner says."""
-    said = panel.of(batch)
+    # Themselves, as they are measured: the panel's quicker copies may not have been made.
+    said = [Output(*(part.float() for part in teacher(batch.images))) for teacher in panel.teachers]
     output: LearnerOutput = method.learner(batch.images, sizes_of(said) if len(method.learner.regressors) else ())
     return [batch.labels, *(part for one in said for part in one), output.logits, output.features, *output.regressed]
 
