@@ -44,7 +44,7 @@ from engine.errors import StoppedError, TrainingError
 from engine.measure import ensemble
 from engine.methods import Method
 from engine.methods.base import LearnerOutput, sizes_of
-from engine.models import Output
+from engine.models import Classifier, Output
 from engine.models.panel import TeacherPanel
 from engine.paths import write_whole
 from engine.randomness import permutation
@@ -72,13 +72,11 @@ def leave_analysis(
 ) -> None:
     """Writes `analysis.json`. What goes wrong with it is a warning: a run has its result all the same.
 
-    Of several ranks, all look, and the first one writes. A run that is asked to stop here is over but for this file: it goes
-    without one.
+    A run that is asked to stop here is over but for this file: it goes without one.
     """
     try:
         found = analysed(method, panel, split, student, teachers, batch_size=batch_size, seed=seed, poll=poll)
-        if method.ranks.first:
-            write_whole(folder.analysis, analysis_text(found))
+        write_whole(folder.analysis, analysis_text(found))
     except StoppedError:
         log("info", "the analysis of the test images was left out, as the run was asked to stop")
     except TrainingError:  # the run's folder is lost
@@ -330,7 +328,6 @@ def _feature_weights(
     ours = set(hard.tolist())
     others = kept[permutation(len(kept), seed, "analysis batch")]
     others = torch.tensor([number for number in others.tolist() if number not in ours][: batch_size - 1] or hard.tolist())
-    panel.come_back(batch.images.device)  # a whole teacher cache has sent them away
     learner = method.learner
     training = learner.training
     learner.eval()
@@ -355,10 +352,18 @@ def _feature_weights(
 
 def _asked(method: Method, panel: TeacherPanel, batch: Batch) -> list[Tensor]:
     """Tensors with a row for each image: labels, what the teachers say, what the learner says."""
-    # Themselves, as they are measured: the panel's quicker copies may not have been made.
-    said = [Output(*(part.float() for part in teacher(batch.images))) for teacher in panel.teachers]
+    said = [_said(teacher, batch.images) for teacher in panel.teachers]
     output: LearnerOutput = method.learner(batch.images, sizes_of(said) if len(method.learner.regressors) else ())
     return [batch.labels, *(part for one in said for part in one), output.logits, output.features, *output.regressed]
+
+
+def _said(teacher: Classifier, images: Tensor) -> Output:
+    """By itself, as it is measured: the panel's quicker copies may not have been made. One that lives elsewhere is moved here."""
+    home = next(teacher.parameters()).device
+    try:
+        return Output(*(part.float() for part in teacher.to(images.device)(images)))
+    finally:
+        teacher.to(home)
 
 
 def _weighed(method: Method, count: int, rows: Sequence[Tensor]) -> Tensor:

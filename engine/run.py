@@ -348,18 +348,19 @@ class Run:
             best_accuracy=best.measurement.accuracy,
             images_per_second=round(trainer.images_trained / max(trainer.train_seconds, 1e-9), 1),
         )
-        leave_analysis(
-            self.dir,
-            method,
-            panel,
-            images.test,
-            logits,
-            [teacher.logits for teacher in teachers],
-            batch_size=preset.train.batch_size,
-            seed=preset.seed,
-            poll=classroom.glance or (lambda: None),
-            log=self._log,
-        )
+        if self.ranks.first:
+            leave_analysis(
+                self.dir,
+                method,
+                panel,
+                images.test,
+                logits,
+                [teacher.logits for teacher in teachers],
+                batch_size=preset.train.batch_size,
+                seed=preset.seed,
+                poll=classroom.glance or self._watch.look,
+                log=self._log,
+            )
 
     def _teachers(self, classroom: Classroom) -> list[Trained]:
         """Every teacher, those from checkpoints first: what cannot be read is found out before anything is spent."""

@@ -88,11 +88,6 @@ class TeacherPanel:
             self._tell("warning", f"teacher {number} cannot be computed in bfloat16; it is asked in float32")
         return finite
 
-    def come_back(self, device: torch.device) -> None:
-        """Has teachers that were sent away to CPU memory on the device again, where that is their place."""
-        for teacher in self.teachers:
-            teacher.to(device)
-
     def of(self, batch: HasImages) -> list[Output]:
         """What each teacher says of a batch's images."""
         return self(batch.images)

@@ -53,9 +53,6 @@ class ShardedPanel(TeacherPanel):
         """See TeacherPanel."""
         return ShardedPanel([self.teachers[number]], self.device, self.ranks, self.bf16, self._tell)
 
-    def come_back(self, device: torch.device) -> None:
-        """CPU memory is their place."""
-
     @torch.no_grad()
     def quick(self, images: Tensor) -> list[Classifier]:
         """The shared teachers; UserError where one cannot be taken apart."""

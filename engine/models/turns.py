@@ -162,9 +162,6 @@ class TurnPanel(TeacherPanel):
             slots.done(number)
         return [outputs[number] for number in range(len(packed))]
 
-    def come_back(self, device: torch.device) -> None:
-        """CPU memory is their place."""
-
     def close(self) -> None:
         """Frees the device's memory; a later batch takes it again."""
         self._slots = None
