@@ -149,7 +149,7 @@ def start_host(
                 stderr=console,
                 start_new_session=True,
                 pass_fds=() if inherited is None else (inherited.handle,),
-                env=dict(os.environ) | source_path() | (_LAUNCHED if processes > 1 else {}) | dict(environment or {}),
+                env=dict(os.environ) | source_path() | _launched(processes) | dict(environment or {}),
             )
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
@@ -160,8 +160,17 @@ def start_host(
     return process
 
 
-# A terminal that goes away is no reason to stop.
-_LAUNCHED = {"TORCHELASTIC_SIGNALS_TO_HANDLE": "SIGTERM,SIGINT,SIGQUIT"}
+def _launched(processes: int) -> dict[str, str]:
+    """What a launcher of so many is told: a terminal that goes away is no reason to stop, and each process has its share of the
+    cores, unless somebody said otherwise.
+    """
+    if processes == 1:
+        return {}
+    cores = str(max(len(os.sched_getaffinity(0)) // processes, 1))
+    return {
+        "TORCHELASTIC_SIGNALS_TO_HANDLE": "SIGTERM,SIGINT,SIGQUIT",
+        "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", cores),
+    }
 
 
 def source_path() -> dict[str, str]:

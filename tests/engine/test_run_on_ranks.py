@@ -5,9 +5,11 @@ pytest -m slow tests/engine/test_run_on_ranks.py
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -19,7 +21,7 @@ from safetensors.torch import load_file
 from support.hosts import Watched, wait_until
 from support.presets import tiny
 
-from engine import Run
+from engine import Preset, Run
 from engine.events import EpochEnded, Event, Log
 from engine.launched import launched
 from engine.preset_yaml import dump_preset, load_preset
@@ -27,17 +29,18 @@ from engine.run_client import RunState
 from engine.run_dir import RunDir, take_over
 from engine.spawning import start_host
 
-PRESET = tiny("train.epochs=16", "evaluate.student_alone=false", "hardware.threads=1", "checkpoints.every=0")
+HOME = Path(__file__).parents[2]
+ASKED = ("train.epochs=16", "evaluate.student_alone=false", "hardware.threads=1", "checkpoints.every=0")
+PRESET = tiny(*ASKED)
 
 
 class Launch:
     """A run of two processes in a folder, the store beside it."""
 
-    def __init__(self, folder: Path, store: Path) -> None:
+    def __init__(self, folder: Path, store: Path, preset: Preset = PRESET) -> None:
         self.dir, self.store = RunDir(folder), store
-        if not folder.exists():
-            folder.mkdir()
-            self.dir.preset.write_text(dump_preset(PRESET))
+        folder.mkdir()
+        self.dir.preset.write_text(dump_preset(preset))
 
     @contextmanager
     def started(self, *options: str, restarts: int = 0) -> Iterator[tuple[subprocess.Popen[bytes], Watched]]:
@@ -153,8 +156,8 @@ def test_a_stopped_run_goes_on_with_as_many_processes_to_the_same_bits(store: Pa
 
 @pytest.mark.slow
 def test_a_run_without_its_launcher_stops_and_saves(store: Path, tmp_path: Path) -> None:
-    launch = Launch(tmp_path / "run", store)
-    launch.dir.preset.write_text(dump_preset(tiny("train.epochs=100000", "evaluate.student_alone=false", "hardware.threads=1")))
+    endless = tiny("train.epochs=100000", "evaluate.student_alone=false", "hardware.threads=1")
+    launch = Launch(tmp_path / "run", store, endless)
     with launch.started() as (host, run):
         run.wait_for(begun(1), "an epoch")
         ranks = [pid for rank in (0, 1) for pid in pids(host, rank)]
@@ -163,6 +166,37 @@ def test_a_run_without_its_launcher_stops_and_saves(store: Path, tmp_path: Path)
         wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in ranks), "the end of its processes")
         assert run.client.state() is RunState.STOPPED
         assert list(launch.dir.checkpoints.glob("distil-0-step-*"))
+
+
+@pytest.mark.slow
+def test_processes_share_their_teachers(store: Path, tmp_path: Path, unbroken: Launch) -> None:
+    launch = Launch(tmp_path / "run", store, tiny(*ASKED, "hardware.teachers=sharded"))
+    launch.finished()
+    found, expected = (epochs(Watched(one.dir.path)) for one in (launch, unbroken))
+    assert len(found) == 16
+    # To rounding, which a training makes larger: the first epoch has the same teachers or has not.
+    assert found[0].loss == pytest.approx(expected[0].loss, rel=1e-3)
+    assert found[0].logit_weights == pytest.approx(expected[0].logit_weights, rel=1e-3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_command_for_several_gpus_stops_on_a_signal_and_says_so(number: int, store: Path, tmp_path: Path) -> None:
+    (tmp_path / "tiny.yaml").write_text(dump_preset(tiny(*ASKED, "train.epochs=100000")))
+    command = [sys.executable, "-m", "mmkd_tui.cli.main", "run", "tiny.yaml", "--gpus", "2", "--json"]
+    environment = dict(os.environ) | {"MMKD_TEACHERS": str(store), "OMP_NUM_THREADS": "1", "PYTHONPATH": str(HOME)}
+    done = subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        wait_until(lambda: list(tmp_path.glob("runs/*/events.jsonl")), "the run")
+        (events,) = tmp_path.glob("runs/*/events.jsonl")
+        Watched(events.parent).wait_for(begun(1), "an epoch")
+        done.send_signal(number)
+        out, told = done.communicate(timeout=60)
+    finally:
+        done.kill()
+    assert done.returncode == 128 + number, told
+    assert json.loads(out)["state"] == "stopped"
+    assert "goes on with it" in told
 
 
 def test_what_is_no_launcher_is_not_taken_for_one() -> None:
