@@ -27,7 +27,8 @@ LONG = ("mmkd table", "mmkd sweep", "--quantize", "method.meta.every")
 SMALL = [
     "dataset.train_images=160",
     "teachers=[{arch: resnet8, train: {epochs: 1, batch_size: 32}}, {arch: resnet14, train: {epochs: 1, batch_size: 32}}]",
-    "train={epochs: 1, batch_size: 32}",
+    "train.epochs=1",
+    "train.batch_size=32",
     "hardware={compile: off, threads: 1}",
     "method.meta.buffer_size=40",
     "method.meta.every=2",
@@ -82,10 +83,12 @@ def prepared(page: Path, folder: Path) -> None:
     """What the page takes for granted: its YAML files, a picture, a plugin, the run that it speaks of."""
     text = page.read_text()
     arch = "tiny" if "--plugin tiny.py" in text else "resnet14"
-    (folder / "my.yaml").write_text(MINE.replace("ARCH", arch))
+    for name in ("my.yaml", "my-pair.yaml"):
+        (folder / name).write_text(MINE.replace("ARCH", arch))
     for _, language, block in BLOCK.findall(text):
         for name in ("my-table", "my-sweep"):
-            if language == "yaml" and re.search(rf"^name: {name}$", block, re.MULTILINE):
+            example = name == "my-sweep" and re.search("^trials: ", block, re.MULTILINE)
+            if language == "yaml" and (example or re.search(rf"^name: {name}$", block, re.MULTILINE)):
                 (folder / f"{name}.yaml").write_text(block)
         if language == "python" and 'register_architecture("tiny"' in block:
             (folder / "tiny.py").write_text(block)
