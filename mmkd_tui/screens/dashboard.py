@@ -57,6 +57,7 @@ class DashboardScreen(MmkdScreen):
         self._second = -1
         self._leaving = False  # as soon as the run has stopped
         self._over: RunState | None = None
+        self._weighed = False  # as the footer has it
 
     def compose(self) -> ComposeResult:
         ascii, settings = self.mmkd.ascii, self.mmkd.settings
@@ -111,6 +112,9 @@ class DashboardScreen(MmkdScreen):
         if follower.state is not self._over:
             all = True
             self._state_changed()
+        if self._weighed is not self._has_weights:
+            self._weighed = self._has_weights
+            self.refresh_bindings()
         if all or self._pictures % 2 == 0:
             self.query_one(StatusLines).show(follower, self.mmkd.now())
             self.query_one(LogPane).show(view)
@@ -188,7 +192,7 @@ class DashboardScreen(MmkdScreen):
             "earlier": len(self.follower.curves.phases) > 1,
             "later": self._phase is not None,
             "copy_error": state in (RunState.FAILED, RunState.CRASHED),
-            "weights": any(phase.by_class is not None for phase in self.follower.view.phases),
+            "weights": self._has_weights,
         }
         return applies.get(action, True)
 
@@ -233,6 +237,11 @@ class DashboardScreen(MmkdScreen):
             return
         self.remove_class(*(f"-{name}" for name in CHARTS))
         self.add_class(f"-{self.query_one(Charts).choose_next()}")
+
+    @property
+    def _has_weights(self) -> bool:
+        """Whether there is anything to see by class."""
+        return any(phase.by_class is not None for phase in self.follower.view.phases)
 
     @property
     def _by_class(self) -> bool:

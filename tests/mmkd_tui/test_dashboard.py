@@ -331,6 +331,19 @@ def test_what_does_not_apply_is_neither_in_the_footer_nor_in_the_palette() -> No
     run(test())
 
 
+def test_the_weights_key_is_offered_as_soon_as_there_are_weights() -> None:
+    async def test() -> None:
+        client = played(TEACHING)
+        async with shown(client, (120, 36)) as pilot:
+            footer = text(pilot.app).splitlines()[-1]
+            assert "p Pause" in footer
+            assert "w Weights" not in footer
+            await advance(pilot, client, DISTILLING - TEACHING)
+            assert "w Weights" in text(pilot.app).splitlines()[-1]
+
+    run(test())
+
+
 def test_the_palette_does_what_a_key_does() -> None:
     async def test() -> None:
         client = played()
