@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import multiprocessing
 import os
 from collections import deque
@@ -75,7 +76,13 @@ class Decoders:
             # Neither this process's threads nor its hold on a GPU are in those of a fork server.
             context = multiprocessing.get_context("forkserver")
             self._pool = ProcessPoolExecutor(self.workers, context, follow_parent)
-        return [self._pool.submit(decode_all, job) for job in batch]
+        try:
+            return [self._pool.submit(decode_all, job) for job in batch]
+        except OSError as error:
+            if error.errno != errno.EBADF:
+                raise
+            # It broke in the moment in which it was starting a process, which was to inherit what is closed now.
+            raise BrokenProcessPool(str(error)) from error
 
     def _culprit(self, batch: Sequence[Job]) -> str:
         """Which picture it is that processes die of, if it is one."""
