@@ -3,7 +3,8 @@
 python benchmarks/scaling.py [--processes 2] [--rounds 5] [--steps 60] [--json]
 
 ResNet-20 teachers, three of them, and a ResNet-8 on 32x32 pixels, batches of 64 in each process, a meta step every fifth step;
-one thread a process; random images, no loader. One process and several take turns, and the medians of the rounds are compared.
+one thread a process; random images, no loader. One process, several that exchange, and as many that know
+nothing of each other (what the machine has to give) take turns, and the medians of the rounds are compared.
 """
 
 from __future__ import annotations
@@ -95,23 +96,25 @@ def train(ranks: Ranks, steps: int) -> dict[str, float]:
     return {"images_per_second": steps * BATCH * ranks.size / seconds, "exchange": exchange / seconds, "bytes_per_step": sent}
 
 
-def process(rank: int, size: int, port: int, steps: int, folder: str) -> None:
+def process(rank: int, size: int, port: int, steps: int, folder: str, together: bool) -> None:
     os.environ |= {"RANK": str(rank), "WORLD_SIZE": str(size), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
-    ranks = Timed() if size > 1 else ALONE
+    ranks = Timed() if together else ALONE
     found = train(ranks, steps)
-    if rank == 0:
-        (Path(folder) / "found.json").write_text(json.dumps(found))
+    (Path(folder) / f"{rank}.json").write_text(json.dumps(found))
     ranks.close()
 
 
-def measured(size: int, steps: int) -> dict[str, float]:
+def measured(size: int, together: bool, steps: int) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as folder:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
-        mp.spawn(process, (size, port, steps, folder), size)
-        return json.loads((Path(folder) / "found.json").read_text())
+        mp.spawn(process, (size, port, steps, folder, together), size)
+        found: list[dict[str, float]] = [json.loads((Path(folder) / f"{rank}.json").read_text()) for rank in range(size)]
+    if together:
+        return found[0]
+    return found[0] | {"images_per_second": sum(one["images_per_second"] for one in found)}
 
 
 def main() -> None:
@@ -121,18 +124,21 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=60)
     parser.add_argument("--json", action="store_true")
     chosen = parser.parse_args()
-    rounds: dict[int, list[dict[str, float]]] = {1: [], chosen.processes: []}
+    subjects = {"one": (1, False), "together": (chosen.processes, True), "apart": (chosen.processes, False)}
+    rounds: dict[str, list[dict[str, float]]] = {name: [] for name in subjects}
     for number in range(chosen.rounds):
-        for size, found in rounds.items():
-            found.append(measured(size, chosen.steps))
-            print(f"round {number + 1}, {size} process(es): {found[-1]['images_per_second']:.0f} images/s", file=sys.stderr)
-    medians = {size: {key: statistics.median(one[key] for one in found) for key in found[0]} for size, found in rounds.items()}
-    ratio = medians[chosen.processes]["images_per_second"] / medians[1]["images_per_second"]
+        for name, (size, together) in subjects.items():
+            found = measured(size, together, chosen.steps)
+            rounds[name].append(found)
+            print(f"round {number + 1}, {name}: {found['images_per_second']:.0f} images/s", file=sys.stderr)
+    medians = {name: {key: statistics.median(one[key] for one in found) for key in found[0]} for name, found in rounds.items()}
+    one, together, apart = (medians[name]["images_per_second"] for name in subjects)
+    several = medians["together"]
     if chosen.json:
-        print(json.dumps({"one": medians[1], "several": medians[chosen.processes], "ratio": ratio}))
+        print(json.dumps(medians | {"together/one": together / one, "together/apart": together / apart}))
         return
-    several = medians[chosen.processes]
-    print(f"{chosen.processes} processes train {ratio:.2f} times as many images/s as one")
+    print(f"{chosen.processes} processes together train {together / one:.2f} times as many images/s as one,")
+    print(f"{together / apart:.2f} times as many as {chosen.processes} apart")
     print(f"exchange: {several['exchange']:.1%} of the time, {several['bytes_per_step'] / 1e6:.2f} MB a step")
 
 

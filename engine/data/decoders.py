@@ -16,6 +16,8 @@ from engine.errors import TrainingError
 from engine.pictures import Decoded, Job, decode_all, follow_parent
 
 PIECE = 16  # pictures that a process decodes at a time
+# A pool that breaks in the moment in which it starts a process closes what that was to inherit; its fork server dies of it, too.
+_BROKEN = (errno.EBADF, errno.EPIPE, errno.ECONNREFUSED, errno.ECONNRESET)
 DEATHS = 3  # times that the processes are started anew for the same batch
 
 
@@ -78,10 +80,9 @@ class Decoders:
             self._pool = ProcessPoolExecutor(self.workers, context, follow_parent)
         try:
             return [self._pool.submit(decode_all, job) for job in batch]
-        except OSError as error:
-            if error.errno != errno.EBADF:
+        except (OSError, EOFError) as error:
+            if isinstance(error, OSError) and error.errno not in _BROKEN:
                 raise
-            # It broke in the moment in which it was starting a process, which was to inherit what is closed now.
             raise BrokenProcessPool(str(error)) from error
 
     def _culprit(self, batch: Sequence[Job]) -> str:
