@@ -63,13 +63,13 @@ class Mlflow:
 
     def log(self, scalars: Mapping[str, float], step: int, t: float) -> None:
         metrics = [self._metric(name, value, int(t * 1000), step) for name, value in scalars.items()]
-        self._client.log_batch(self.id, metrics=metrics)
+        self._client.log_batch(self.id or "", metrics=metrics)
 
     def finish(self, summary: Mapping[str, float], state: str) -> None:
         import time
 
         self.log(summary, 0, time.time())
-        self._client.set_terminated(self.id, status={"done": "FINISHED", "stopped": "KILLED"}.get(state, "FAILED"))
+        self._client.set_terminated(self.id or "", status={"done": "FINISHED", "stopped": "KILLED"}.get(state, "FAILED"))
 
 
 class WandB:
