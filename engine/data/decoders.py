@@ -58,7 +58,7 @@ class Decoders:
                     found = [future.result() for future in waiting[0][1]]
                 except (BrokenProcessPool, CancelledError):
                     deaths += 1
-                    self.close()
+                    self._end()
                     if deaths > DEATHS:
                         raise TrainingError(self._culprit(waiting[0][0])) from None
                     self._say("a process that decodes pictures died; others are started in its place, and nothing is lost")
@@ -93,7 +93,7 @@ class Decoders:
                 try:
                     self._submit([alone])[0].result()
                 except BrokenProcessPool:
-                    self.close()
+                    self._end()
                     where = os.path.join(job.root, path)  # noqa: PTH118
                     return f"processes that decode {where} die of it; remove that picture, or look whether memory runs out"
         self.close()
@@ -102,6 +102,13 @@ class Decoders:
             f"the processes that decode pictures ({names}) die again and again: something ends them from outside, or memory "
             "runs out; give fewer hardware.workers (0: the training decodes)"
         )
+
+    def _end(self) -> None:
+        """Of a pool that is broken: it waits for all its processes, and has told none to end that it was just starting."""
+        if self._pool is not None:
+            for process in list((self._pool._processes or {}).values()):
+                process.kill()
+        self.close()
 
     def close(self) -> None:
         """Ends the processes; they are begun anew where they are needed again."""
