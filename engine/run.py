@@ -116,7 +116,7 @@ class Run:
         result = replace(result, selected_on=self.preset.evaluate.select_on)
         try:
             device, images = self._prepare()
-            if self.control.asked_to_stop():
+            if self.ranks.told([self.control.asked_to_stop()])[0]:
                 raise StoppedError
             if self.ranks.first:
                 self._open(device)
