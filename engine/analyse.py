@@ -57,26 +57,13 @@ Weights = npt.NDArray[np.float64]
 Poll = Callable[[], None]
 
 
-def leave_analysis(
-    folder: RunDir,
-    method: Method,
-    panel: TeacherPanel,
-    split: AnySplit,
-    student: Tensor,
-    teachers: Sequence[Tensor],
-    *,
-    batch_size: int,
-    seed: int,
-    poll: Poll,
-    log: Callable[[str, str], None],
-) -> None:
+def leave_analysis(folder: RunDir, analyse: Callable[[], Analysis], log: Callable[[str, str], None]) -> None:
     """Writes `analysis.json`. What goes wrong with it is a warning: a run has its result all the same.
 
     A run that is asked to stop here is over but for this file: it goes without one.
     """
     try:
-        found = analysed(method, panel, split, student, teachers, batch_size=batch_size, seed=seed, poll=poll)
-        write_whole(folder.analysis, analysis_text(found))
+        write_whole(folder.analysis, analysis_text(analyse()))
     except StoppedError:
         log("info", "the analysis of the test images was left out, as the run was asked to stop")
     except TrainingError:  # the run's folder is lost

@@ -112,24 +112,11 @@ class RunCheckpoints:
 
         The trainer's position stays: what it would meet again on the same way would be the same.
         """
-        found = self._rolled_back_to(trainer, step) if self.ranks.first else None
-        tensors, name = self._sent(found)
+        tensors, said = self._sent(self._newest(trainer, step) if self.ranks.first else None)
         if tensors is None:
             return None
         trainer.load_weights(tensors)
-        return str(name)
-
-    def _rolled_back_to(self, trainer: Trainer, step: int) -> tuple[dict[str, Tensor], str] | None:
-        for name in reversed(self._names(_key(trainer.phase))):
-            if int(name.rpartition("-")[2]) > step:
-                continue
-            try:
-                tensors, _ = load_checkpoint(self.folder / name)
-            except UserError as error:
-                self._set_aside(name, str(error))
-                continue
-            return tensors, name
-        return None
+        return str(said[0])
 
     def _sent(self, found: tuple[dict[str, Tensor], Any] | None) -> tuple[dict[str, Tensor] | None, Any]:
         """What the first rank has found, on every rank: tensors, and something that JSON can say."""
@@ -175,9 +162,11 @@ class RunCheckpoints:
         elif self.ranks.first and (self.folder / name).is_dir():  # who replaced one by it was killed before that was deleted
             remove_tree(self.folder / f".{name}.old")
 
-    def _newest(self, trainer: Trainer) -> tuple[dict[str, Tensor], tuple[str, dict[str, Any]]] | None:
-        """The newest whole checkpoint of a training, with its name and facts."""
+    def _newest(self, trainer: Trainer, step: int | None = None) -> tuple[dict[str, Tensor], tuple[str, dict[str, Any]]] | None:
+        """The newest whole checkpoint of a training (of at most `step` steps), with its name and facts."""
         for name in reversed(self._names(_key(trainer.phase))):
+            if step is not None and int(name.rpartition("-")[2]) > step:
+                continue
             try:
                 tensors, facts = load_checkpoint(self.folder / name)
             except UserError as error:

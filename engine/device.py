@@ -15,8 +15,6 @@ def resolve_device(hardware: HardwarePart, local: int | None = None) -> torch.de
     name = hardware.device
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
-        if name == "cuda" and local is None:
-            return torch.device(name)
     device = torch.device(name)
     if local is not None and device.type == "cuda":
         if device.index is not None:

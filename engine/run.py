@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from engine import paths
-from engine.analyse import leave_analysis
+from engine.analyse import analysed, leave_analysis
 from engine.checkpoints_of_run import RunCheckpoints
 from engine.compiled.stepper import panel_of, stepper_of
 from engine.control import Control
@@ -135,6 +135,9 @@ class Run:
         except StoppedError:
             ending = {"state": "stopped", "message": "stopped on request"}
         except LostRankError as error:
+            if self.ranks.first:
+                self._log("error", f"{error}; the run goes on from its last checkpoint when it is started again")
+                self._writer.close()
             return self._break_off(replace(self._result, message=str(error)))
         except (UserError, TrainingError) as error:
             ending = {"state": "failed", "message": str(error), "mistake": isinstance(error, UserError)}
@@ -163,15 +166,8 @@ class Run:
     def _break_off(self, result: Result) -> Result:
         """Without the others nothing can go on here. The folder stays as that of a run that crashed: it has not ended."""
         self.result = result
-        if self.ranks.first and self._folder_begun:
-            self._log("error", f"{result.message}; the run goes on from its last checkpoint when it is started again")
-            self._writer.close()
         self._release()
         return result
-
-    @property
-    def _folder_begun(self) -> bool:
-        return hasattr(self, "_writer")
 
     def _conclude(self, result: Result) -> None:
         if self._watch.why_gone() is None:  # else nothing is left to write to
@@ -349,17 +345,13 @@ class Run:
             images_per_second=round(trainer.images_trained / max(trainer.train_seconds, 1e-9), 1),
         )
         if self.ranks.first:
+            said = [teacher.logits for teacher in teachers]
+            poll = classroom.glance or self._watch.look
+            size, seed = preset.train.batch_size, preset.seed
             leave_analysis(
                 self.dir,
-                method,
-                panel,
-                images.test,
-                logits,
-                [teacher.logits for teacher in teachers],
-                batch_size=preset.train.batch_size,
-                seed=preset.seed,
-                poll=classroom.glance or self._watch.look,
-                log=self._log,
+                lambda: analysed(method, panel, images.test, logits, said, batch_size=size, seed=seed, poll=poll),
+                self._log,
             )
 
     def _teachers(self, classroom: Classroom) -> list[Trained]:
