@@ -5,11 +5,26 @@ from __future__ import annotations
 import signal
 import threading
 from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
 from typing import Literal, get_args
 
 Command = Literal["pause", "resume", "checkpoint", "stop"]
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)  # wishes of the system's, carried out as "stop"
 COMMANDS: tuple[Command, ...] = get_args(Command)
+
+
+@contextmanager
+def on_stop_signals(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    """Has a function take the signals that ask to stop; main thread only. A lost terminal is no reason to lose a run."""
+    before = {number: signal.signal(number, handler) for number in STOP_SIGNALS}
+    before[signal.SIGHUP] = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        for number, old in before.items():
+            signal.signal(number, old)
 
 
 class Control:

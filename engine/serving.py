@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass, replace
 from types import FrameType
 
 from engine.console_file import bound_console
-from engine.control import COMMANDS, STOP_SIGNALS
+from engine.control import COMMANDS, on_stop_signals
 from engine.events import Acknowledged, Averages, CacheProgress, Event, PhaseStarted, RunStarted
 from engine.result import Result
 from engine.run import Run
@@ -53,13 +53,8 @@ def serve(run: Run, view: View | None = None) -> Served:
     to lose a run.
     """
     loop = _Loop(run, view)
-    before = {number: signal.signal(number, loop.on_signal) for number in STOP_SIGNALS}
-    before[signal.SIGHUP] = signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    try:
+    with on_stop_signals(loop.on_signal):
         return Served(loop.run_to_end(), loop.stopped_by)
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 class _Loop:

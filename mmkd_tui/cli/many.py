@@ -10,6 +10,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
+from engine.control import on_stop_signals
 from engine.errors import UserError
 from engine.text import one_line, plain
 from mmkd_tui.cli.talk import say
@@ -43,13 +44,8 @@ def stop_signals() -> Iterator[list[int]]:
             raise KeyboardInterrupt
         stops.append(number)
 
-    before = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
-    before[signal.SIGHUP] = signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    try:
+    with on_stop_signals(on_signal):
         yield stops
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def do_all(

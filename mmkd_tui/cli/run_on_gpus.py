@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from engine.control import STOP_SIGNALS
+from engine.control import on_stop_signals
 from engine.errors import UserError
 from mmkd_tui.cli.options import data_root_of
 
@@ -43,26 +41,10 @@ def launch(
         host = start_host(run_dir, None, data_root_of(data_root), ["--force"] * force, processes=processes, restarts=restarts)
     except OSError as error:
         raise UserError(f"{run_dir.path}: the run cannot be started: {error.strerror or error}") from error
-    with _signals() as signals:
+    signals: list[int] = []
+    with on_stop_signals(lambda number, frame: signals.append(number)):
         _show(run_dir, host, progress, signals)
     return _ending(run_dir, signals)
-
-
-@contextmanager
-def _signals() -> Iterator[list[int]]:
-    """The signals that came, in their order. A lost terminal is no reason to lose a run."""
-    came: list[int] = []
-
-    def take(number: int, frame: FrameType | None) -> None:
-        came.append(number)
-
-    before = {number: signal.signal(number, take) for number in STOP_SIGNALS}
-    before[signal.SIGHUP] = signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    try:
-        yield came
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _show(run_dir: RunDir, host: subprocess.Popen[bytes], progress: Progress, signals: list[int]) -> None:
