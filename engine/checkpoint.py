@@ -18,7 +18,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from engine.errors import UserError
-from engine.paths import private_folder, remove_tree, sync_folder, write_private
+from engine.paths import remove_tree, sync_folder, write_private
 from engine.tensor_header import check_header
 from engine.text import one_line
 from engine.untrusted import MOST, half_of_memory, read_regular
@@ -28,8 +28,11 @@ _MOST_TENSORS = 100_000  # of a network of 10,000: its momentum, regressors and 
 
 
 def save_checkpoint(target: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
-    """Writes `target` or replaces it; a crash at any moment leaves the old one or the new one to `load_checkpoint`."""
-    private_folder(target.parent)
+    """Writes `target` or replaces it; a crash at any moment leaves the old one or the new one to `load_checkpoint`.
+
+    Of missing folders it makes the last alone: a run's folder that was deleted does not come back.
+    """
+    target.parent.mkdir(mode=0o700, exist_ok=True)
     aside = target.parent / f".{target.name}.{os.getpid()}.partial"
     remove_tree(aside)
     aside.mkdir(mode=0o700)

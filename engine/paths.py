@@ -68,8 +68,10 @@ def write_private(path: Path, content: bytes) -> None:
 
 @contextmanager
 def written_aside(target: Path) -> Iterator[BinaryIO]:
-    """A file of this user alone, put in `target`'s place when it is whole and on the disk; on any error the old one stays."""
-    private_folder(target.parent)
+    """A file of this user alone, put in `target`'s place when it is whole and on the disk; on any error the old one stays.
+
+    OSError where its folder is missing: a run's folder that was deleted does not come back because of a file in it.
+    """
     handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".partial")
     try:
         with os.fdopen(handle, "wb") as file:

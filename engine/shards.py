@@ -20,7 +20,7 @@ from typing import Any
 
 from engine.errors import UserError
 from engine.image_folders import Listing, PictureFolder
-from engine.paths import cache_dir, written_aside
+from engine.paths import cache_dir, private_folder, written_aside
 from engine.text import one_line
 from engine.unpacking import MOST_MEMBERS, BoundedMember
 from engine.untrusted import open_picture, read_object, read_regular
@@ -140,6 +140,7 @@ def _index(path: Path, deadline: float | None) -> Index:
         return index
     index = _scanned(path, found.st_size, deadline)
     try:
+        private_folder(kept.parent)
         with written_aside(kept) as file:
             file.write(json.dumps({name: getattr(index, name) for name in Index.__slots__}).encode())
     except OSError:

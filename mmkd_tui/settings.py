@@ -11,7 +11,7 @@ from pathlib import Path
 
 import platformdirs
 
-from engine.paths import write_whole
+from engine.paths import private_folder, write_whole
 from engine.untrusted import read_object
 
 FILE = "settings.json"
@@ -83,6 +83,7 @@ class SettingsSaver:
 def save_settings(settings: Settings) -> bool:
     """Writes them whole or not at all; False where that was not possible: no choice is worth an error."""
     try:
+        private_folder(settings_path().parent)
         write_whole(settings_path(), json.dumps(dataclasses.asdict(settings), indent=2) + "\n")
     except (OSError, UnicodeError):
         return False

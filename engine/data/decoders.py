@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import errno
 import multiprocessing
 import os
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import CancelledError, Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from itertools import islice
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+from typing import cast
 
 from engine.errors import TrainingError
 from engine.pictures import Decoded, Job, decode_all, follow_parent
 
 PIECE = 16  # pictures that a process decodes at a time
-# A pool that breaks in the moment in which it starts a process closes what that was to inherit; its fork server dies of it, too.
-_BROKEN = (errno.EBADF, errno.EPIPE, errno.ECONNREFUSED, errno.ECONNRESET)
-DEATHS = 3  # times that the processes are started anew for the same batch
+DEATHS = 3  # processes that the same pictures may cost
 
 
 def chosen_workers(asked: int | None) -> int:
@@ -27,11 +27,17 @@ def chosen_workers(asked: int | None) -> int:
 
 
 class Decoders:
-    """Decodes jobs in `workers` processes, begun when they are first needed; in the caller's own where there are none."""
+    """Decodes jobs in `workers` processes, begun when they are first needed; in the caller's own where there are none.
+
+    A thread waits for each process, which answers through a pipe of its own: whatever it dies in the middle of, the others
+    go on. (In `ProcessPoolExecutor` all answer through one pipe, and one that dies in mid-answer stops them for good.)
+    """
 
     def __init__(self, workers: int, say: Callable[[str], None]) -> None:
         self.workers, self._say = workers, say
-        self._pool: ProcessPoolExecutor | None = None
+        self._threads: ThreadPoolExecutor | None = None
+        self._free = [_Process() for _ in range(workers)]
+        self._died: deque[None] = deque()  # an entry for each process that did, until people are told
 
     def in_order(self, batches: Iterable[Sequence[Job]], size: int) -> Iterator[list[Decoded]]:
         """What comes of each batch of jobs, of `size` pictures together, in their order.
@@ -44,74 +50,130 @@ class Decoders:
             return
         ahead = max(2, -(-4 * self.workers * PIECE // size))
         source = iter(batches)
-        waiting: deque[tuple[Sequence[Job], list[Future[Decoded]]]] = deque()
-        deaths = 0
+        waiting: deque[list[Future[Decoded]]] = deque()
         try:
             while True:
-                try:
-                    waiting.extend((batch, []) for batch in islice(source, ahead - len(waiting)))
-                    if not waiting:
-                        return
-                    for batch, futures in waiting:
-                        if not futures:
-                            futures.extend(self._submit(batch))
-                    found = [future.result() for future in waiting[0][1]]
-                except (BrokenProcessPool, CancelledError):
-                    deaths += 1
-                    self._end()
-                    if deaths > DEATHS:
-                        raise TrainingError(self._culprit(waiting[0][0])) from None
-                    self._say("a process that decodes pictures died; others are started in its place, and nothing is lost")
-                    for _, futures in waiting:
-                        futures.clear()
-                    continue
-                deaths = 0
-                waiting.popleft()
+                for batch in islice(source, ahead - len(waiting)):
+                    waiting.append([self._submit(job) for job in batch])
+                if not waiting:
+                    return
+                found = [future.result() for future in waiting.popleft()]
+                while self._died:
+                    self._died.pop()
+                    self._say("a process that decodes pictures died; another is started in its place, and nothing is lost")
                 yield found
         finally:
-            for _, futures in waiting:
+            for futures in waiting:
                 for future in futures:
                     future.cancel()
 
-    def _submit(self, batch: Sequence[Job]) -> list[Future[Decoded]]:
-        if self._pool is None:
-            # Neither this process's threads nor its hold on a GPU are in those of a fork server.
-            context = multiprocessing.get_context("forkserver")
-            self._pool = ProcessPoolExecutor(self.workers, context, follow_parent)
-        try:
-            return [self._pool.submit(decode_all, job) for job in batch]
-        except (OSError, EOFError) as error:
-            if isinstance(error, OSError) and error.errno not in _BROKEN:
-                raise
-            raise BrokenProcessPool(str(error)) from error
-
-    def _culprit(self, batch: Sequence[Job]) -> str:
-        """Which picture it is that processes die of, if it is one."""
-        for job in batch:
-            for place, path in enumerate(job.paths):
-                alone = replace(job, paths=(path,), draws=job.draws and job.draws[:1], spans=job.spans[place : place + 1])
-                try:
-                    self._submit([alone])[0].result()
-                except BrokenProcessPool:
-                    self._end()
-                    where = os.path.join(job.root, path)  # noqa: PTH118
-                    return f"processes that decode {where} die of it; remove that picture, or look whether memory runs out"
-        self.close()
-        names = f"{batch[0].paths[0]} to {batch[-1].paths[-1]} in {batch[0].root}"
-        return (
-            f"the processes that decode pictures ({names}) die again and again: something ends them from outside, or memory "
-            "runs out; give fewer hardware.workers (0: the training decodes)"
-        )
-
-    def _end(self) -> None:
-        """Of a pool that is broken: it waits for all its processes, and has told none to end that it was just starting."""
-        if self._pool is not None:
-            for process in list((self._pool._processes or {}).values()):
-                process.kill()
-        self.close()
-
     def close(self) -> None:
         """Ends the processes; they are begun anew where they are needed again."""
-        if self._pool is not None:
-            self._pool.shutdown(wait=True, cancel_futures=True)  # at most as long as a piece takes
-            self._pool = None
+        if self._threads is not None:
+            self._threads.shutdown(cancel_futures=True)  # waits at most as long as a piece takes
+            self._threads = None
+        for process in self._free:
+            process.end()
+
+    def _submit(self, job: Job) -> Future[Decoded]:
+        if self._threads is None:
+            self._threads = ThreadPoolExecutor(self.workers, "mmkd-decode")
+        return self._threads.submit(self._decode, job)
+
+    def _decode(self, job: Job) -> Decoded:
+        process = self._free.pop()  # there are as many as threads
+        try:
+            for _ in range(DEATHS):
+                try:
+                    return process.ask(job)
+                except _DiedError:
+                    self._died.append(None)
+            raise TrainingError(_culprit(job, process))
+        finally:
+            self._free.append(process)
+
+
+def _culprit(job: Job, process: _Process) -> str:
+    """Which picture it is that processes die of, if it is one."""
+    for place, path in enumerate(job.paths):
+        alone = replace(job, paths=(path,), draws=job.draws and job.draws[place : place + 1], spans=job.spans[place : place + 1])
+        try:
+            process.ask(alone)
+        except _DiedError:
+            where = os.path.join(job.root, path)  # noqa: PTH118
+            return f"processes that decode {where} die of it; remove that picture, or look whether memory runs out"
+    return (
+        f"the processes that decode pictures ({job.paths[0]} to {job.paths[-1]} in {job.root}) die again and again: something "
+        "ends them from outside, or memory runs out; give fewer hardware.workers (0: the training decodes)"
+    )
+
+
+class _DiedError(Exception):
+    """A process that decodes is no more."""
+
+
+class _Process:
+    """Begun when it is asked, and anew where it died. One thread at a time may ask it."""
+
+    _starting = threading.Lock()  # multiprocessing keeps a list of a process's children without one
+
+    def __init__(self) -> None:
+        self._running: tuple[BaseProcess, Connection] | None = None
+
+    @property
+    def pid(self) -> int | None:
+        return None if self._running is None else self._running[0].pid
+
+    def ask(self, job: Job) -> Decoded:
+        """What came of it. _DiedError where the process did, or could not be started."""
+        try:
+            self._running = self._running or self._start()
+            pipe = self._running[1]
+            pipe.send(job)
+            answer = pipe.recv()
+        except (OSError, EOFError) as error:
+            self.end()
+            raise _DiedError from error
+        if isinstance(answer, Exception):
+            raise answer
+        return cast("Decoded", answer)
+
+    def _start(self) -> tuple[BaseProcess, Connection]:
+        # Neither this process's threads nor its hold on a GPU are in those of a fork server.
+        context = multiprocessing.get_context("forkserver")
+        ours, theirs = context.Pipe()
+        process = context.Process(target=_serve, args=(theirs, decode_all), daemon=True)
+        try:
+            with self._starting:
+                process.start()
+        except BaseException:
+            ours.close()
+            raise
+        finally:
+            theirs.close()  # else its end would not be seen
+        return process, ours
+
+    def end(self) -> None:
+        """At once: nobody waits for what it has in hand."""
+        if self._running is not None:
+            process, pipe = self._running
+            self._running = None
+            pipe.close()
+            with self._starting:
+                process.kill()
+                process.join()
+
+
+def _serve(pipe: Connection, decode: Callable[[Job], Decoded]) -> None:
+    follow_parent()
+    while True:
+        try:
+            job = pipe.recv()
+        except EOFError:
+            return
+        answer: Decoded | Exception
+        try:
+            answer = decode(job)
+        except Exception as error:
+            answer = error
+        pipe.send(answer)

@@ -18,7 +18,7 @@ from engine.data.idx import REMEDY, idx_sizes
 from engine.data_files import Found, files_of
 from engine.dataset_facts import DatasetFacts
 from engine.errors import UserError
-from engine.paths import cache_dir, written_aside
+from engine.paths import cache_dir, private_folder, written_aside
 from engine.text import one_line
 
 _LARGEST = 64 << 20  # bytes of one file unpacked; the real ones have at most 47 MB
@@ -86,6 +86,7 @@ def _copy(source: Path, target: Path) -> None:
         made = source.stat().st_mtime_ns
         if target.is_file() and target.stat().st_mtime_ns == made:
             return
+        private_folder(target.parent)
         with _opened(source) as packed, written_aside(target) as file:
             shutil.copyfileobj(_Bounded(packed, source), file)
         os.utime(target, ns=(made, made))

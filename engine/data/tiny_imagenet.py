@@ -17,7 +17,7 @@ from engine.data.lists import inside, lines_of
 from engine.data_files import files_of
 from engine.errors import UserError
 from engine.image_folders import Listing, Outside, PictureFolder, pictures_below
-from engine.paths import cache_dir, written_aside
+from engine.paths import cache_dir, private_folder, written_aside
 from engine.pictures import BrokenPictureError, decode
 from engine.text import one_line
 
@@ -99,6 +99,7 @@ def _decoded(folder: Path, listing: Listing) -> tuple[Tensor, Tensor]:
     if (pixels := _mapped(kept, shape)) is None:
         whole = _decode(folder, listing, shape)
         try:
+            private_folder(kept.parent)
             with written_aside(kept) as file:
                 np.save(file, whole)
         except OSError:

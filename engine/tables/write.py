@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from engine.paths import write_whole
+from engine.paths import private_folder, write_whole
 from engine.tables.form import Published
 from engine.tables.gather import Line, Report, Table
 from engine.tables.statistics import Summary
@@ -37,6 +37,7 @@ def write_report(report: Report, folder: Path) -> tuple[Path, ...]:
     """NAME.md, NAME.csv and NAME.tex in `folder`; the paths. OSError where they cannot be written."""
     texts = {"md": as_markdown(report), "csv": as_csv(report), "tex": as_latex(report)}
     paths = tuple(folder / f"{report.name}.{ending}" for ending in texts)
+    private_folder(folder)
     for path, text in zip(paths, texts.values(), strict=True):
         write_whole(path, text)
     return paths

@@ -37,7 +37,7 @@ def report_command(
 
     Example: mmkd report quickstart --open
     """
-    from engine.paths import write_whole
+    from engine.paths import private_folder, write_whole
     from engine.run_list import find_run
     from mmkd_tui.report import page, vega
     from mmkd_tui.report.record import read_record
@@ -51,6 +51,7 @@ def report_command(
         raise UserError(f"{target} is there already; --force replaces it, -o FILE names another")
     records = [read_record(path) for path in paths]
     try:
+        private_folder(target.parent)
         if kind == "html":
             write_whole(target, page.html(records, vega.script()))
         else:

@@ -224,6 +224,7 @@ class WizardScreen(MmkdScreen):
 
     def _write(self, target: Path, text: str) -> None:
         try:
+            paths.private_folder(target.parent)
             paths.write_whole(target, text)
         except OSError as error:
             self.notify(

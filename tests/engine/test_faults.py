@@ -500,6 +500,19 @@ def test_a_folder_that_is_deleted_ends_the_run_and_does_not_come_back(tmp_path: 
     assert not run.dir.path.exists()
 
 
+def test_nothing_that_a_run_writes_brings_its_folder_back(tmp_path: Path) -> None:
+    gone = RunDir(tmp_path / "run")
+    writes: list[Callable[[], object]] = [
+        lambda: gone.write_json(gone.result, {}),
+        lambda: write_whole(gone.student, b""),
+        lambda: save_checkpoint(gone.checkpoints / "distil-step-000001", {}, {}),
+    ]
+    for write in writes:
+        with pytest.raises(FileNotFoundError):
+            write()
+    assert not gone.path.exists()
+
+
 READ_ONLY = """
 import os, sys
 from pathlib import Path

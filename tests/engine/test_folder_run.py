@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,8 +17,9 @@ from safetensors.torch import load_file
 from support import picture_sets as sets
 from torch import Tensor
 
-from engine.data.decoders import Decoders
+from engine.data.decoders import _Process
 from engine.events import EpochEnded, Event, Log
+from engine.pictures import Decoded, Job
 from engine.preset import Preset, TeacherCachePart
 from engine.preset_yaml import parse_preset
 from engine.result import Result
@@ -91,18 +94,19 @@ def test_a_run_tells_what_it_found_and_keeps_what_using_the_student_takes(
 def test_a_killed_decoding_process_changes_nothing(
     plain: tuple[Result, list[Event], dict[str, Tensor]], pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    submit, killed = Decoders._submit, []
+    ask, killed = _Process.ask, []
 
-    def murderous(self: Decoders, batch: object) -> object:
-        futures = submit(self, batch)  # type: ignore[arg-type]
-        if not killed and self._pool is not None:
-            futures[0].result()
-            killed.extend(self._pool._processes)
-            for pid in killed:
-                os.kill(pid, signal.SIGKILL)
-        return futures
+    def kill(pid: int) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
 
-    monkeypatch.setattr(Decoders, "_submit", murderous)
+    def murderous(self: _Process, job: Job) -> Decoded:
+        if self.pid is not None and self.pid not in killed and len(killed) < 3:
+            killed.append(self.pid)
+            threading.Timer(0.002 * len(killed), kill, (self.pid,)).start()  # in whatever it is doing then
+        return ask(self, job)
+
+    monkeypatch.setattr(_Process, "ask", murderous)
     result, events = run(preset(pictures, 2), tmp_path, "run")
     assert result.state == "done", result.message
     assert killed

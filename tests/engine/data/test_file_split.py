@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
 import threading
 import time
 from collections.abc import Iterator
+from multiprocessing.connection import Connection
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from support import deadly
@@ -23,6 +24,7 @@ from engine.data.file_split import FileSplit
 from engine.data.images import LEFT_OUT, Share
 from engine.errors import TrainingError, UserError
 from engine.measure import measured
+from engine.pictures import Job, decode_all
 from engine.preset import DatasetPart
 
 CPU = torch.device("cpu")
@@ -209,12 +211,9 @@ def test_a_killed_worker_costs_nothing(own: Path) -> None:
             found.append(batch)
             if number == 2:
                 assert images.decoders is not None
-                assert images.decoders._pool is not None
-                for process in list(images.decoders._pool._processes.values()):
-                    # The pool itself ends the others as soon as it sees that the first is gone.
-                    with contextlib.suppress(ProcessLookupError):
+                for process in images.decoders._free:
+                    if process.pid is not None:
                         os.kill(process.pid, signal.SIGKILL)
-                    process.join()
                 # Done already or not: the batches ahead are asked for anew where they are not.
         second = list(images.train.shuffled(2, 0, 1, ResizedCrop()))
     finally:
@@ -222,6 +221,29 @@ def test_a_killed_worker_costs_nothing(own: Path) -> None:
     assert all(same(one, other) for one, other in zip(expected, found, strict=True))
     assert len(second) == len(expected)
     assert any("died" in line for line in said)
+
+
+def test_a_worker_killed_in_the_middle_of_its_answer_costs_nothing(own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    decoders = decoding.Decoders(1, said.append)
+    (process,), receive, killed = decoders._free, Connection.recv, []
+
+    def late(pipe: Connection) -> object:
+        if not killed:
+            assert pipe.poll(60)  # 2 MB of pixels: more than a pipe takes, so it waits until they are read
+            killed.append(process.pid)
+            os.kill(killed[0], signal.SIGKILL)
+        return receive(pipe)
+
+    monkeypatch.setattr(Connection, "recv", late)
+    jobs = [Job(str(own / "test"), ("class-0/000.jpg",) * 16, 224)] * 4
+    try:
+        (found,) = decoders.in_order([jobs], 64)
+    finally:
+        decoders.close()
+    assert killed
+    assert said == ["a process that decodes pictures died; another is started in its place, and nothing is lost"]
+    assert all(np.array_equal(decoded.pixels, decode_all(jobs[0]).pixels) for decoded in found)
 
 
 def test_a_picture_that_processes_die_of_is_named(own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -239,13 +261,11 @@ def test_workers_end_with_their_parent(own: Path) -> None:
     import subprocess
     import sys
 
-    # As Decoders begins them.
     code = (
-        "import multiprocessing, time\nfrom concurrent.futures import ProcessPoolExecutor\n"
-        "from engine.pictures import Job, decode_all, follow_parent\n"
-        "pool = ProcessPoolExecutor(2, multiprocessing.get_context('forkserver'), follow_parent)\n"
-        f"pool.submit(decode_all, Job({str(own / 'test')!r}, ('class-0/000.jpg',), 32)).result()\n"
-        "print(*pool._processes, flush=True)\ntime.sleep(600)\n"
+        "import time\nfrom engine.data.decoders import Decoders\nfrom engine.pictures import Job\n"
+        "decoders = Decoders(1, print)\n"
+        f"list(decoders.in_order([[Job({str(own / 'test')!r}, ('class-0/000.jpg',), 32)]], 1))\n"
+        "print(decoders._free[0].pid, flush=True)\ntime.sleep(600)\n"
     )
     child = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
     assert child.stdout is not None
