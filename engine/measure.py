@@ -12,6 +12,8 @@ from torch import Tensor
 from engine.data import AnySplit
 from engine.data.images import LEFT_OUT, WHOLE, Share
 from engine.models import Classifier
+from engine.models.interface import Output
+from engine.models.panel import TeacherPanel
 from engine.out_of_memory import OutOfMemoryError, told
 from engine.ranks import ALONE, Ranks
 
@@ -24,7 +26,6 @@ class Measurement:
     loss: float
 
 
-@torch.no_grad()
 def logits_of(
     model: Classifier, split: AnySplit, batch_size: int, poll: Callable[[], None] | None = None, ranks: Ranks = ALONE
 ) -> Tensor:
@@ -32,25 +33,49 @@ def logits_of(
 
     The model's mode is put back; `poll` is called before each pass and may raise. OutOfMemoryError where a pass is too large.
     """
-    batches = -(-len(split) // batch_size)
-    share = Share(ranks.rank, ranks.size) if batches >= ranks.size else WHOLE
     training = model.training
     model.eval()
+    try:
+        return _logits(model, split, batch_size, poll, ranks)
+    finally:
+        model.train(training)
+
+
+def logits_of_shared(
+    panel: TeacherPanel, split: AnySplit, batch_size: int, poll: Callable[[], None] | None, ranks: Ranks
+) -> Tensor:
+    """As `logits_of`, of the one teacher of a panel whose parts lie on all ranks: each asks it as often as the others."""
+    return _logits(lambda images: panel(images)[0], split, batch_size, poll, ranks, equally=True)
+
+
+@torch.no_grad()
+def _logits(
+    ask: Callable[[Tensor], Output],
+    split: AnySplit,
+    batch_size: int,
+    poll: Callable[[], None] | None,
+    ranks: Ranks,
+    *,
+    equally: bool = False,
+) -> Tensor:
+    batches = -(-len(split) // batch_size)
+    share = Share(ranks.rank, ranks.size) if batches >= ranks.size else WHOLE
+    rounds = -(-batches // share.of)
     rows: list[Tensor] = []
     why = ""
     try:
         for batch in split.in_order(batch_size, share):
             if poll is not None:
                 poll()
-            rows.append(model(batch.images).logits.float())
+            rows.append(ask(batch.images).logits.float())
+        if equally and len(rows) < rounds:
+            ask(batch.images)  # for the others
     except torch.OutOfMemoryError as error:
         why = told("a measurement", "evaluate.batch_size", batch_size, error)
-    finally:
-        model.train(training)
     if why:  # and with the error, all that its frames held is gone
         raise OutOfMemoryError(why)
     found = torch.cat(rows)
-    return found if share.of == 1 else _joined(found, split, batch_size, -(-batches // share.of), ranks)
+    return found if share.of == 1 else _joined(found, split, batch_size, rounds, ranks)
 
 
 def _joined(own: Tensor, split: AnySplit, batch_size: int, rounds: int, ranks: Ranks) -> Tensor:

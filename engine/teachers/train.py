@@ -19,11 +19,12 @@ from engine.device import resolve_device, uses_bf16
 from engine.errors import UserError
 from engine.events import Event, Log
 from engine.keeper import Keeper
-from engine.measure import logits_of, measured
+from engine.measure import logits_of, logits_of_shared, measured
 from engine.methods import Plan
 from engine.models import Classifier, build_model
 from engine.models.build import count_parameters
 from engine.models.panel import TeacherPanel
+from engine.models.placement import placed
 from engine.preset import CePart, DatasetPart, EvaluatePart, HardwarePart, NonFinitePart, Preset, TeacherPart, TrainPart
 from engine.ranks import ALONE, Ranks
 from engine.teachers.chance import chance_level, needed
@@ -82,16 +83,17 @@ class Classroom:
     def teacher(self, part: TeacherPart, phase: Phase) -> Trained:
         """The teacher that a preset asks for."""
         if part.trained:
-            teacher = self.trained(part.arch, part.seed, part.recipe, phase, pretrained=part.pretrained)
+            teacher = self.trained(part.arch, part.seed, part.recipe, phase, pretrained=part.pretrained, sharded=self._sharded)
             model = teacher.model
             if part.features is not None:  # what the store keeps is the network, wherever its map is taken
                 model = self._new(part)
                 model.load_state_dict(teacher.model.state_dict())
-                teacher = replace(teacher, model=model.to(self.device))
+                teacher = replace(teacher, model=model if self._sharded else model.to(self.device))
             if teacher.source == "trained" and not self._better_than_guessing(teacher):
                 self._log("warning", f"{phase.label} is no better than guessing ({teacher.accuracy:.1%}); a longer recipe helps")
             return self._laid_by(teacher)
-        teacher = self._measured(self._given(part).to(self.device), "checkpoint" if part.checkpoint else "pretrained", None)
+        source = "checkpoint" if part.checkpoint else "pretrained"
+        teacher = self._measured(self._given(part), source, None, sharded=self._sharded)
         name = part.checkpoint or f"{part.arch} with its library's weights"
         if not torch.isfinite(teacher.logits).all():
             raise UserError(f"{name}: its logits on {self.dataset.name} are not all finite; it can be no teacher")
@@ -130,14 +132,22 @@ class Classroom:
         kept = self._kept(part, key)
         return (self._new(part), False) if kept is None else (kept, True)
 
-    def trained(self, arch: str, seed: int, recipe: TrainPart, phase: Phase, *, pretrained: bool = False) -> Trained:
-        """A network trained by a recipe, from the store if it is there; else it is trained and kept. `pretrained`: training
-        begins with its library's weights.
+    @property
+    def _sharded(self) -> bool:
+        return self.hardware.teachers == "sharded" and self.ranks.size > 1
+
+    def trained(
+        self, arch: str, seed: int, recipe: TrainPart, phase: Phase, *, pretrained: bool = False, sharded: bool = False
+    ) -> Trained:
+        """A network trained by a recipe, from the store if it is there; else it is trained and kept.
+
+        `pretrained`: training begins with its library's weights. `sharded`: one from the store is measured by all ranks
+        together, and need not fit on a device; one that is trained must.
         """
         key = self._key(arch, seed, recipe, pretrained)
         kept = self._kept(TeacherPart(arch=arch), key)
         if kept is not None:
-            return self._measured(kept.to(self.device), "store", key)
+            return self._measured(kept, "store", key, sharded=sharded)
 
         started = time.monotonic()
         part = CePart(name="ce")
@@ -224,8 +234,13 @@ class Classroom:
             pretrained=pretrained,
         )
 
-    def _measured(self, model: Classifier, source: str, key: str | None) -> Trained:
-        logits = logits_of(model, self.images.test, self.evaluate.batch_size, self.glance, self.ranks)
+    def _measured(self, model: Classifier, source: str, key: str | None, *, sharded: bool = False) -> Trained:
+        test, size = self.images.test, self.evaluate.batch_size
+        if sharded:
+            panel = placed([model], self.device, "sharded", False, self._log, self.ranks)
+            logits = logits_of_shared(panel, test, size, self.glance, self.ranks)
+        else:
+            logits = logits_of(model.to(self.device), test, size, self.glance, self.ranks)
         return Trained(model, source, logits, measured(logits, self.images.test.labels).accuracy, key)
 
 

@@ -172,6 +172,8 @@ def test_a_run_without_its_launcher_stops_and_saves(store: Path, tmp_path: Path)
 def test_processes_share_their_teachers(store: Path, tmp_path: Path, unbroken: Launch) -> None:
     launch = Launch(tmp_path / "run", store, tiny(*ASKED, "hardware.teachers=sharded"))
     launch.finished()
+    measured, alone = (json.loads(one.dir.result.read_text())["teachers"] for one in (launch, unbroken))
+    assert [teacher["accuracy"] for teacher in measured] == pytest.approx([teacher["accuracy"] for teacher in alone], abs=0.002)
     found, expected = (epochs(Watched(one.dir.path)) for one in (launch, unbroken))
     assert len(found) == 16
     # To rounding, which a training makes larger: the first epoch has the same teachers or has not.
