@@ -47,11 +47,6 @@ class RunCheckpoints:
         """Of work that led to where the run is now."""
         return self._before + time.monotonic() - self._began
 
-    def save_if_due(self, trainer: Trainer) -> None:
-        """Saves one where that is `due`."""
-        if self.due(trainer):
-            self.save(trainer)
-
     def due(self, trainer: Trainer) -> bool:
         """Whether the last one is old enough, or after enough epochs; not twice at the same place, and later where the newest
         steps came out not finite.

@@ -28,6 +28,7 @@ _ASIDE = (
     "hardware.threads",
     "hardware.workers",
     "hardware.compile",
+    "hardware.teachers",
     "trackers",
 )
 _TESTED = ("dataset.name", "dataset.path", "dataset.split_seed")  # what decides the test images

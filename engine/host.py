@@ -24,7 +24,7 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 import engine.openmp  # noqa: F401  before torch
-from engine.control import STOP_SIGNALS
+from engine.control import STOP_SIGNALS, on_stop_signals
 from engine.errors import UserError
 from engine.launched import Launched, launched
 from engine.result import Result
@@ -69,18 +69,13 @@ def main(arguments: Sequence[str]) -> int:
         finally:
             os._exit(128 + number)
 
-    before = {number: signal.signal(number, stop) for number in STOP_SIGNALS}
-    before[signal.SIGHUP] = signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    try:
+    with on_stop_signals(stop):
         if chosen.until_eof:
             threading.Thread(target=_stop_at_eof, name="mmkd-tie", daemon=True).start()
         if place is not None:
             threading.Thread(target=_stop_without_launcher, args=[os.getppid()], name="mmkd-tie", daemon=True).start()
         signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)  # whoever starts this process may have held them back until now
         return _serve(chosen, run_dir, lock, place)
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _stop_at_eof() -> None:

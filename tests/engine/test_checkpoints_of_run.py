@@ -39,8 +39,12 @@ def saved_at(asked: CheckpointsPart, folder: Path) -> tuple[list[int], list[str]
     """After which steps of five epochs of two, and what is left of it."""
     events: list[Event] = []
     checkpoints = RunCheckpoints(folder, events.append, asked)
-    trainer = make_trainer(brief("train.epochs=5", "method={name: ce}", "teachers=[]"), checkpoints.save_if_due)
-    trainer.run()
+
+    def poll(trainer: Trainer) -> None:
+        if checkpoints.due(trainer):
+            checkpoints.save(trainer)
+
+    make_trainer(brief("train.epochs=5", "method={name: ce}", "teachers=[]"), poll).run()
     steps = [event.step for event in events if isinstance(event, CheckpointSaved)]
     return steps, sorted(path.name for path in folder.glob("*"))
 
