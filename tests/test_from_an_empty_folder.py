@@ -31,6 +31,7 @@ def mmkd(folder: Path, *arguments: str) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 def test_from_an_empty_folder_to_a_prediction(tmp_path: Path) -> None:
     pytest.importorskip("vl_convert")
     pytest.importorskip("onnxruntime")

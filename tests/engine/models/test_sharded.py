@@ -15,6 +15,7 @@ from engine.models.sharded import ShardedPanel
 from engine.ranks import ALONE
 
 
+@pytest.mark.slow
 def test_two_ranks_share_teachers(tmp_path: Path) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

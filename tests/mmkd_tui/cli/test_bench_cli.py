@@ -19,6 +19,7 @@ WITH_META = ("naive", "exact", "auto", "cached")
 WITHOUT = ("aver", "limit", "student")
 
 
+@pytest.mark.slow
 def test_json_has_every_figure_and_they_agree(capfd: pytest.CaptureFixture[str]) -> None:
     assert run_command(["bench", "--case", "tiny", "--device", "cpu", "--json"]) == 0
     out, err = capfd.readouterr()
