@@ -249,3 +249,34 @@ def test_trackio(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     id = json.loads((tmp_path / "run" / "trackers.json").read_text())["trackio"]
     rows: list[dict[str, Any]] = SQLiteStorage.get_logs("mmkd", id)
     assert [row["distil/measured_accuracy"] for row in rows if "distil/measured_accuracy" in row] == measured(events)
+
+
+def stopped_and_gone_on_with(folder: Path, tracker: str) -> tuple[list[Event], str]:
+    """Both processes' events, and the tracker's id of the run."""
+    more, events = (*SHORT, "train.epochs=3", "checkpoints={every: null}"), []
+    for resume, state in ((False, "stopped"), (True, "done")):
+        run = Run(preset(tracker, more=more), folder, resume=resume)
+        run.subscribe(events.append)
+        if not resume:
+            run.subscribe(lambda event, run=run: run.control.stop() if isinstance(event, EpochEnded) else None)  # type: ignore[misc]
+        assert run.execute().state == state
+    assert not warnings_of(events)
+    return events, json.loads((folder / "trackers.json").read_text())[tracker]
+
+
+def test_wandb_goes_on_under_the_same_id(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("wandb")
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    _, id = stopped_and_gone_on_with(tmp_path / "run", "wandb")
+    files = list((tmp_path / "run" / "wandb").glob(f"offline-run-*-{id}/run-{id}.wandb"))
+    assert len(files) == len(list((tmp_path / "run" / "wandb").glob("offline-run-*"))) == 2  # `wandb sync` makes them one run
+
+
+def test_trackio_goes_on_in_the_same_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRACKIO_DIR", str(tmp_path / "store"))
+    pytest.importorskip("trackio")
+    from trackio.sqlite_storage import SQLiteStorage
+
+    events, id = stopped_and_gone_on_with(tmp_path / "run", "trackio")
+    rows: list[dict[str, Any]] = SQLiteStorage.get_logs("mmkd", id)
+    assert [row["distil/measured_accuracy"] for row in rows if "distil/measured_accuracy" in row] == measured(events)
