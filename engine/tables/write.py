@@ -116,8 +116,15 @@ def as_csv(report: Report) -> str:
     for table in report.tables:
         for line in table.lines:
             for figure in line.published or (None,):
-                writer.writerow("" if cell is None else cell for cell in _record(report, table, line, figure))
+                writer.writerow(map(_cell, _record(report, table, line, figure)))
     return out.getvalue()
+
+
+def _cell(content: object) -> object:
+    """A spreadsheet takes a name that begins like a formula for one."""
+    if isinstance(content, str) and content.startswith(("=", "+", "-", "@")):
+        return f"'{content}"
+    return "" if content is None else content
 
 
 def _record(report: Report, table: Table, line: Line, figure: Published | None) -> tuple[object, ...]:

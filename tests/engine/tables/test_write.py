@@ -184,3 +184,9 @@ def test_the_three_files(tmp_path: Path) -> None:
     paths = write_report(report(), tmp_path / "out")
     assert [path.name for path in paths] == ["pairs.md", "pairs.csv", "pairs.tex"]
     assert paths[0].read_text() == as_markdown(report())
+
+
+@pytest.mark.parametrize("label", ["=HYPERLINK(1)", "+1", "-1", "@SUM(1)"])
+def test_a_spreadsheet_takes_no_name_for_a_formula(label: str) -> None:
+    row = next(row for row in csv.DictReader(io.StringIO(as_csv(report(label)))) if row["method"] == "aver")
+    assert (row["label"], row["difference"]) == (f"'{label}", "-0.84")
