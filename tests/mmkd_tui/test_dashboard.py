@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from pathlib import Path
 
 import pytest
@@ -50,7 +51,7 @@ def test_while_teachers_are_trained_they_are_listed_with_their_state(size: tuple
             assert said.count("waiting") == 2
             assert "teachers' weights" not in said
             await advance(pilot, client, 20.0)
-            assert "ready" in text(pilot.app)
+            assert re.search(r"resnet56 +trained", text(pilot.app))
             assert "93.12 %" in text(pilot.app)
 
     run(test())
@@ -429,7 +430,7 @@ def test_weights_of_a_method_without_weights_are_not_waited_for() -> None:
         events = [e for e in events if type(e).__name__ != "EpochEnded"]
         async with shown(played(DISTILLING, events)) as pilot:
             assert pilot.app.screen.query_one(WeightsNow).styles.display == "none"
-            assert "ready" in text(pilot.app)
+            assert re.search(r"resnet56 +trained", text(pilot.app))
             assert not pilot.app.screen.check_action("weights", ())
             assert pilot.app.screen.query_one(WeightsByClass).styles.display == "none"
 
