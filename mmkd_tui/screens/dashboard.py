@@ -132,12 +132,14 @@ class DashboardScreen(MmkdScreen):
         phases = self.follower.curves.phases
         return self.follower.curves.now if self._phase is None or self._phase >= len(phases) else phases[self._phase]
 
-    def _other_curves(self, curves: PhaseCurves | None) -> tuple[PhaseCurves | None, str]:
-        """Of the run that is compared: the same kind of training."""
+    def _other_curves(self, curves: PhaseCurves | None) -> tuple[PhaseCurves | None, str, str]:
+        """Of the run that is compared: the same kind of training, the run's name and, of a distillation, its method."""
         if self.other is None or curves is None:
-            return None, ""
+            return None, "", ""
         same = [phase for phase in self.other.curves.phases if phase.name == curves.name]
-        return (same[-1] if same else None), one_line(self.other.client.path.name, 60)
+        started = self.other.view.started
+        method = started.method if started is not None and curves.name == "distil" else ""
+        return (same[-1] if same else None), one_line(self.other.client.path.name, 60), method
 
     def _set_classes(self) -> None:
         """What there is to show decides which parts are shown; where, the style sheet says."""
@@ -290,7 +292,7 @@ class DashboardScreen(MmkdScreen):
     def action_compare(self) -> None:
         here = self.follower.client.path.absolute()
         runs = [run for run in list_runs(self.mmkd.runs_dir) if run.path.absolute() != here]
-        self.app.push_screen(CompareScreen(runs, self.other is not None), self._compare)
+        self.app.push_screen(CompareScreen(runs, self.other is not None, ascii=self.mmkd.ascii), self._compare)
 
     def _compare(self, choice: Path | str | None) -> None:
         if choice is not None:
