@@ -139,7 +139,7 @@ class HomeScreen(MmkdScreen):
             if first
             else f"no runs in {plain(str(self.runs_dir))} yet\nEnter on a preset above starts one, n plans one of your own"
         )
-        sweeps = [home_row(path, overview, glyphs) for path, overview in self._sweeps.items()]
+        sweeps = [home_row(path, overview, glyphs, now) for path, overview in self._sweeps.items()]
         self.runs.show([*sweeps, *(run_row(run, glyphs, now) for run in self._runs)], empty)
         self.refresh_bindings()
 

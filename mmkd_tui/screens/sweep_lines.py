@@ -8,7 +8,7 @@ from pathlib import Path
 from engine.run_state import RunState
 from engine.sweeps.manifest import Manifest
 from engine.sweeps.overview import GROUPS, Group, Overview, Shown, ranked
-from mmkd_tui.screens.home_lines import PHASES
+from mmkd_tui.screens.home_lines import PHASES, ago
 from mmkd_tui.screens.marks import Marks
 from mmkd_tui.widgets.table import Column, Row
 
@@ -112,7 +112,7 @@ def about(manifest: Manifest) -> str:
     return f"{manifest.description}; {rule}" if manifest.description else rule
 
 
-def home_row(path: Path, overview: Overview, marks: Marks) -> Row:
+def home_row(path: Path, overview: Overview, marks: Marks, now: float) -> Row:
     """A sweep among the runs of the home screen."""
     counts, total = overview.counts, len(overview.rows)
     state = _of_all(counts, total)
@@ -126,7 +126,7 @@ def home_row(path: Path, overview: Overview, marks: Marks) -> Row:
             f"sweep {overview.manifest.name}",
             f"{total} run{'s' * (total != 1)}",
             ended + figure,
-            "",
+            "" if overview.started is None else ago(now - overview.started),
         ),
         strong=state.live,
     )
