@@ -346,7 +346,7 @@ def test_teachers_from_the_store_the_catalogue_and_a_file(tmp_path: Path) -> Non
             await go(pilot, 1)
             said = text(pilot.app)
             assert "97.5 %" in said
-            assert "store: s0, 25 epochs" in said
+            assert "store: 25 epochs" in said
             await pilot.press(*"store", "enter", "enter")  # the second time, it is there already
             assert len(draft.teachers) == 1
             assert "97.5 %, in the store" in text(pilot.app)
@@ -411,7 +411,7 @@ def test_another_split_is_said_to_be_one() -> None:
     async def look() -> None:
         async with wizard() as pilot:
             await go(pilot, 1)
-            await until(pilot, lambda: "other split: s0" in text(pilot.app))
+            await until(pilot, lambda: "other split: 25 epochs" in text(pilot.app))
             await pilot.press("enter")
             assert "to be trained, 25 epochs" in text(pilot.app)
 
