@@ -195,6 +195,7 @@ class DashboardScreen(MmkdScreen):
             "later": self._phase is not None,
             "copy_error": state in (RunState.FAILED, RunState.CRASHED),
             "weights": self._has_weights,
+            "log": not self._by_class,
         }
         return applies.get(action, True)
 
@@ -255,12 +256,14 @@ class DashboardScreen(MmkdScreen):
         # Not by a class of the screen: each change of that costs the style of every widget, ten times as long.
         self.query_one("#curves").display = not by_class
         self.query_one(WeightsByClass).display = by_class
+        self.query_one(ResultPanel).set_class(by_class, "-aside")  # both have a row a teacher or class, and rows are few
         self.set_focus(self.query_one(WeightsByClass).grids[0] if by_class else None)
+        self.refresh_bindings()
         self._draw()
 
     def action_log(self) -> None:
-        """In a narrow terminal the log takes the place of other things: that is for once, not remembered."""
-        if self.has_class("-narrow"):
+        """Where there is no room beside the charts it takes the place of other things: that is for once, not remembered."""
+        if self.has_class("-narrow") or (self.has_class("-finished") and not self.has_class("-high")):
             self.toggle_class("-log-instead")
         else:
             pane = self.query_one(LogPane).toggle_class("-wanted")

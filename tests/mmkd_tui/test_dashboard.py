@@ -250,6 +250,40 @@ def test_the_log_is_hidden_and_shown_and_that_is_remembered() -> None:
     run(test())
 
 
+@pytest.mark.parametrize("size", SIZES)
+def test_the_log_of_a_finished_run_is_shown_where_the_result_leaves_no_room_beside_the_charts(size: tuple[int, int]) -> None:
+    async def test() -> None:
+        async with shown(played(END), size) as pilot:
+            await look(pilot)
+            before = "is in the store" in text(pilot.app)
+            await pilot.press("l")
+            await pilot.pause()
+            assert ("is in the store" in text(pilot.app)) is not before
+            assert "student distilled by mmkd" in text(pilot.app)
+            await pilot.press("l")
+            await pilot.pause()
+            assert ("is in the store" in text(pilot.app)) is before
+
+    run(test())
+
+
+def test_the_log_has_a_scroll_bar_when_it_needs_one_and_says_when_it_is_empty() -> None:
+    async def test() -> None:
+        events = [event for event in story() if not isinstance(event, Log)]
+        async with shown(played(DISTILLING, events)) as pilot:
+            log = pilot.app.screen.query_one(LogPane)
+            assert "nothing so far" in text(pilot.app)
+            assert not log.show_vertical_scrollbar
+        many = [Log(t=events[0].t, level="info", message=f"message {number}") for number in range(60)]
+        async with shown(played(DISTILLING, [*events[:1], *many, *events[1:]])) as pilot:
+            log = pilot.app.screen.query_one(LogPane)
+            assert "message 59" in text(pilot.app)
+            assert "nothing so far" not in text(pilot.app)
+            assert log.show_vertical_scrollbar
+
+    run(test())
+
+
 def test_log_y_and_smoothing_are_toggled_and_remembered() -> None:
     async def test() -> None:
         async with shown(played(), (160, 48)) as pilot:
@@ -328,6 +362,22 @@ def test_what_does_not_apply_is_neither_in_the_footer_nor_in_the_palette() -> No
             assert not {"Pause", "Stop", "Checkpoint", "Go on"} & offered()
             assert "Copy error" in offered()
             assert "Pause" not in text(pilot.app).splitlines()[-1]
+
+    run(test())
+
+
+def test_the_weights_of_a_finished_run_have_the_room_of_its_result() -> None:
+    async def test() -> None:
+        async with shown(played(END), (80, 24)) as pilot:
+            await look(pilot)
+            await pilot.press("w")
+            await pilot.pause()
+            assert "student distilled by mmkd" not in text(pilot.app)
+            assert "Ankle boot" in text(pilot.app)  # the last class
+            assert "Log" not in text(pilot.app).splitlines()[-1]  # it would do nothing that is seen
+            await pilot.press("w")
+            await pilot.pause()
+            assert "student distilled by mmkd" in text(pilot.app)
 
     run(test())
 
