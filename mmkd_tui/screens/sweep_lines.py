@@ -72,7 +72,7 @@ def _progress(row: Shown) -> str:
     if row.group == "at work" and row.phase not in ("", "distil"):
         phase = PHASES.get(row.phase, row.phase)
         return phase if row.share is None else f"{phase} {min(max(row.share, 0.0), 1.0):.0%}"
-    return f"epoch {row.epoch}/{row.epochs}" if row.epoch else ""
+    return f"epoch {row.epoch}/{row.epochs}" if row.epoch or (row.group == "at work" and row.phase == "distil") else ""
 
 
 def _percent(share: float | None) -> str:
@@ -112,10 +112,10 @@ def about(manifest: Manifest) -> str:
     return f"{manifest.description}; {rule}" if manifest.description else rule
 
 
-def home_row(path: Path, overview: Overview, marks: Marks, now: float) -> Row:
-    """A sweep among the runs of the home screen."""
+def home_row(path: Path, overview: Overview, marks: Marks, now: float, worked_on: bool) -> Row:
+    """A sweep among the runs of the home screen. `worked_on`: by a command, which may be between two runs."""
     counts, total = overview.counts, len(overview.rows)
-    state = _of_all(counts, total)
+    state = RunState.RUNNING if worked_on else _of_all(counts, total)
     best = overview.best
     ended = f"{counts['done'] + counts['held']} of {total}"
     figure = "" if best is None or best.best_accuracy is None else f", {100 * best.best_accuracy:.1f} %"
