@@ -24,7 +24,7 @@ COLUMNS = (
     Column("started", 16),
     Column("name", 10, grow=True),
     Column("method", 10),
-    Column("state", 14),
+    Column("state", 14, least=76),  # the mark says it, too
     Column("test", 8, right=True),
 )
 
