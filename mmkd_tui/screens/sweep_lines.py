@@ -15,7 +15,7 @@ from mmkd_tui.widgets.table import Column, Row
 COLUMNS = (
     Column("state", 16),
     Column("run", 16, grow=True),
-    Column("progress", 17),
+    Column("progress", 17, least=70),
     Column("best", 7, right=True),
     Column("test", 7, right=True),
 )

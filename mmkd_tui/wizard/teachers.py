@@ -30,7 +30,7 @@ SIDE_BY_SIDE = 116  # columns that both lists need
 class ChosenTeachers(Vertical):
     """Those that are chosen. Enter changes one, Delete takes it out."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("delete,backspace,d", "take_out", "Take out")]
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("d,delete,backspace", "take_out", "Take out")]
     COLUMNS = (Column("", 10, grow=True), Column("", 26))
 
     def __init__(self, ascii: bool) -> None:
@@ -56,7 +56,7 @@ class TeachersStep(Step):
     PARTS = ("teachers",)
     COLUMNS = (
         Column("architecture", 16),
-        Column("parameters", 10, right=True),
+        Column("parameters", 10, right=True, least=64),
         Column("accuracy", 8, right=True),
         Column("seed", 4),
         Column("input", 8, least=74),  # the same for all

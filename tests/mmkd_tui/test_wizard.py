@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
@@ -401,6 +402,32 @@ def test_networks_of_the_libraries_are_chosen_by_typing_their_names() -> None:
             assert "timm:resnet18" in said
             assert draft.problems() == []
             assert load_preset(_written(Path("p.yaml"), draft.yaml() or "")) == draft.preset()
+
+    run(look())
+
+
+@pytest.mark.parametrize("size", [(60, 16), (80, 24), (100, 30), (120, 36)])
+def test_seeds_tell_networks_of_one_architecture_apart(size: tuple[int, int]) -> None:
+    stored(paths.teacher_store(), quickstart())
+
+    async def look() -> None:
+        async with wizard(size=size) as pilot:
+            await go(pilot, 1)
+            rows = [line for line in text(pilot.app).splitlines() if "97.5 %" in line]
+            assert len(rows) > 1
+            assert all(re.search(r" s\d  ", row) for row in rows), rows
+
+    run(look())
+
+
+def test_in_the_smallest_terminal_all_steps_are_at_the_top() -> None:
+    async def look() -> None:
+        async with wizard(size=(60, 16)) as pilot:
+            tabs = text(pilot.app).splitlines()[1]
+            assert "[1 Data set]" in tabs
+            assert tabs.split()[-5:] == ["2", "3", "4", "5", "6"]
+            await pilot.resize_terminal(80, 24)
+            await until(pilot, lambda: "6 Review" in text(pilot.app))
 
     run(look())
 
