@@ -58,6 +58,7 @@ class DashboardScreen(MmkdScreen):
         self._leaving = False  # as soon as the run has stopped
         self._over: RunState | None = None
         self._weighed = False  # as the footer has it
+        self._by_class = False  # the weights by class are in the place of the curves
 
     def compose(self) -> ComposeResult:
         ascii, settings = self.mmkd.ascii, self.mmkd.settings
@@ -246,13 +247,8 @@ class DashboardScreen(MmkdScreen):
         """Whether there is anything to see by class."""
         return any(phase.by_class is not None for phase in self.follower.view.phases)
 
-    @property
-    def _by_class(self) -> bool:
-        """Whether the view by class is in the place of the curves."""
-        return self.query_one(WeightsByClass).display
-
     def action_weights(self) -> None:
-        by_class = not self._by_class
+        by_class = self._by_class = not self._by_class
         # Not by a class of the screen: each change of that costs the style of every widget, ten times as long.
         self.query_one("#curves").display = not by_class
         self.query_one(WeightsByClass).display = by_class

@@ -16,6 +16,7 @@ from mmkd_tui.keys import keys_of
 from mmkd_tui.panels.charts import Charts
 from mmkd_tui.panels.log import LogPane
 from mmkd_tui.panels.weights import WeightsByClass, WeightsNow
+from mmkd_tui.screens.dashboard import DashboardScreen
 from mmkd_tui.settings import load_settings
 
 HOSTILE = "[/red]x[bold]"
@@ -380,6 +381,11 @@ def test_the_weights_of_a_finished_run_have_the_room_of_its_result() -> None:
             assert "student distilled by mmkd" in text(pilot.app)
 
     run(test())
+
+
+def test_what_applies_is_known_before_anything_is_on_the_screen() -> None:
+    screen = DashboardScreen(played(DISTILLING))
+    assert all(screen.check_action(key.action, ()) in (True, False) for key in keys_of("dashboard"))
 
 
 def test_the_weights_key_is_offered_as_soon_as_there_are_weights() -> None:
