@@ -61,6 +61,11 @@ class Overview:
         return Counter(row.group for row in self.rows)
 
     @property
+    def started(self) -> float | None:
+        """When the first of its runs began, in seconds since the epoch; None where none has."""
+        return min((standing.started for standing in self._standings if standing.started is not None), default=None)
+
+    @property
     def best(self) -> Shown | None:
         """The run whose student is the most accurate so far on the split that chooses; of equal ones the first."""
         return next(iter(ranked([row for row in self.rows if row.best_accuracy is not None])), None)

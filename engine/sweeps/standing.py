@@ -25,6 +25,7 @@ class Standing:
         """`rungs`: epochs after which the run is compared with others, by `halving`."""
         self.folder, self.rungs, self.halving = folder, tuple(rungs), halving
         self.state: RunState | None = None  # None: never begun
+        self.started: float | None = None  # seconds since the epoch
         self.phase = ""
         self.epoch = 0  # epochs of the distillation that are done
         self.epochs = 0  # of the distillation, in all
@@ -55,6 +56,8 @@ class Standing:
                 self.best_accuracy = best
 
     def _note(self, event: Event) -> None:
+        if self.started is None:
+            self.started = event.t
         if isinstance(event, PhaseStarted):
             self.phase, self.share = event.phase, None
             if event.phase == "distil":

@@ -57,7 +57,9 @@ class Charts(Container):
     def all(self) -> tuple[LineChart, LineChart, LineChart]:
         return self.loss, self.accuracy, self.norms
 
-    def show(self, curves: PhaseCurves | None, view: RunView, other: PhaseCurves | None, other_name: str) -> None:
+    def show(
+        self, curves: PhaseCurves | None, view: RunView, other: PhaseCurves | None, other_name: str, other_method: str
+    ) -> None:
         """Draws what there is now."""
         if curves is None:
             return
@@ -65,8 +67,9 @@ class Charts(Container):
         accuracies = _picked(curves.accuracy, ACCURACIES)
         norms = _picked(curves.norms, NORMS)
         if other is not None:
-            losses |= _others(other.loss, ("total", "loss"))
-            accuracies |= _others(other.accuracy, ("validation", "best"))
+            legend = f"other: {other_method}" if other_method else "other"
+            losses |= _others(other.loss, ("total", "loss"), legend)
+            accuracies |= _others(other.accuracy, ("validation", "best"), legend)
         what = (curves.name, curves.index, other_name if other is not None else "", *losses, "", *accuracies, "", *norms)
         if what != self._shown:
             self._shown = what
@@ -96,7 +99,7 @@ def _picked(table: dict[str, Series], order: Sequence[str]) -> dict[str, Series]
     return {name: table[name] for name in order if name in table}
 
 
-def _others(table: dict[str, Series], names: Sequence[str]) -> dict[str, Series]:
+def _others(table: dict[str, Series], names: Sequence[str], legend: str) -> dict[str, Series]:
     """The first of these series that the other run has."""
     found = next((name for name in names if name in table), None)
-    return {"other": table[found]} if found is not None else {}
+    return {legend: table[found]} if found is not None else {}

@@ -15,6 +15,7 @@ from mmkd_tui.run_view import RunView
 
 LINES = 500
 LIMIT = 2000  # characters of a message
+EMPTY = Text("nothing so far", "dim")
 
 
 class LogPane(RichLog):
@@ -51,10 +52,12 @@ class LogPane(RichLog):
         if event.size.width not in (0, self._width):
             self._width = event.size.width
             self.clear()
-            for text in self._texts:
+            for text in self._texts or [EMPTY]:
                 self.write(text)
 
     def _add(self, text: Text) -> None:
+        if not self._texts:
+            self.clear()
         self._texts.append(text)
         if self._width:
             self.write(text)

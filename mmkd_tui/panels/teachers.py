@@ -15,6 +15,8 @@ from mmkd_tui.widgets.lines import Line, LinesWidget, Span, cut, fit, shown
 
 LABEL, READY, TRAINING, WAITING, VALUE = (f"teachers--{name}" for name in ("label", "ready", "training", "waiting", "value"))
 MOST_NAME = 28
+WORD = 10  # cells for how a teacher stands
+ORIGINS = {"store": "from store", "checkpoint": "from file"}
 
 
 def paint_teachers(view: RunView, state: RunState, width: int, height: int, glyphs: Glyphs) -> list[Line]:
@@ -42,11 +44,11 @@ def _line(entry: tuple[str, float | None, str, bool], share: float, live: bool, 
     label = Span(fit(cut(name, names - 2, glyphs.more), names), LABEL)
     if accuracy is not None:
         mark = "*" if glyphs.ascii else "✔"
-        origin = Span(f"  {shown(source, glyphs.ascii)}", WAITING)
-        return (Span(f"{mark} ", READY), label, Span("ready     ", READY), Span(f"{percent(accuracy):>8}", VALUE), origin)
+        word = cut(ORIGINS.get(source) or shown(source, glyphs.ascii) or "ready", WORD, glyphs.more)
+        return (Span(f"{mark} ", READY), label, Span(fit(word, WORD), READY), Span(f"{percent(accuracy):>8}", VALUE))
     if training:
         mark, word = (">" if glyphs.ascii else "▶", "training") if live else ("#" if glyphs.ascii else "■", "broken off")
-        return (Span(f"{mark} ", TRAINING), label, Span(f"{word:10}", TRAINING), Span(f"{share:8.0%}", VALUE))
+        return (Span(f"{mark} ", TRAINING), label, Span(fit(word, WORD), TRAINING), Span(f"{share:8.0%}", VALUE))
     return (Span("- " if glyphs.ascii else "○ ", WAITING), label, Span("waiting" if live else "not begun", WAITING))
 
 

@@ -58,6 +58,7 @@ class DashboardScreen(MmkdScreen):
         self._leaving = False  # as soon as the run has stopped
         self._over: RunState | None = None
         self._weighed = False  # as the footer has it
+        self._by_class = False  # the weights by class are in the place of the curves
 
     def compose(self) -> ComposeResult:
         ascii, settings = self.mmkd.ascii, self.mmkd.settings
@@ -132,12 +133,14 @@ class DashboardScreen(MmkdScreen):
         phases = self.follower.curves.phases
         return self.follower.curves.now if self._phase is None or self._phase >= len(phases) else phases[self._phase]
 
-    def _other_curves(self, curves: PhaseCurves | None) -> tuple[PhaseCurves | None, str]:
-        """Of the run that is compared: the same kind of training."""
+    def _other_curves(self, curves: PhaseCurves | None) -> tuple[PhaseCurves | None, str, str]:
+        """Of the run that is compared: the same kind of training, the run's name and, of a distillation, its method."""
         if self.other is None or curves is None:
-            return None, ""
+            return None, "", ""
         same = [phase for phase in self.other.curves.phases if phase.name == curves.name]
-        return (same[-1] if same else None), one_line(self.other.client.path.name, 60)
+        started = self.other.view.started
+        method = started.method if started is not None and curves.name == "distil" else ""
+        return (same[-1] if same else None), one_line(self.other.client.path.name, 60), method
 
     def _set_classes(self) -> None:
         """What there is to show decides which parts are shown; where, the style sheet says."""
@@ -193,6 +196,7 @@ class DashboardScreen(MmkdScreen):
             "later": self._phase is not None,
             "copy_error": state in (RunState.FAILED, RunState.CRASHED),
             "weights": self._has_weights,
+            "log": not self._by_class,
         }
         return applies.get(action, True)
 
@@ -243,22 +247,19 @@ class DashboardScreen(MmkdScreen):
         """Whether there is anything to see by class."""
         return any(phase.by_class is not None for phase in self.follower.view.phases)
 
-    @property
-    def _by_class(self) -> bool:
-        """Whether the view by class is in the place of the curves."""
-        return self.query_one(WeightsByClass).display
-
     def action_weights(self) -> None:
-        by_class = not self._by_class
+        by_class = self._by_class = not self._by_class
         # Not by a class of the screen: each change of that costs the style of every widget, ten times as long.
         self.query_one("#curves").display = not by_class
         self.query_one(WeightsByClass).display = by_class
+        self.query_one(ResultPanel).set_class(by_class, "-aside")  # both have a row a teacher or class, and rows are few
         self.set_focus(self.query_one(WeightsByClass).grids[0] if by_class else None)
+        self.refresh_bindings()
         self._draw()
 
     def action_log(self) -> None:
-        """In a narrow terminal the log takes the place of other things: that is for once, not remembered."""
-        if self.has_class("-narrow"):
+        """Where there is no room beside the charts it takes the place of other things: that is for once, not remembered."""
+        if self.has_class("-narrow") or (self.has_class("-finished") and not self.has_class("-high")):
             self.toggle_class("-log-instead")
         else:
             pane = self.query_one(LogPane).toggle_class("-wanted")
@@ -290,7 +291,7 @@ class DashboardScreen(MmkdScreen):
     def action_compare(self) -> None:
         here = self.follower.client.path.absolute()
         runs = [run for run in list_runs(self.mmkd.runs_dir) if run.path.absolute() != here]
-        self.app.push_screen(CompareScreen(runs, self.other is not None), self._compare)
+        self.app.push_screen(CompareScreen(runs, self.other is not None, ascii=self.mmkd.ascii), self._compare)
 
     def _compare(self, choice: Path | str | None) -> None:
         if choice is not None:

@@ -18,6 +18,7 @@ from engine import paths
 from engine.errors import UserError
 from engine.preset import Preset
 from engine.run_client import RunSummary, list_runs, remove_run
+from engine.sweeps.manifest import is_worked_on
 from engine.sweeps.overview import Overview, look_at_sweeps
 from engine.text import plain
 from mmkd_tui.draft import Draft
@@ -54,6 +55,7 @@ class HomeScreen(MmkdScreen):
         self._preset_rows: list[Row] = []
         self._runs: list[RunSummary] = []
         self._sweeps: dict[Path, Overview] = {}  # the newest first
+        self._worked_on: set[Path] = set()  # those of them that a command works on
         self._stock = Stock()
         self._looking = self._starting = False
 
@@ -126,6 +128,7 @@ class HomeScreen(MmkdScreen):
         try:
             self._runs = await asyncio.to_thread(list_runs, self.runs_dir)
             self._sweeps = await asyncio.to_thread(look_at_sweeps, self.runs_dir, self._sweeps)
+            self._worked_on = await asyncio.to_thread(lambda: {path for path in self._sweeps if is_worked_on(path)})
         except OSError:
             self._runs = []
         finally:
@@ -139,7 +142,7 @@ class HomeScreen(MmkdScreen):
             if first
             else f"no runs in {plain(str(self.runs_dir))} yet\nEnter on a preset above starts one, n plans one of your own"
         )
-        sweeps = [home_row(path, overview, glyphs) for path, overview in self._sweeps.items()]
+        sweeps = [home_row(path, overview, glyphs, now, path in self._worked_on) for path, overview in self._sweeps.items()]
         self.runs.show([*sweeps, *(run_row(run, glyphs, now) for run in self._runs)], empty)
         self.refresh_bindings()
 

@@ -24,7 +24,7 @@ RUN_COLUMNS = (
     Column("", 16, grow=True),
     Column("", 20, least=96),
     Column("", 18),
-    Column("", 10, right=True),
+    Column("", 10, right=True, least=66),
 )
 PHASES = {"teacher": "teachers", "alone": "student alone", "cache": "teacher cache", "distil": "distillation"}
 MOST_OWN = 50  # files of a folder that are tried

@@ -8,14 +8,14 @@ from pathlib import Path
 from engine.run_state import RunState
 from engine.sweeps.manifest import Manifest
 from engine.sweeps.overview import GROUPS, Group, Overview, Shown, ranked
-from mmkd_tui.screens.home_lines import PHASES
+from mmkd_tui.screens.home_lines import PHASES, ago
 from mmkd_tui.screens.marks import Marks
 from mmkd_tui.widgets.table import Column, Row
 
 COLUMNS = (
     Column("state", 16),
     Column("run", 16, grow=True),
-    Column("progress", 17),
+    Column("progress", 17, least=70),
     Column("best", 7, right=True),
     Column("test", 7, right=True),
 )
@@ -72,7 +72,7 @@ def _progress(row: Shown) -> str:
     if row.group == "at work" and row.phase not in ("", "distil"):
         phase = PHASES.get(row.phase, row.phase)
         return phase if row.share is None else f"{phase} {min(max(row.share, 0.0), 1.0):.0%}"
-    return f"epoch {row.epoch}/{row.epochs}" if row.epoch else ""
+    return f"epoch {row.epoch}/{row.epochs}" if row.epoch or (row.group == "at work" and row.phase == "distil") else ""
 
 
 def _percent(share: float | None) -> str:
@@ -112,10 +112,10 @@ def about(manifest: Manifest) -> str:
     return f"{manifest.description}; {rule}" if manifest.description else rule
 
 
-def home_row(path: Path, overview: Overview, marks: Marks) -> Row:
-    """A sweep among the runs of the home screen."""
+def home_row(path: Path, overview: Overview, marks: Marks, now: float, worked_on: bool) -> Row:
+    """A sweep among the runs of the home screen. `worked_on`: by a command, which may be between two runs."""
     counts, total = overview.counts, len(overview.rows)
-    state = _of_all(counts, total)
+    state = RunState.RUNNING if worked_on else _of_all(counts, total)
     best = overview.best
     ended = f"{counts['done'] + counts['held']} of {total}"
     figure = "" if best is None or best.best_accuracy is None else f", {100 * best.best_accuracy:.1f} %"
@@ -126,7 +126,7 @@ def home_row(path: Path, overview: Overview, marks: Marks) -> Row:
             f"sweep {overview.manifest.name}",
             f"{total} run{'s' * (total != 1)}",
             ended + figure,
-            "",
+            "" if overview.started is None else ago(now - overview.started),
         ),
         strong=state.live,
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from rich.cells import cell_len
@@ -200,20 +200,53 @@ def _draw_references(canvas: Canvas, references: Sequence[Reference], scale: Sca
     for reference in sorted(references, key=lambda found: -found.value):
         if abs(reference.value) < ENDLESS and not (scale.log and reference.value <= 0):
             rows.setdefault(canvas.row_of(canvas.dot_at(scale.fraction(reference.value))), []).append(reference)
-    for row, found in rows.items():
-        values = [number(reference.value, None, percent) for reference in found]
-        room = (canvas.columns - 4 - 3 * (len(found) - 1) - sum(len(value) + 1 for value in values)) // len(found)
-        labels = [cut(shown(reference.label, glyphs.ascii), min(room, 24), glyphs.more) for reference in found]
-        named = [f"{label} {value}".lstrip() for label, value in zip(labels, values, strict=True)]
-        text = f" {cut(f' {glyphs.between} '.join(named), canvas.columns - 4, glyphs.more)} "
-        size = cell_len(text)
-        right = canvas.columns - size - 1
-        taken_left = sum(not canvas.free(row, column) for column in range(1, 1 + size))
-        taken_right = sum(not canvas.free(row, column) for column in range(right, right + size))
+    for row in rows:
         for column in range(canvas.columns):
             if canvas.free(row, column):
                 canvas.put(row, column, glyphs.reference, REFERENCE)
-        canvas.put(row, right if taken_right < taken_left else 1, text, REFERENCE)
+    for row, found in rows.items():
+        # On one line where there is room for it, else each near its own; what would hide a curve wherever it stood is left out.
+        if not _label(canvas, row, found, rows.keys(), percent, glyphs):
+            for reference in found:
+                _label(canvas, row, [reference], rows.keys(), percent, glyphs)
+
+
+def _label(canvas: Canvas, row: int, found: Sequence[Reference], levels: Collection[int], percent: bool, glyphs: Glyphs) -> bool:
+    """Writes names and values of what lies on one row; whether there is room for that."""
+    for names in (24, 12, 6):
+        text = _reference_text(found, names, canvas.columns - 4, percent, glyphs)
+        place = _place(canvas, row, cell_len(text), levels, glyphs)
+        if place is not None:
+            canvas.put(*place, text, REFERENCE)
+            return True
+    return False
+
+
+def _reference_text(found: Sequence[Reference], names: int, width: int, percent: bool, glyphs: Glyphs) -> str:
+    """The levels of one row in at most `width` cells and a blank at either end."""
+    values = [number(reference.value, None, percent) for reference in found]
+    room = (width - 3 * (len(found) - 1) - sum(len(value) + 1 for value in values)) // len(found)
+    labels = [cut(shown(reference.label, glyphs.ascii), min(room, names), glyphs.more) for reference in found]
+    named = [f"{label} {value}".lstrip() for label, value in zip(labels, values, strict=True)]
+    return f" {cut(f' {glyphs.between} '.join(named), width, glyphs.more)} "
+
+
+def _place(canvas: Canvas, row: int, size: int, levels: Collection[int], glyphs: Glyphs) -> tuple[int, int] | None:
+    """Where a level's text hides nothing: on its line, or near it on a row that is no other level's; None where nowhere.
+
+    On its line it is first tried at the left: a curve that has risen to a level leaves that end free for good. Elsewhere as far
+    right as can be, for curves come from the left.
+    """
+    for other in sorted(range(canvas.rows), key=lambda other: (abs(other - row), -other)):
+        if other != row and (other in levels or abs(other - row) > canvas.rows // 2):
+            continue
+        cells = zip(canvas.text[other], canvas.roles[other], strict=True)
+        taken = {column for column, cell in enumerate(cells) if cell not in ((" ", ""), (glyphs.reference, REFERENCE))}
+        right_to_left = range(canvas.columns - size - 1, 0, -1)
+        for column in (1, *right_to_left) if other == row else right_to_left:
+            if taken.isdisjoint(range(column, column + size)):
+                return other, column
+    return None
 
 
 def _items(picture: Picture, glyphs: Glyphs, names: int, values: bool) -> list[Line]:

@@ -70,7 +70,7 @@ class SettingRow(Vertical):
     """One setting of the draft."""
 
     def __init__(self, draft: Draft, path: KeyPath, *, ascii: bool = False) -> None:
-        super().__init__(classes="setting")
+        super().__init__(classes="setting -prose" if path == ("description",) else "setting")
         self.path = path
         self._draft = draft
         self._ascii = ascii

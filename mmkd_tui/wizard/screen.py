@@ -30,6 +30,7 @@ from mmkd_tui.wizard.steps import DatasetStep, HardwareStep, MethodStep, Student
 from mmkd_tui.wizard.teachers import TeachersStep
 
 STEPS: tuple[type[Step], ...] = (DatasetStep, TeachersStep, StudentStep, MethodStep, HardwareStep, ReviewStep)
+ALL_NAMED = sum(len(step.TITLE) + 5 for step in STEPS)  # columns that the names of all steps need
 
 
 class StepTab(Static):
@@ -41,7 +42,7 @@ class StepTab(Static):
 
     def tell(self, here: bool, mark: str) -> None:
         """`mark`: whether it is done or something is wrong with it."""
-        name = f"{self.number + 1} {self._title}"
+        name = f"{self.number + 1} {self._title}" if here or self.app.size.width >= ALL_NAMED else f"{self.number + 1}"
         self.update(Content(f"[{name}]{mark} " if here else f" {name} {mark} "))
         self.set_class(here, "-here")
 
@@ -93,6 +94,10 @@ class WizardScreen(MmkdScreen):
 
     def on_mount(self) -> None:
         self.go(0)
+
+    def on_resize(self) -> None:
+        if self._seen:
+            self.check()
 
     # -- going about
 

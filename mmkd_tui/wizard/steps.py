@@ -31,7 +31,7 @@ class DatasetStep(Step):
     COLUMNS = (
         Column("data set", 14),
         Column("images", 8, right=True),
-        Column("test", 7, right=True),
+        Column("test", 7, right=True, least=64),
         Column("classes", 7, right=True),
         Column("pixels", 8),
         Column("where", 10, grow=True),

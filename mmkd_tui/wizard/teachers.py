@@ -30,7 +30,7 @@ SIDE_BY_SIDE = 116  # columns that both lists need
 class ChosenTeachers(Vertical):
     """Those that are chosen. Enter changes one, Delete takes it out."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("delete,backspace,d", "take_out", "Take out")]
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("d,delete,backspace", "take_out", "Take out")]
     COLUMNS = (Column("", 10, grow=True), Column("", 26))
 
     def __init__(self, ascii: bool) -> None:
@@ -56,10 +56,11 @@ class TeachersStep(Step):
     PARTS = ("teachers",)
     COLUMNS = (
         Column("architecture", 16),
-        Column("parameters", 10, right=True),
+        Column("parameters", 10, right=True, least=64),
         Column("accuracy", 8, right=True),
-        Column("input", 8),
-        Column("from", 12, grow=True),
+        Column("seed", 4),
+        Column("input", 8, least=74),  # the same for all
+        Column("from", 12, prose=True, grow=True),
     )
 
     def body(self) -> ComposeResult:
@@ -95,14 +96,15 @@ class TeachersStep(Step):
         facts, size = bench.facts, bench.input_size
         rows = []
         for network in bench.stock.on(facts.name):
-            cells = (network.arch, bench.parameters_text(network.arch), percent(network.accuracy), size, self._origin(network))
+            accuracy, seed = percent(network.accuracy), f"s{network.seed}"
+            cells = (network.arch, bench.parameters_text(network.arch), accuracy, seed, size, self._origin(network))
             rows.append(Row(network.key, cells, mark=bench.marks.done if self._fits(network) else " "))
         rows += [self._to_train(name) for name in bench.listed]
-        rows.append(Row(FILE, ("any", "", "", size, "a checkpoint file ...")))
+        rows.append(Row(FILE, ("any", "", "", "", size, "a checkpoint file ...")))
         return rows
 
     def _to_train(self, name: str) -> Row:
-        return Row(name, (name, self.bench.parameters_text(name), "", self.bench.input_size, "to be trained"))
+        return Row(name, (name, self.bench.parameters_text(name), "", "", self.bench.input_size, "to be trained"))
 
     def _fits(self, network: Network) -> bool:
         """Whether a run of this draft would find it: the same images, chosen in the same way."""
@@ -119,7 +121,7 @@ class TeachersStep(Step):
     def _origin(self, network: Network) -> str:
         where = "store" if self._fits(network) else "other split"
         noise = f", {100 * network.recipe.label_noise:.3g} % noise" if network.recipe.label_noise else ""
-        return f"{where}: s{network.seed}, {network.recipe.epochs} epochs{noise}"
+        return f"{where}: {network.recipe.epochs} epochs{noise}"
 
     def _row(self, number: int) -> Row:
         teacher = self.bench.draft.teachers[number]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from mmkd_tui.keys import keys_of
 from mmkd_tui.panels.charts import Charts
 from mmkd_tui.panels.log import LogPane
 from mmkd_tui.panels.weights import WeightsByClass, WeightsNow
+from mmkd_tui.screens.dashboard import DashboardScreen
 from mmkd_tui.settings import load_settings
 
 HOSTILE = "[/red]x[bold]"
@@ -50,7 +52,7 @@ def test_while_teachers_are_trained_they_are_listed_with_their_state(size: tuple
             assert said.count("waiting") == 2
             assert "teachers' weights" not in said
             await advance(pilot, client, 20.0)
-            assert "ready" in text(pilot.app)
+            assert re.search(r"resnet56 +trained", text(pilot.app))
             assert "93.12 %" in text(pilot.app)
 
     run(test())
@@ -249,6 +251,40 @@ def test_the_log_is_hidden_and_shown_and_that_is_remembered() -> None:
     run(test())
 
 
+@pytest.mark.parametrize("size", SIZES)
+def test_the_log_of_a_finished_run_is_shown_where_the_result_leaves_no_room_beside_the_charts(size: tuple[int, int]) -> None:
+    async def test() -> None:
+        async with shown(played(END), size) as pilot:
+            await look(pilot)
+            before = "is in the store" in text(pilot.app)
+            await pilot.press("l")
+            await pilot.pause()
+            assert ("is in the store" in text(pilot.app)) is not before
+            assert "student distilled by mmkd" in text(pilot.app)
+            await pilot.press("l")
+            await pilot.pause()
+            assert ("is in the store" in text(pilot.app)) is before
+
+    run(test())
+
+
+def test_the_log_has_a_scroll_bar_when_it_needs_one_and_says_when_it_is_empty() -> None:
+    async def test() -> None:
+        events = [event for event in story() if not isinstance(event, Log)]
+        async with shown(played(DISTILLING, events)) as pilot:
+            log = pilot.app.screen.query_one(LogPane)
+            assert "nothing so far" in text(pilot.app)
+            assert not log.show_vertical_scrollbar
+        many = [Log(t=events[0].t, level="info", message=f"message {number}") for number in range(60)]
+        async with shown(played(DISTILLING, [*events[:1], *many, *events[1:]])) as pilot:
+            log = pilot.app.screen.query_one(LogPane)
+            assert "message 59" in text(pilot.app)
+            assert "nothing so far" not in text(pilot.app)
+            assert log.show_vertical_scrollbar
+
+    run(test())
+
+
 def test_log_y_and_smoothing_are_toggled_and_remembered() -> None:
     async def test() -> None:
         async with shown(played(), (160, 48)) as pilot:
@@ -329,6 +365,27 @@ def test_what_does_not_apply_is_neither_in_the_footer_nor_in_the_palette() -> No
             assert "Pause" not in text(pilot.app).splitlines()[-1]
 
     run(test())
+
+
+def test_the_weights_of_a_finished_run_have_the_room_of_its_result() -> None:
+    async def test() -> None:
+        async with shown(played(END), (80, 24)) as pilot:
+            await look(pilot)
+            await pilot.press("w")
+            await pilot.pause()
+            assert "student distilled by mmkd" not in text(pilot.app)
+            assert "Ankle boot" in text(pilot.app)  # the last class
+            assert "Log" not in text(pilot.app).splitlines()[-1]  # it would do nothing that is seen
+            await pilot.press("w")
+            await pilot.pause()
+            assert "student distilled by mmkd" in text(pilot.app)
+
+    run(test())
+
+
+def test_what_applies_is_known_before_anything_is_on_the_screen() -> None:
+    screen = DashboardScreen(played(DISTILLING))
+    assert all(screen.check_action(key.action, ()) in (True, False) for key in keys_of("dashboard"))
 
 
 def test_the_weights_key_is_offered_as_soon_as_there_are_weights() -> None:
@@ -429,7 +486,7 @@ def test_weights_of_a_method_without_weights_are_not_waited_for() -> None:
         events = [e for e in events if type(e).__name__ != "EpochEnded"]
         async with shown(played(DISTILLING, events)) as pilot:
             assert pilot.app.screen.query_one(WeightsNow).styles.display == "none"
-            assert "ready" in text(pilot.app)
+            assert re.search(r"resnet56 +trained", text(pilot.app))
             assert not pilot.app.screen.check_action("weights", ())
             assert pilot.app.screen.query_one(WeightsByClass).styles.display == "none"
 

@@ -69,7 +69,9 @@ def test_from_home_to_the_sweep_to_a_run_and_back(tmp_path: Path) -> None:
         async with app.run_test(size=(100, 30)) as pilot:
             await until(pilot, lambda: "lr-and-beta" in text(app))
             assert "sweep lr-and-beta" in text(app)
-            assert "3 of 8, 98.2 %" in text(app)
+            (row,) = (line for line in text(app).splitlines() if "sweep lr-and-beta" in line)
+            assert "3 of 8, 98.2 %" in row
+            assert "just now" in row
             await pilot.press("tab", "enter")
             await until(pilot, lambda: isinstance(app.screen, SweepScreen) and "looking" not in text(app))
             await pilot.press("down", "down", "enter")
@@ -123,6 +125,36 @@ def test_what_a_folder_says_is_shown_as_it_is(tmp_path: Path) -> None:
             assert SHOWN in text(app)
 
     run(look())
+
+
+def test_between_two_runs_of_its_command_a_sweep_is_running(tmp_path: Path) -> None:
+    path, _ = some_sweep(tmp_path, {name: RUNS[name] for name in ("a", "f")})  # one is done, one in the queue
+    held = SweepLock(path)
+
+    async def look() -> None:
+        app = MmkdApp(runs_dir=tmp_path)
+        async with app.run_test(size=(100, 30)) as pilot:
+            await until(pilot, lambda: "▶ running" in text(app))
+            held.release()
+            await until(pilot, lambda: "■ stopped" in text(app))
+
+    run(look())
+
+
+def test_in_the_smallest_terminal_no_figure_is_cut(tmp_path: Path) -> None:
+    path, locks = some_sweep(tmp_path)
+
+    async def look() -> None:
+        app = MmkdApp(runs_dir=tmp_path, open_run=path)
+        async with app.run_test(size=(60, 16)) as pilot:
+            await until(pilot, lambda: "looking" not in text(app))
+            (row,) = (line for line in text(app).splitlines() if "98.15" in line and "Best" not in line)
+            assert "lr=0.05" in row
+            assert "96.95" in row
+
+    run(look())
+    for lock in locks:
+        lock.release()
 
 
 def test_the_bar_shares_its_cells_out() -> None:

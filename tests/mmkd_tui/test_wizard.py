@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
@@ -346,7 +347,7 @@ def test_teachers_from_the_store_the_catalogue_and_a_file(tmp_path: Path) -> Non
             await go(pilot, 1)
             said = text(pilot.app)
             assert "97.5 %" in said
-            assert "store: s0, 25 epochs" in said
+            assert "store: 25 epochs" in said
             await pilot.press(*"store", "enter", "enter")  # the second time, it is there already
             assert len(draft.teachers) == 1
             assert "97.5 %, in the store" in text(pilot.app)
@@ -405,13 +406,39 @@ def test_networks_of_the_libraries_are_chosen_by_typing_their_names() -> None:
     run(look())
 
 
+@pytest.mark.parametrize("size", [(60, 16), (80, 24), (100, 30), (120, 36)])
+def test_seeds_tell_networks_of_one_architecture_apart(size: tuple[int, int]) -> None:
+    stored(paths.teacher_store(), quickstart())
+
+    async def look() -> None:
+        async with wizard(size=size) as pilot:
+            await go(pilot, 1)
+            rows = [line for line in text(pilot.app).splitlines() if "97.5 %" in line]
+            assert len(rows) > 1
+            assert all(re.search(r" s\d  ", row) for row in rows), rows
+
+    run(look())
+
+
+def test_in_the_smallest_terminal_all_steps_are_at_the_top() -> None:
+    async def look() -> None:
+        async with wizard(size=(60, 16)) as pilot:
+            tabs = text(pilot.app).splitlines()[1]
+            assert "[1 Data set]" in tabs
+            assert tabs.split()[-5:] == ["2", "3", "4", "5", "6"]
+            await pilot.resize_terminal(80, 24)
+            await until(pilot, lambda: "6 Review" in text(pilot.app))
+
+    run(look())
+
+
 def test_another_split_is_said_to_be_one() -> None:
     stored(paths.teacher_store(), quickstart())
 
     async def look() -> None:
         async with wizard() as pilot:
             await go(pilot, 1)
-            await until(pilot, lambda: "other split: s0" in text(pilot.app))
+            await until(pilot, lambda: "other split: 25 epochs" in text(pilot.app))
             await pilot.press("enter")
             assert "to be trained, 25 epochs" in text(pilot.app)
 

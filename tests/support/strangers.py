@@ -68,7 +68,7 @@ from mmkd_tui.report import page
 from mmkd_tui.report.record import read_record
 from mmkd_tui.result_table import result_table
 from mmkd_tui.run_view import RunView, TeacherView
-from mmkd_tui.screens.compare import line
+from mmkd_tui.screens.compare import row
 from mmkd_tui.screens.home_lines import run_row
 from mmkd_tui.screens.marks import marks
 from mmkd_tui.settings import load_settings
@@ -187,7 +187,7 @@ def _run_file(name: str) -> Callable[[Path, bytes], None]:
         for summary in list_runs(folder):
             runs_cli._cells(summary)
             json.dumps(runs_cli._as_json(summary))
-            line(summary)
+            row(summary, marks(False))
             run_row(summary, marks(False), 1.7e9)
         client = DirectoryClient(find_run(folder, "x"))
         client.state(), client.process(), client.console_tail()

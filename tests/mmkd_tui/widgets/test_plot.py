@@ -119,6 +119,23 @@ def test_lines_to_beat_on_one_row_share_it() -> None:
     assert any("b 81.0% · a-v…er 80.0%" in line for line in shown), shown
 
 
+@pytest.mark.parametrize("values", [(0.97,) * 9, (0.2, *(0.97,) * 9), (0.1, 0.5, 0.9, 0.97, 0.97, 0.96, 0.97)])
+def test_lines_to_beat_hide_nothing_of_a_curve(values: tuple[float, ...]) -> None:
+    beat = (Reference("vgg", 0.96), Reference("alone", 0.98), Reference("low", 0.0))
+    plain = text(picture(*values, references=(Reference("", 0.0), Reference("", 0.98)), percent=True), 60, 10)
+    named = text(picture(*values, references=beat, percent=True), 60, 10)
+    assert any("alone 98.0% · vgg 96.0%" in line for line in named)
+    for before, after in zip(plain, named, strict=True):
+        curve = [(at, cell) for at, cell in enumerate(before) if cell == "●" or "\u2800" < cell < "\u2900"]
+        assert all(after[at] == cell for at, cell in curve), "\n".join(named)
+
+
+def test_names_of_lines_to_beat_are_left_out_where_they_would_hide_curves() -> None:
+    zigzag = [0.0, 1.0] * 19
+    shown = text(picture(*zigzag, references=(Reference("vgg", 0.5),), percent=True), 44, 10)
+    assert not any("vgg" in line for line in shown), shown
+
+
 def test_waiting() -> None:
     shown = text(picture(), 40, 5)
     assert shown[0] == "● loss"
