@@ -44,7 +44,7 @@ def check_command(
 
     Exit codes: 0 it can teach, 1 it does not fit or is no better than guessing, 2 a mistake in what was asked.
 
-    Example: mmkd teachers check teacher.pth --arch torchvision:resnet18 --data my-pictures/
+    Example: mmkd teachers check teacher.pth --arch resnet20 --data pictures/
     """
     load_plugins(plugin)
     if not is_architecture(arch):
