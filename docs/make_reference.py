@@ -92,7 +92,9 @@ def _values(facts: dict[str, Any], parts: dict[str, Any]) -> str:
     if facts.get("type") == "array":
         said = f"list of {_values(facts.get('items', {}), parts)}"
     else:
-        said = kind.get(facts.get("type", ""), str(facts.get("type", "")))
+        said = kind.get(facts.get("type", "string"), str(facts.get("type", "")))
+    if "pattern" in facts:
+        said += f" of the form `{facts['pattern']}`"
     return f"{said}, {limits}" if limits else said
 
 

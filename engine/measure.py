@@ -88,6 +88,12 @@ def _joined(own: Tensor, split: AnySplit, batch_size: int, rounds: int, ranks: R
     return turns.flatten(0, 2)[: len(split)]
 
 
+def whole_labels(labels: Tensor) -> list[int]:
+    """The labels of a split's images without those that turned out to be broken."""
+    found: list[int] = labels[labels != LEFT_OUT].tolist()
+    return found
+
+
 def measured(logits: Tensor, labels: Tensor) -> Measurement:
     """Logits [N, C] against labels [N]; images with the label LEFT_OUT do not count."""
     right = (logits.argmax(1) == labels).sum().item()

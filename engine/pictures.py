@@ -104,7 +104,7 @@ def decode(path: str, span: tuple[int, int] | None = None) -> Image.Image:
                 raise BrokenPictureError(f"{width}x{height} pixels are more than the {MOST_PIXELS:,} that are allowed")
             if max(width, height) > MOST_UNEQUAL * min(width, height):
                 raise BrokenPictureError(f"{width}x{height} pixels: one side is more than {MOST_UNEQUAL} times the other")
-            return picture.convert("RGB")
+            return _eight_bits(picture).convert("RGB")
     except BrokenPictureError:
         raise
     except Image.DecompressionBombError as error:
@@ -114,6 +114,15 @@ def decode(path: str, span: tuple[int, int] | None = None) -> Image.Image:
         if isinstance(error, UnidentifiedImageError):
             why = f"it is no picture in one of the formats {', '.join(FORMATS)}"
         raise BrokenPictureError(one_line(why, 200)) from error
+
+
+def _eight_bits(picture: Image.Image) -> Image.Image:
+    """Pictures of 16 bits a pixel by their upper eight: Pillow's conversion makes all above 255 white, nearly everything."""
+    if picture.mode.startswith("I;16") or (picture.mode == "I" and picture.format in ("PNG", "PPM")):
+        return Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8))
+    if picture.mode in ("I", "F"):
+        raise BrokenPictureError("its pixels have 32 bits, of which nothing says what is white; save it with 8 or 16 bits")
+    return picture
 
 
 def centre(picture: Image.Image, size: int) -> Image.Image:

@@ -231,5 +231,9 @@ def find_preset(name_or_path: str) -> Path:
         if path.exists():
             return path
     likely = catalog.nearest(path.stem, shipped)
+    if not likely and path.suffix in (".yaml", ".yml"):
+        raise UserError(
+            f"there is no preset '{plain(name_or_path, 200)}': no such file; mmkd presets list shows the shipped ones"
+        )
     hint = f"did you mean '{likely}'? The shipped ones are" if likely else "the shipped ones are"
     raise UserError(f"there is no preset '{plain(name_or_path, 200)}'; {hint} {', '.join(shipped)}; or give the path of a file")

@@ -62,6 +62,7 @@ def test_commands_are_understood(page: str, line: str) -> None:
 def test_the_reference_is_the_programs() -> None:
     for name, text in loaded("make_reference").pages().items():
         assert (HOME / "docs" / "reference" / name).read_text() == text, f"{name} is old: python docs/make_reference.py"
+        assert not re.search(r" or +\|", text), "a kind of value that is not told"
 
 
 def test_the_loop_of_ones_own(capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from engine.data import load_images
+from engine.data import Images, load_images
 from engine.device import resolve_device
-from engine.measure import logits_of, measured
+from engine.measure import logits_of, measured, whole_labels
+from engine.models import Classifier
 from engine.models.build import build_model, count_parameters
 from engine.preset import DatasetPart, HardwarePart, TeacherPart
 from engine.teachers.chance import chance_level, needed
@@ -26,6 +28,7 @@ class Assumed:
     channels: int
     size: int  # pixels along a side
     classes: int
+    names: tuple[str, ...]  # of the classes, in the order of the logits
     mean: tuple[float, ...]  # of each channel, of pixels in 0..1: subtracted
     std: tuple[float, ...]  # and divided by
 
@@ -69,33 +72,48 @@ class Checked:
 
 
 def check_teacher(
-    path: Path, arch: str, dataset: DatasetPart, data_root: Path, device: str = "auto", features: str | None = None
+    path: Path,
+    arch: str,
+    dataset: DatasetPart,
+    data_root: Path,
+    device: str = "auto",
+    features: str | None = None,
+    say: Callable[[str], None] = lambda _: None,
 ) -> Checked:
-    """Reads a file, compares it with an architecture and, where it fits, measures it on the test split.
+    """Reads a file, compares it with an architecture and, where it fits, measures it on the test split. What is broken in that
+    is told by `say`.
 
     UserError where the file cannot be read, where the data set is not there, and where there is no such architecture.
     """
     part = TeacherPart(arch=arch, features=features)
-    tensors = outline_of(path)  # what is cheap to find out comes first
+    outline_of(path)  # what is cheap to find out comes first
     where = resolve_device(HardwarePart(device=device))
     images = load_images(dataset, data_root, where)
+    images.troubles.listen(lambda level, message: say(message) if level != "info" else None)
+    try:
+        return _checked(path, part, images, where)
+    finally:
+        images.close()
+
+
+def _checked(path: Path, part: TeacherPart, images: Images, where: torch.device) -> Checked:
     facts, split = images.facts, images.test
 
-    def make() -> Any:
+    def make() -> Classifier:
         return build_model(part.arch, facts.channels, images.classes, size=facts.size, features=part.features)
 
     drawn = sketch(make)
-    found = fit(drawn.state_dict(), tensors)
-    labels = split.labels.tolist()
-    chance = chance_level(labels)
-    mean, std = (tuple(round(v, 6) for v in t.flatten().tolist()) for t in (images.train.mean, images.train.std))
-    assumed = Assumed(facts.channels, facts.size, images.classes, mean, std)
+    found = fit(drawn.state_dict(), outline_of(path))
+    mean, std = (tuple(round(v / 255, 6) for v in t.flatten().tolist()) for t in (images.train.mean, images.train.std))
+    assumed = Assumed(facts.channels, facts.size, images.classes, facts.classes, mean, std)
     accuracy, finite = None, True
     if found.whole:
         model = make()
-        load_weights(model, path, arch)
+        load_weights(model, path, part.arch)
         logits = logits_of(model.to(where), split, 512)
         finite = bool(torch.isfinite(logits).all())
         accuracy = measured(logits, split.labels).accuracy
+    labels = whole_labels(split.labels)
+    chance = chance_level(labels)
     bound = needed(chance, len(labels))
     return Checked(found, count_parameters(drawn), assumed, len(labels), chance, bound, accuracy, finite)

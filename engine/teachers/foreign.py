@@ -55,7 +55,8 @@ class Fit:
 
 def fit(own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> Fit:
     """A file's tensors for an architecture with the tensors `own`, whose numbers are not looked at (they may be on "meta")."""
-    names = {name: name for name in state}  # in the file -> as it is compared
+    # AveragedModel (EMA, SWA) counts its averages beside the network.
+    names = {name: name for name in state if name != "n_averaged" or name in own}  # in the file -> as it is compared
     stripped = True
     while stripped:
         stripped = False

@@ -19,7 +19,7 @@ from engine.device import resolve_device, uses_bf16
 from engine.errors import UserError
 from engine.events import Event, Log
 from engine.keeper import Keeper
-from engine.measure import logits_of, logits_of_shared, measured
+from engine.measure import logits_of, logits_of_shared, measured, whole_labels
 from engine.methods import Plan
 from engine.models import Classifier, build_model
 from engine.models.build import count_parameters
@@ -112,10 +112,10 @@ class Classroom:
         return teacher
 
     def _better_than_guessing(self, teacher: Trained) -> bool:
-        return teacher.accuracy > needed(self._chance(), len(self.images.test))
+        return teacher.accuracy > needed(self._chance(), len(whole_labels(self.images.test.labels)))
 
     def _chance(self) -> float:
-        return chance_level(self.images.test.labels.tolist())
+        return chance_level(whole_labels(self.images.test.labels))
 
     def _given(self, part: TeacherPart) -> Classifier:
         """A teacher that needs no training."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import pickletools
 import warnings
 import zipfile
@@ -22,7 +23,7 @@ from engine.untrusted import open_picture
 
 MOST_PICKLE = 2 << 20  # bytes of what a zip file says of its tensors: some 100 for each, and for the optimiser's too
 # Under which training scripts save the state_dict beside other things.
-_WRAPPERS = ("model", "state_dict", "net", "model_state_dict", "model_state", "network", "student")
+_WRAPPERS = ("model", "state_dict", "net", "model_state_dict", "model_state", "network", "student", "state_dict_ema", "model_ema")
 
 
 class _Inert:
@@ -46,8 +47,10 @@ _HARMLESS: list[Any] = [
     (_Inert, "numpy.dtype"),
     *((_Inert, f"numpy.dtypes.{kind}DType") for kind in ("Float16", "Float32", "Float64", "Int32", "Int64", "Bool")),
     (_Inert, "argparse.Namespace"),
+    *((_Inert, f"{module}.PosixPath") for module in ("pathlib", "pathlib._local")),
     (dict, "collections.defaultdict"),
 ]
+_OWN = frozenset({"torch", "collections", "numpy", "argparse", "pathlib"})  # whose names say nothing of what a file is
 # What torch.load takes with weights_only=True, but no state_dict needs: a few bytes of it can fill the memory. So do all that
 # end with "Tensor", which are made anew, of any size.
 _NEEDLESS = frozenset(
@@ -90,10 +93,18 @@ def _read(path: Path, device: str) -> dict[str, Tensor]:
         content = next((one for one in inner if isinstance(one, dict)), content)
     # The methods of the class, and not those that a pickle may have put in their place.
     if not isinstance(content, dict) or not all(isinstance(name, str) and _is_plain(v) for name, v in dict.items(content)):
-        raise UserError(f"{path} holds no plain state_dict (names to tensors of numbers); save model.state_dict() alone")
+        raise UserError(
+            f"{path} holds no plain state_dict (names to tensors of numbers){_held(content)}; save model.state_dict() alone"
+        )
     if len(content) > MOST_TENSORS:
         raise UserError(f"{path} holds {len(content):,} tensors; no network has more than {MOST_TENSORS:,}")
     return {name: Tensor.detach(value) for name, value in dict.items(content)}
+
+
+def _held(content: object) -> str:
+    """The first names in a file that is not understood: where in it the weights are, its owner will know."""
+    names = [name for name in dict.keys(content) if isinstance(name, str)] if isinstance(content, dict) else []
+    return f" but {one_line(', '.join(names[:5]), 200)}{', ...' if len(names) > 5 else ''}" if names else ""
 
 
 def _safetensors(file: BinaryIO, device: str) -> dict[str, Tensor]:
@@ -108,12 +119,21 @@ def _zip(path: Path, file: BinaryIO, device: str) -> Any:
     _check_zip(path, file)
     file.seek(0)
     # The same reader as torch.load's: what is looked at is what is loaded.
-    for name in _needed(torch._C.PyTorchFileReader(file).get_record("data.pkl")):
+    needed = list(_needed(torch._C.PyTorchFileReader(file).get_record("data.pkl")))
+    for name in needed:
         if (kind := name.rpartition(" ")[2]) in _NEEDLESS or kind.endswith("Tensor"):
             raise UserError(f"{path} holds no plain state_dict: it asks for {one_line(name, 80)}; save model.state_dict() alone")
     with torch.serialization.safe_globals(_HARMLESS), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # they quote the file
-        return torch.load(_same(file), map_location=device, weights_only=True, mmap=device != "meta")
+        try:
+            return torch.load(_same(file), map_location=device, weights_only=True, mmap=device != "meta")
+        except pickle.UnpicklingError as error:  # PyTorch's own words advise to run the file
+            objects = [name.replace(" ", ".") for name in needed if name.split(".")[0].split()[0] not in _OWN]
+            what = f" ({one_line(objects[0], 80)})" if objects else ""
+            raise UserError(
+                f"{path} cannot be read as weights: it holds Python objects{what} beside tensors, as a whole model or trainer's "
+                "settings; only tensors are loaded, never code: save model.state_dict() alone"
+            ) from error
 
 
 def _same(file: BinaryIO) -> str:
@@ -132,7 +152,8 @@ def _needed(pickled: bytes) -> Iterator[str]:
 def _check_zip(path: Path, file: BinaryIO) -> None:
     """PyTorch stores records as they are: a compressed one is not its own, and might not fit into memory."""
     if not zipfile.is_zipfile(file):
-        raise UserError(f"{path} is neither .safetensors nor PyTorch's zip format; save the state_dict with a current torch")
+        file.seek(0)
+        raise UserError(f"{path} is neither .safetensors nor PyTorch's zip format{_instead(file.read(64))}")
     with zipfile.ZipFile(file) as archive:
         records = archive.infolist()
     size = os.fstat(file.fileno()).st_size
@@ -149,6 +170,21 @@ def _check_zip(path: Path, file: BinaryIO) -> None:
         raise UserError(f"{path} is a zip file, but not as PyTorch writes them; save the state_dict again with torch.save")
     if any(one.file_size > MOST_PICKLE for one in records if one.filename.endswith("/data.pkl")):
         raise UserError(f"{path} says more of its tensors than any network's (data.pkl); save model.state_dict() alone")
+
+
+def _instead(start: bytes) -> str:
+    """What a file is by its first bytes, where that is known, and the remedy."""
+    if not start:
+        return ": it is empty; copy it again"
+    if start.startswith(b"PK"):
+        return ": its end is missing; copy it again, and compare the sizes"
+    if start.startswith(b"version https://git-lfs"):
+        return " but a pointer to it in Git LFS; get the file itself by: git lfs pull"
+    if start[8:9] == b"{" and int.from_bytes(start[:8], "little") < 1 << 32:
+        return " by its name, but safetensors by what is in it; end its name in .safetensors"
+    if start[:1] == b"\x80":
+        return " but an older one; load it where it was made, and save the state_dict with a current torch"
+    return "; save the state_dict with a current torch"
 
 
 def _inside(name: str) -> bool:

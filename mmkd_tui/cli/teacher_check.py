@@ -19,13 +19,19 @@ from mmkd_tui.cli.talk import say
 if TYPE_CHECKING:
     from engine.teachers.check import Checked
 
+MOST_NAMES = 10  # of classes
 MOST_ROWS = 40  # of the table of what does not fit
 
 
 def check_command(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A .safetensors or PyTorch file with a network's weights.")],
     arch: Annotated[str, typer.Option("--arch", metavar="A", help="Its architecture, as presets name it.")],
-    data: Annotated[str, typer.Option("--data", metavar="D", help="The data set on whose test images it is measured.")],
+    data: Annotated[
+        str, typer.Option("--data", metavar="D", help="The data set or folder of pictures on whose test images it is measured.")
+    ],
+    size: Annotated[
+        int | None, typer.Option(min=16, max=1024, help="Pixels along a side of pictures in files (224).", show_default=False)
+    ] = None,
     features: Annotated[
         str | None, typer.Option(help="The module that gives its feature map (the last before the pooling).", show_default=False)
     ] = None,
@@ -38,16 +44,23 @@ def check_command(
 
     Exit codes: 0 it can teach, 1 it does not fit or is no better than guessing, 2 a mistake in what was asked.
 
-    Example: mmkd teachers check teacher.pth --arch resnet20 --data cifar-100
+    Example: mmkd teachers check teacher.pth --arch resnet20 --data pictures/
     """
     load_plugins(plugin)
-    _known("--arch", arch, is_architecture(arch), every_name())
-    _known("--data", data, data in catalog.DATASETS, tuple(catalog.DATASETS))
+    if not is_architecture(arch):
+        likely = catalog.nearest(arch, every_name())
+        hint = f"did you mean '{likely}'?" if likely else f"for example {', '.join(every_name()[:5])}"
+        raise UserError(f"--arch {one_line(arch, 80)}: there is none of that name; {hint}")
     say("loading PyTorch ...")
-    from engine.preset import DatasetPart
+    from engine.shipping.evaluate import dataset_part
     from engine.teachers.check import check_teacher
 
-    found = check_teacher(file.expanduser(), arch, DatasetPart(name=data), data_root_of(data_root), device or "auto", features)
+    part = dataset_part(data)
+    if size is not None:
+        if not (facts := catalog.DATASETS[part.name]).from_files:
+            raise UserError(f"--size {size}: the images of {data} have {facts.size}x{facts.size} pixels; leave --size out")
+        part = part.model_copy(update={"size": size})
+    found = check_teacher(file.expanduser(), arch, part, data_root_of(data_root), device or "auto", features, say)
     if as_json:
         typer.echo(json.dumps({"file": str(file), "arch": arch, "data": data} | found.to_json(), indent=2))
     else:
@@ -55,19 +68,13 @@ def check_command(
     return exit_codes.DONE if found.usable else exit_codes.FAILED
 
 
-def _known(option: str, value: str, known: bool, names: tuple[str, ...]) -> None:
-    if not known:
-        likely = catalog.nearest(value, names)
-        hint = f"did you mean '{likely}'?" if likely else f"for example {', '.join(names[:5])}"
-        raise UserError(f"{option} {one_line(value, 80)}: there is none of that name; {hint}")
-
-
 def _tell(found: Checked, file: Path, arch: str, data: str) -> None:
     """What does not fit to stderr, as a table; the measurement to stdout, as one line."""
     assumed = found.assumed
     mean, std = (", ".join(f"{v:.4f}" for v in values) for values in (assumed.mean, assumed.std))
-    say(f"assumed: {assumed.classes} classes in the order of {data}, {assumed.channels} channels, {assumed.size}x{assumed.size} "
-        f"pixels, of which {mean} is subtracted and which are divided by {std}")  # fmt: skip
+    names = one_line(", ".join(assumed.names[:MOST_NAMES]), 200) + (", ..." if assumed.classes > MOST_NAMES else "")
+    say(f"assumed: {assumed.classes} classes in the order of {data} ({names}), {assumed.channels} channels, "
+        f"{assumed.size}x{assumed.size} pixels, of which {mean} is subtracted and which are divided by {std}")  # fmt: skip
     if found.fit.renamed:
         theirs, ours = found.fit.renamed[0]
         say(f"{len(found.fit.renamed)} tensors go by other names there, as {one_line(theirs, 80)} for {ours}")

@@ -73,6 +73,21 @@ def test_every_mode_becomes_rgb(mode: str, tmp_path: Path) -> None:
     assert (decode(str(path)).mode, decode(str(path)).size) == ("RGB", (20, 10))
 
 
+@pytest.mark.parametrize("ending", ["png", "tiff", "pgm"])
+def test_sixteen_bits_keep_their_contrast(ending: str, tmp_path: Path) -> None:
+    """Pillow's own conversion makes all of it white."""
+    deep = np.linspace(0, 65535, 40 * 30).astype(np.uint16).reshape(30, 40)
+    Image.fromarray(deep).save(tmp_path / f"a.{ending}")
+    assert np.array_equal(np.asarray(decode(str(tmp_path / f"a.{ending}"))), np.repeat((deep >> 8)[..., None], 3, 2))
+
+
+@pytest.mark.parametrize("kind", [np.int32, np.float32])
+def test_thirty_two_bits_are_refused(kind: type, tmp_path: Path) -> None:
+    Image.fromarray(np.ones((30, 40), kind)).save(tmp_path / "a.tiff")
+    with pytest.raises(BrokenPictureError, match="32 bits, of which nothing says what is white; save it with 8 or 16"):
+        decode(str(tmp_path / "a.tiff"))
+
+
 def test_exif_does_not_turn_a_picture(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6  # rotated by a quarter

@@ -529,3 +529,9 @@ def test_plain_keeps_what_it_is_told_and_cuts() -> None:
     assert plain("x" * 60, 60) == "x" * 60
     assert len(plain("\x1b" * 60, 60)) == 60
     assert one_line(" a\n  b\x1b ") == "a b\\x1b"
+
+
+def test_a_file_that_is_not_there_is_told_without_all_shipped_names() -> None:
+    with pytest.raises(UserError, match=r"^there is no preset 'no/such\.yaml': no such file; mmkd presets list shows") as caught:
+        find_preset("no/such.yaml")
+    assert "quickstart" not in str(caught.value)

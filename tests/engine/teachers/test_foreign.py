@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import safetensors.torch
 import torch
+import torchvision
 from torch import Tensor
 
 from engine.errors import UserError
@@ -34,7 +35,7 @@ def loaded(path: Path) -> dict[str, Tensor]:
     return network.state_dict()
 
 
-def assert_refused(path: Path, message: str) -> None:
+def assert_refused(path: Path, message: str) -> str:
     network = model()
     before = {name: value.clone() for name, value in network.state_dict().items()}
     with pytest.raises(UserError, match=message) as caught:
@@ -43,6 +44,7 @@ def assert_refused(path: Path, message: str) -> None:
     assert str(caught.value).isprintable()
     assert len(str(caught.value)) < len(str(path)) + 600
     assert all(torch.equal(before[name], value) for name, value in network.state_dict().items())
+    return str(caught.value)
 
 
 def assert_same(one: dict[str, Tensor], other: dict[str, Tensor]) -> None:
@@ -154,7 +156,29 @@ def test_code_is_never_run(form: str, ending: str, tmp_path: Path) -> None:
 
 def test_the_legacy_format(tmp_path: Path) -> None:
     torch.save(state(), tmp_path / "t.pth", _use_new_zipfile_serialization=False)
-    assert_refused(tmp_path / "t.pth", "neither .safetensors nor PyTorch's zip format")
+    assert_refused(tmp_path / "t.pth", "neither .safetensors nor PyTorch's zip format but an older one")
+
+
+def test_a_refusal_says_what_the_file_is(tmp_path: Path) -> None:
+    path = tmp_path / "t.pth"
+    safetensors.torch.save_file(state(), path)
+    assert_refused(path, "safetensors by what is in it; end its name in .safetensors")
+    path.write_bytes(b"")
+    assert_refused(path, "it is empty")
+    path.write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 3\n")
+    assert_refused(path, "git lfs pull")
+    torch.save(state(), path)
+    path.write_bytes(path.read_bytes()[:5000])
+    assert_refused(path, "its end is missing; copy it again")
+    torch.save({"params": state(), "step": 3}, path)
+    assert_refused(path, "holds no plain state_dict .* but params, step; save")
+
+
+def test_a_whole_model_is_named(tmp_path: Path) -> None:
+    """PyTorch's own words tell its reader how to run the file."""
+    torch.save(torchvision.models.resnet18(num_classes=2), tmp_path / "t.pth")
+    message = assert_refused(tmp_path / "t.pth", "Python objects .torchvision.models.resnet.ResNet.")
+    assert "two options" not in message
 
 
 def test_a_compressed_zip(tmp_path: Path) -> None:

@@ -43,6 +43,13 @@ FORMATS: dict[str, Callable[[dict[str, Tensor]], Any]] = {
     "torch.compile": lambda s: {f"_orig_mod.{k}": v for k, v in s.items()},
     "torch.compile in DataParallel": lambda s: {"state_dict": {f"module._orig_mod.{k}": v for k, v in s.items()}},
     "Lightning": lambda s: {"state_dict": {f"model.{k}": v for k, v in s.items()}, "epoch": 1, "hyper_parameters": {"lr": 0.1}},
+    "Lightning, a path among its settings": lambda s: {
+        "state_dict": {f"model.{k}": v for k, v in s.items()},
+        "hyper_parameters": {"root": Path("/data")},
+    },
+    "AveragedModel": lambda s: {"n_averaged": torch.tensor(3)} | {f"module.{k}": v for k, v in s.items()},
+    "timm, the averages alone": lambda s: {"epoch": 3, "state_dict_ema": s},
+    "timm, both": lambda s: {"state_dict": s, "state_dict_ema": {k: torch.zeros_like(v) for k, v in s.items()}},
     "ordered": lambda s: collections.OrderedDict(s),
 }
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 from support.classroom import DATASET, PHASE, RECIPE, classroom, few_digits
 
+from engine.data.images import LEFT_OUT
 from engine.errors import UserError
 from engine.events import EpochEnded, Event, Log
 from engine.measure import logits_of, measured
@@ -138,3 +139,15 @@ def test_a_batch_larger_than_the_data(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"teachers\.1\.train\.batch_size is 97, more than the 96"):
         list(train_teachers(asked, TeacherStore(tmp_path), tmp_path, lambda event: None, lambda trainer: None))
     assert not list(tmp_path.iterdir())
+
+
+def test_broken_pictures_are_no_class(tmp_path: Path) -> None:
+    """Else the more of them there are, the better a teacher would have to be."""
+    images = few_digits()
+    labels = images.test.labels.clone()
+    labels[: len(labels) // 2] = LEFT_OUT
+    largest = labels[labels != LEFT_OUT].bincount().max().item() / (labels != LEFT_OUT).sum().item()
+    torch.save(build_model("resnet8", 1, 10).state_dict(), tmp_path / "t.pth")
+    room = replace(classroom(tmp_path), images=replace(images, test=replace(images.test, labels=labels)))
+    with pytest.raises(UserError, match=f"always naming the largest class gives {largest:.1%}"):
+        room.teacher(TeacherPart(arch="resnet8", checkpoint=str(tmp_path / "t.pth")), PHASE)

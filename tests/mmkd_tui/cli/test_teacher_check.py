@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from support.classroom import few_digits
+from support.picture_sets import pictures
 
 from engine.measure import logits_of, measured
 from engine.models import build_model
@@ -41,7 +42,7 @@ def test_a_good_one(good: Path, capsys: Capture) -> None:
     out, err = capsys.readouterr()
     assert float(out.split()[0]) > 0.3
     assert "always naming one class: 0.1" in out
-    assert "10 classes in the order of digits, 1 channels, 8x8" in err
+    assert "10 classes in the order of digits (0, 1, 2, 3, 4, 5, 6, 7, 8, 9), 1 channels, 8x8" in err
 
 
 def test_json(good: Path, capsys: Capture) -> None:
@@ -59,6 +60,30 @@ def test_json(good: Path, capsys: Capture) -> None:
     assert found["test_images"] == len(test)
     # Pixels are normalised by the statistics of all training images, here and in the command.
     assert found["accuracy"] == pytest.approx(measured(logits_of(model, test, 512), test.labels).accuracy)
+
+
+def test_a_folder_of_pictures(tmp_path: Path, capsys: Capture) -> None:
+    """Broken pictures are named and count nowhere: not among the images, and not as a class of their own."""
+    folder = tmp_path / "Meine Bilder"
+    pictures(folder, {"train": 4, "test": 6}, classes=3)
+    broken = sorted(folder.glob("test/*/*"))[:6]
+    for path in broken:
+        path.write_bytes(b"broken")
+    torch.save(build_model("resnet8", 3, 3).state_dict(), tmp_path / "t.pth")
+    assert check(tmp_path / "t.pth", "--size", "32", "--json", data=str(folder)) == 1
+    out, err = capsys.readouterr()
+    found = json.loads(out)
+    assert found["test_images"] == 12
+    assert found["chance"] == 0.5
+    assert found["assumed"]["size"] == 32
+    assert found["assumed"]["names"] == sorted(path.name for path in (folder / "test").iterdir())
+    assert found["assumed"]["mean"] == [0.485, 0.456, 0.406]  # of pixels in 0..1, as everyone writes them
+    assert all(f"{path} cannot be read" in err for path in broken)
+
+
+def test_a_size_that_the_images_do_not_have(good: Path, capsys: Capture) -> None:
+    assert check(good, "--size", "32") == 2
+    assert "--size 32: the images of digits have 8x8 pixels" in capsys.readouterr().err
 
 
 def test_one_that_guesses(tmp_path: Path, capsys: Capture) -> None:
@@ -93,7 +118,11 @@ def test_one_that_does_not_fit(tmp_path: Path, capsys: Capture) -> None:
     ("arch", "data", "message"),
     [
         ("resnet9", "digits", "--arch resnet9: there is none of that name; did you mean 'resnet"),
-        ("resnet8", "digit", "--data digit: there is none of that name; did you mean 'digits'?"),
+        (
+            "resnet8",
+            "digit",
+            "--data digit: there is no data set of that name, and no such folder of pictures; did you mean 'digits'?",
+        ),
         ("torchvision:resnet19", "digits", "did you mean 'torchvision:resnet1"),
         ("timm:no_such_network_at_all", "digits", "timm has no network of that name"),
     ],
