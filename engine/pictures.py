@@ -7,8 +7,10 @@ import math
 import os
 import warnings
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import IO, Any
+from multiprocessing.connection import Connection
+from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -159,21 +161,15 @@ def crop_box(width: int, height: int, draws: Sequence[float]) -> tuple[int, int,
     return (width - w) // 2, (height - h) // 2, w, h
 
 
-def follow_parent(*_: Any) -> None:
-    """For a decoding process: leaves Ctrl-C and a lost terminal to its parent, and ends when that does."""
-    import multiprocessing
-    import multiprocessing.connection
-    import signal
-    import threading
-
-    for number in (signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)
-    parent = multiprocessing.parent_process()
-    if parent is None:
-        return
-
-    def watch() -> None:
-        multiprocessing.connection.wait([parent.sentinel])
-        os._exit(1)
-
-    threading.Thread(target=watch, name="mmkd-parent", daemon=True).start()
+def serve(handle: int) -> None:
+    """A decoding process: does the jobs that come through a pipe, until whoever holds its other end is gone."""
+    pipe = Connection(handle)
+    with suppress(EOFError, OSError):
+        while True:
+            answer: Decoded | Exception
+            job = pipe.recv()
+            try:
+                answer = decode_all(job)
+            except Exception as error:
+                answer = error
+            pipe.send(answer)

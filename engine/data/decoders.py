@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-import multiprocessing
+import json
 import os
-import threading
+import subprocess
+import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from itertools import islice
-from multiprocessing.connection import Connection
-from multiprocessing.process import BaseProcess
+from multiprocessing.connection import Connection, Pipe
 from typing import cast
 
 from engine.errors import TrainingError
-from engine.pictures import Decoded, Job, decode_all, follow_parent
+from engine.pictures import Decoded, Job, decode_all
 
 PIECE = 16  # pictures that a process decodes at a time
 DEATHS = 3  # processes that the same pictures may cost
+SERVER = "engine.pictures"  # whose `serve` a process runs
+# Unlike a process of multiprocessing's, it does not run the caller's script anew to come where the caller is.
+_CODE = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from {} import serve; serve(int(sys.argv[2]))"
 
 
 def chosen_workers(asked: int | None) -> int:
@@ -36,7 +39,8 @@ class Decoders:
     def __init__(self, workers: int, say: Callable[[str], None]) -> None:
         self.workers, self._say = workers, say
         self._threads: ThreadPoolExecutor | None = None
-        self._free = [_Process() for _ in range(workers)]
+        self._processes = [_Process() for _ in range(workers)]
+        self._free = self._processes.copy()
         self._died: deque[None] = deque()  # an entry for each process that did, until people are told
 
     def in_order(self, batches: Iterable[Sequence[Job]], size: int) -> Iterator[list[Decoded]]:
@@ -72,7 +76,7 @@ class Decoders:
         if self._threads is not None:
             self._threads.shutdown(cancel_futures=True)  # waits at most as long as a piece takes
             self._threads = None
-        for process in self._free:
+        for process in self._processes:
             process.end()
 
     def _submit(self, job: Job) -> Future[Decoded]:
@@ -115,10 +119,8 @@ class _DiedError(Exception):
 class _Process:
     """Begun when it is asked, and anew where it died. One thread at a time may ask it."""
 
-    _starting = threading.Lock()  # multiprocessing keeps a list of a process's children without one
-
     def __init__(self) -> None:
-        self._running: tuple[BaseProcess, Connection] | None = None
+        self._running: tuple[subprocess.Popen[bytes], Connection] | None = None
 
     @property
     def pid(self) -> int | None:
@@ -138,19 +140,20 @@ class _Process:
             raise answer
         return cast("Decoded", answer)
 
-    def _start(self) -> tuple[BaseProcess, Connection]:
-        # Neither this process's threads nor its hold on a GPU are in those of a fork server.
-        context = multiprocessing.get_context("forkserver")
-        ours, theirs = context.Pipe()
-        process = context.Process(target=_serve, args=(theirs, decode_all), daemon=True)
-        try:
-            with self._starting:
-                process.start()
-        except BaseException:
-            ours.close()
-            raise
-        finally:
-            theirs.close()  # else its end would not be seen
+    def _start(self) -> tuple[subprocess.Popen[bytes], Connection]:
+        ours, theirs = Pipe()
+        with theirs:  # closed at once, else its end would not be seen
+            try:
+                process = subprocess.Popen(
+                    [sys.executable, "-P", "-c", _CODE.format(SERVER), json.dumps(sys.path), str(theirs.fileno())],
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    pass_fds=[theirs.fileno()],
+                    start_new_session=True,  # Ctrl-C and a lost terminal are for the training to mind
+                )
+            except BaseException:
+                ours.close()
+                raise
         return process, ours
 
     def end(self) -> None:
@@ -159,21 +162,5 @@ class _Process:
             process, pipe = self._running
             self._running = None
             pipe.close()
-            with self._starting:
-                process.kill()
-                process.join()
-
-
-def _serve(pipe: Connection, decode: Callable[[Job], Decoded]) -> None:
-    follow_parent()
-    while True:
-        try:
-            job = pipe.recv()
-        except EOFError:
-            return
-        answer: Decoded | Exception
-        try:
-            answer = decode(job)
-        except Exception as error:
-            answer = error
-        pipe.send(answer)
+            process.kill()
+            process.wait()

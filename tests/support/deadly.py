@@ -5,12 +5,17 @@ from __future__ import annotations
 import os
 import signal
 
-from engine.pictures import Decoded, Job
-from engine.pictures import decode_all as real
+from engine import pictures
+from engine.pictures import Decoded, Job, decode_all
 
 
-def decode_all(job: Job) -> Decoded:
-    """Dies at pictures named 003."""
+def _deadly(job: Job) -> Decoded:
     if any("003" in path for path in job.paths):
         os.kill(os.getpid(), signal.SIGKILL)
-    return real(job)
+    return decode_all(job)
+
+
+def serve(handle: int) -> None:
+    """Dies at pictures named 003."""
+    pictures.decode_all = _deadly
+    pictures.serve(handle)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -13,7 +15,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from support import deadly
 from support import picture_sets as sets
 from torch import Tensor
 
@@ -211,7 +212,7 @@ def test_a_killed_worker_costs_nothing(own: Path) -> None:
             found.append(batch)
             if number == 2:
                 assert images.decoders is not None
-                for process in images.decoders._free:
+                for process in images.decoders._processes:
                     if process.pid is not None:
                         os.kill(process.pid, signal.SIGKILL)
                 # Done already or not: the batches ahead are asked for anew where they are not.
@@ -226,7 +227,7 @@ def test_a_killed_worker_costs_nothing(own: Path) -> None:
 def test_a_worker_killed_in_the_middle_of_its_answer_costs_nothing(own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[str] = []
     decoders = decoding.Decoders(1, said.append)
-    (process,), receive, killed = decoders._free, Connection.recv, []
+    (process,), receive, killed = decoders._processes, Connection.recv, []
 
     def late(pipe: Connection) -> object:
         if not killed:
@@ -247,7 +248,7 @@ def test_a_worker_killed_in_the_middle_of_its_answer_costs_nothing(own: Path, mo
 
 
 def test_a_picture_that_processes_die_of_is_named(own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(decoding, "decode_all", deadly.decode_all)
+    monkeypatch.setattr(decoding, "SERVER", "support.deadly")
     images = opened(own, 1)
     try:
         with pytest.raises(TrainingError, match=r"003\.jpg die of it"):
@@ -258,14 +259,11 @@ def test_a_picture_that_processes_die_of_is_named(own: Path, monkeypatch: pytest
 
 def test_workers_end_with_their_parent(own: Path) -> None:
     """Also where it is killed, and can tell nobody."""
-    import subprocess
-    import sys
-
     code = (
         "import time\nfrom engine.data.decoders import Decoders\nfrom engine.pictures import Job\n"
         "decoders = Decoders(1, print)\n"
         f"list(decoders.in_order([[Job({str(own / 'test')!r}, ('class-0/000.jpg',), 32)]], 1))\n"
-        "print(decoders._free[0].pid, flush=True)\ntime.sleep(600)\n"
+        "print(decoders._processes[0].pid, flush=True)\ntime.sleep(600)\n"
     )
     child = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
     assert child.stdout is not None
@@ -277,6 +275,22 @@ def test_workers_end_with_their_parent(own: Path) -> None:
     while any(_alive(worker) for worker in workers):
         assert time.monotonic() < deadline
         time.sleep(0.05)
+
+
+def test_workers_do_not_run_the_script_that_asks_them(own: Path, tmp_path: Path) -> None:
+    script = tmp_path / "mine.py"
+    script.write_text(
+        "from engine.data.decoders import Decoders\nfrom engine.pictures import Job\nprint('once')\n"
+        "decoders = Decoders(2, print)\n"
+        f"print(len(list(decoders.in_order([[Job({str(own / 'test')!r}, ('class-0/000.jpg',), 32)]] * 3, 1))))\n"
+        "decoders.close()\n"
+    )
+    (tmp_path / "json.py").write_text("raise SystemExit('a file of the user, not the library')\n")
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[3]), "PYTHONSAFEPATH": "1"}
+    done = subprocess.run(
+        [sys.executable, str(script)], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "once\n3\n", "")
 
 
 def _alive(pid: int) -> bool:
