@@ -72,11 +72,20 @@ class Evaluation:
         }
 
 
-def dataset_part(name: str, preset: Preset | None = None) -> DatasetPart:
+def dataset_part(name: str, preset: Preset | None = None, size: int | None = None) -> DatasetPart:
     """What --data names: a data set of the catalogue or a folder of pictures; a run's own is split as in the run.
 
-    UserError where it is neither.
+    `size`: pixels along a side, where pictures lie in files. UserError where it is neither, or its size is given already.
     """
+    part = _named(name, preset)
+    if size is None:
+        return part
+    if not (facts := DATASETS[part.name]).from_files:
+        raise UserError(f"--size {size}: the images of {name} have {facts.size}x{facts.size} pixels; leave --size out")
+    return part.model_copy(update={"size": size})
+
+
+def _named(name: str, preset: Preset | None) -> DatasetPart:
     if preset is not None and name == preset.dataset.name:
         return preset.dataset
     if name in DATASETS and not DATASETS[name].own:

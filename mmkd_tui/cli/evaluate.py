@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from engine.text import one_line
-from mmkd_tui.cli.model_arguments import Arch, Device, ModelName, Trust, file_or_run, opened, root_of
+from mmkd_tui.cli.model_arguments import Arch, Device, ModelName, Size, Trust, file_or_run, opened, root_of
 from mmkd_tui.cli.options import AsJson, DataRoot, Plugin, RunsDir, load_plugins
 from mmkd_tui.cli.table import print_table
 from mmkd_tui.cli.talk import say
@@ -27,6 +27,7 @@ def evaluate_command(
         str | None,
         typer.Option("--data", metavar="D", help="A data set, or a folder of pictures (the model's own).", show_default=False),
     ] = None,
+    size: Size = None,
     arch: Arch = None,
     device: Device = None,
     runs_dir: RunsDir = Path("runs"),
@@ -50,9 +51,9 @@ def evaluate_command(
     from engine.teachers.store import TeacherStore
 
     root = root_of(data_root, folder)
-    found, preset = opened(file, folder, device, arch=arch, trust=trust, data=data, data_root=root)
+    found, preset = opened(file, folder, device, arch=arch, trust=trust, data=data, size=size, data_root=root)
     asked = data or (preset.dataset.name if preset is not None else found.facts.dataset)
-    part = dataset_part(asked, preset)
+    part = dataset_part(asked, preset, size)
     teachers = teachers_of(preset, found.facts, TeacherStore(paths.teacher_store())) if preset is not None else []
     with opened_images(part, root, found.device, say) as images:
         result = evaluate(found, images, teachers)

@@ -25,6 +25,9 @@ Arch = Annotated[
         "--arch", metavar="A", help="The architecture of a file that does not say its own (the file's).", show_default=False
     ),
 ]
+Size = Annotated[
+    int | None, typer.Option(min=16, max=1024, help="Pixels along a side of pictures in files (224).", show_default=False)
+]
 Device = Annotated[
     str | None, typer.Option(help="auto, cpu, cuda or cuda:N (auto); ONNX files run on the CPU.", show_default=False)
 ]
@@ -86,6 +89,7 @@ def opened(
     arch: str | None,
     trust: bool,
     data: str | None,
+    size: int | None = None,
     data_root: Path,
 ) -> tuple[Model, Preset | None]:
     """The model in a file or a run's folder, and the run's preset. `data` names what is assumed of a file that says nothing."""
@@ -100,7 +104,7 @@ def opened(
         return open_run(folder, where)
 
     def assume() -> ModelFacts:
-        with opened_images(dataset_part(data or ""), data_root, where, say) as images:
+        with opened_images(dataset_part(data or "", size=size), data_root, where, say) as images:
             return facts_of(images)
 
     model = open_file(file, arch=arch, assume=assume if data else None, device=where, trust=trust)

@@ -11,7 +11,7 @@ import typer
 
 from engine.text import one_line, plain
 from mmkd_tui.cli import exit_codes
-from mmkd_tui.cli.model_arguments import Arch, Device, ModelName, Trust, file_or_run, opened, root_of
+from mmkd_tui.cli.model_arguments import Arch, Device, ModelName, Size, Trust, file_or_run, opened, root_of
 from mmkd_tui.cli.options import DataRoot, Plugin, RunsDir, load_plugins
 from mmkd_tui.cli.talk import say
 
@@ -31,6 +31,7 @@ def predict_command(
             "--data", metavar="D", help="The data set of a file that does not name its classes (the file's).", show_default=False
         ),
     ] = None,
+    size: Size = None,
     device: Device = None,
     runs_dir: RunsDir = Path("runs"),
     data_root: DataRoot = None,
@@ -48,7 +49,8 @@ def predict_command(
     load_plugins(plugin)
     file, folder = file_or_run(model, runs_dir)
     say("loading PyTorch ...")
-    found, _ = opened(file, folder, device, arch=arch, trust=trust, data=data, data_root=root_of(data_root, folder))
+    root = root_of(data_root, folder)
+    found, _ = opened(file, folder, device, arch=arch, trust=trust, data=data, size=size, data_root=root)
     paths = [path.expanduser() for path in images]
     broken, seen_all = 0, []
     for seen in found.predict(paths, top):

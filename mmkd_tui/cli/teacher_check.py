@@ -13,6 +13,7 @@ from engine.architectures import every_name, is_architecture
 from engine.errors import UserError
 from engine.text import one_line
 from mmkd_tui.cli import exit_codes
+from mmkd_tui.cli.model_arguments import Size
 from mmkd_tui.cli.options import AsJson, DataRoot, Device, Plugin, data_root_of, load_plugins
 from mmkd_tui.cli.talk import say
 
@@ -29,9 +30,7 @@ def check_command(
     data: Annotated[
         str, typer.Option("--data", metavar="D", help="The data set or folder of pictures on whose test images it is measured.")
     ],
-    size: Annotated[
-        int | None, typer.Option(min=16, max=1024, help="Pixels along a side of pictures in files (224).", show_default=False)
-    ] = None,
+    size: Size = None,
     features: Annotated[
         str | None, typer.Option(help="The module that gives its feature map (the last before the pooling).", show_default=False)
     ] = None,
@@ -55,11 +54,7 @@ def check_command(
     from engine.shipping.evaluate import dataset_part
     from engine.teachers.check import check_teacher
 
-    part = dataset_part(data)
-    if size is not None:
-        if not (facts := catalog.DATASETS[part.name]).from_files:
-            raise UserError(f"--size {size}: the images of {data} have {facts.size}x{facts.size} pixels; leave --size out")
-        part = part.model_copy(update={"size": size})
+    part = dataset_part(data, size=size)
     found = check_teacher(file.expanduser(), arch, part, data_root_of(data_root), device or "auto", features, say)
     if as_json:
         typer.echo(json.dumps({"file": str(file), "arch": arch, "data": data} | found.to_json(), indent=2))

@@ -277,6 +277,16 @@ def test_other_images_are_converted_and_said(shop: Shop) -> None:
     assert "the model knows 10 classes and imagefolder has 9" in err
 
 
+def test_a_file_that_does_not_say_the_size_of_its_pictures(shop: Shop) -> None:
+    put(Path("own"), {f"{part}/{k}/{k}.jpg": jpeg(k) for k in range(3) for part in ("train", "test")})
+    torch.save(build_model("resnet8", 3, 3).state_dict(), "own.pth")
+    for command in (("evaluate", "own.pth"), ("predict", "own.pth", "own/test/1/1.jpg")):
+        code, _, err = mmkd(*command, "--arch", "resnet8", "--data", "own", "--size", "32")
+        assert code == 0, err
+        assert "middle 32x32 pixels" in err
+    assert "--size 16: the images of digits have 8x8 pixels" in mmkd("evaluate", "tiny", "--size", "16")[2]
+
+
 @pytest.mark.parametrize("name", ["student.onnx", "student.safetensors", "student.pt2"])
 def test_the_code_on_the_card_runs_and_says_what_predict_says(shop: Shop, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     put(Path(), {"photo.jpg": jpeg(3, 50, 41)})
