@@ -159,7 +159,7 @@ def picture(view: RunView, now: float, ascii_only: bool = False) -> RenderableTy
     start = view.started
     title = Text.assemble(
         (f"mmkd {plain(start.name)}  ", "bold"),
-        plain(f"{len(start.teachers)} teachers -> {start.student} by {start.method} on {start.dataset}", 200),
+        plain(f"{_how_many(start)} -> {start.student} by {start.method} on {start.dataset}", 200),
         (f"  {plain(start.device)}, {clock(view.seconds(now))}", "dim"),
     )
     parts: list[RenderableType] = [title, Text()]
@@ -228,6 +228,10 @@ def _teachers(view: RunView, ascii_only: bool) -> Table:
     return table
 
 
+def _how_many(start: RunStarted) -> str:
+    return f"{len(start.teachers)} teacher{'' if len(start.teachers) == 1 else 's'}"
+
+
 def weight_cell(weight: float | None, width: int = BAR, ascii_only: bool = False) -> Text:
     """A bar and its number; nothing where there is no weight."""
     return Text() if weight is None else Text.assemble((bar(weight, width, ascii_only), "cyan"), f" {weight:.3f}")
@@ -238,7 +242,7 @@ def _announcement(event: Event, view: RunView) -> str | None:
     match event:
         case RunStarted():
             return (
-                f"{event.name}: {len(event.teachers)} teachers -> {event.student} by {event.method} on {event.dataset}, "
+                f"{event.name}: {_how_many(event)} -> {event.student} by {event.method} on {event.dataset}, "
                 f"{event.device}; run folder {event.run_dir}"
             )
         case PhaseStarted():
