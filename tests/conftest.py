@@ -15,3 +15,4 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 def own_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for place in ("teachers", "cache", "data", "config"):
         monkeypatch.setenv(f"MMKD_{place.upper()}", str(tmp_path / f"own-{place}"))
+    monkeypatch.delenv("MMKD_TEACHER_CACHE", raising=False)  # a part of the cache, unless somebody says otherwise
