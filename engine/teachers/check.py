@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from engine.data import Images, load_images
 from engine.device import resolve_device
@@ -86,24 +87,24 @@ def check_teacher(
     UserError where the file cannot be read, where the data set is not there, and where there is no such architecture.
     """
     part = TeacherPart(arch=arch, features=features)
-    outline_of(path)  # what is cheap to find out comes first
+    tensors = outline_of(path)  # what is cheap to find out comes first
     where = resolve_device(HardwarePart(device=device))
     images = load_images(dataset, data_root, where)
     images.troubles.listen(lambda level, message: say(message) if level != "info" else None)
     try:
-        return _checked(path, part, images, where)
+        return _checked(path, tensors, part, images, where)
     finally:
         images.close()
 
 
-def _checked(path: Path, part: TeacherPart, images: Images, where: torch.device) -> Checked:
+def _checked(path: Path, tensors: Mapping[str, Tensor], part: TeacherPart, images: Images, where: torch.device) -> Checked:
     facts, split = images.facts, images.test
 
     def make() -> Classifier:
         return build_model(part.arch, facts.channels, images.classes, size=facts.size, features=part.features)
 
     drawn = sketch(make)
-    found = fit(drawn.state_dict(), outline_of(path))
+    found = fit(drawn.state_dict(), tensors)
     mean, std = (tuple(round(v / 255, 6) for v in t.flatten().tolist()) for t in (images.train.mean, images.train.std))
     assumed = Assumed(facts.channels, facts.size, images.classes, facts.classes, mean, std)
     accuracy, finite = None, True
