@@ -60,7 +60,7 @@ class Builder:
                 stderr=log,
                 env=environment,
                 cwd=Path(__file__).parents[2],
-                start_new_session=True,
+                process_group=0,  # out of reach of Ctrl-C, and in this session: between sessions niceness may not count
             )
 
     def take(self, part: str) -> Function | Exception | None:
