@@ -115,8 +115,8 @@ def _bf16(setting: Setting, precision: str) -> bool:
 class _AtOnce:
     """Compiles `pure`'s functions here and now, which a run never does: the benchmark times settled steps alone."""
 
-    def __init__(self, pure: Pure | PurePanel, example: tuple[Any, ...]) -> None:
-        self.pure, self.example = pure, example
+    def __init__(self, pure: Pure | PurePanel, example: tuple[Any, ...], threads: int | None = None) -> None:
+        self.pure, self.example, self.threads = pure, example, threads or torch.get_num_threads()
         self.found: dict[str, Function | Exception] = {}
 
     def ready(self, part: str) -> bool:
@@ -127,8 +127,7 @@ class _AtOnce:
 
     def take(self, part: str) -> Function | Exception:
         if part not in self.found:
-            threads = torch.get_num_threads()
-            made = compile_flat(getattr(self.pure, part), self.example, threads, workers=os.cpu_count() or 1)
+            made = compile_flat(getattr(self.pure, part), self.example, self.threads, workers=os.cpu_count() or 1)
             self.found[part] = callable_of(*made)
         return self.found[part]
 
@@ -162,9 +161,9 @@ def _mode(compiled: bool) -> Compile:
 def _asked(setting: Setting, teachers: TeacherPanel) -> Taught:
     """Batches, and what the teachers say of them, in their final form from the first one on."""
 
-    def source(images: Tensor) -> _AtOnce:
+    def source(images: Tensor, threads: int) -> _AtOnce:
         pure = PurePanel(teachers, images)
-        return _AtOnce(pure, (pure.tensors(), images))
+        return _AtOnce(pure, (pure.tensors(), images), threads)
 
     panel = CompiledPanel(teachers, source, _fail, _mode(setting.case.compiled))
     batches = setting.in_turn()

@@ -1,4 +1,7 @@
-"""Teachers that are asked eagerly at first, and by one compiled pass through all of them once that is there and agrees."""
+"""Teachers that are asked eagerly at first, and by one compiled pass through all of them once that is there and agrees.
+
+The pass takes a slice of the batch: on a CPU each thread computes one by itself.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,9 @@ import torch
 from torch import Tensor
 
 from engine.compiled.changeover import Changeover, Compile, Part, Source, Tell
+from engine.compiled.flat import Function
 from engine.compiled.pure import PurePanel, paired
+from engine.compiled.slices import Slices, slices_of
 from engine.models import Output
 from engine.models.panel import HasImages, TeacherPanel
 
@@ -20,10 +25,11 @@ WORTH = 120.0  # seconds that a training must have before it: a pass without a d
 
 
 class CompiledPanel:
-    """Answers as `panel` does. `source` makes what compiles the pass, from a first batch of images."""
+    """Answers as `panel` does. `source` makes what compiles the pass, from a first slice of images and the threads for each."""
 
-    def __init__(self, panel: TeacherPanel, source: Callable[[Tensor], Source], tell: Tell, mode: Compile = "auto") -> None:
+    def __init__(self, panel: TeacherPanel, source: Callable[[Tensor, int], Source], tell: Tell, mode: Compile = "auto") -> None:
         self.panel, self._make_source = panel, source
+        self._slices = Slices()
         part = Part("teachers", TOLERANCE[panel.bf16])
         self.changeover = Changeover({PART: part}, "the teachers", WORTH, tell, mode)
         self._tensors: list[list[Tensor]] = []
@@ -44,23 +50,31 @@ class CompiledPanel:
         images = batch.images
         compiled = self.changeover.compiled.get(PART)
         if compiled is not None:
-            return paired(compiled(self._tensors, images))
+            return paired(self._ask(compiled, images))
         expected = self.panel(images)
-        candidate = self.changeover.candidate(PART, lambda: self._make_source(images))
+        candidate = self.changeover.candidate(PART, lambda: self._source(images))
         if candidate is not None:
             self._tensors = PurePanel(self.panel, images).tensors()
             try:
-                found = candidate(self._tensors, images)
+                found = self._ask(candidate, images)
             except Exception as error:
                 self.changeover.give_up(PART, error)
             else:
                 self.changeover.agree(PART, candidate, found, [tensor for output in expected for tensor in output])
         return expected
 
+    def _source(self, images: Tensor) -> Source:
+        count = slices_of(images)
+        return self._make_source(images[: len(images) // count], torch.get_num_threads() if count == 1 else 1)
+
+    def _ask(self, function: Function, images: Tensor) -> list[Tensor]:
+        return self._slices(lambda part: function(self._tensors, part), images, slices_of(images))
+
     def consider(self, seconds_left: float) -> None:
         """How long the training has still to go, at the pace that it has now."""
         self.changeover.consider(seconds_left)
 
     def close(self) -> None:
-        """Ends the compiling, if it goes on."""
+        """Ends the compiling, if it goes on, and the threads."""
         self.changeover.close()
+        self._slices.close()

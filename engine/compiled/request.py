@@ -153,11 +153,11 @@ class TeachersRequest(Request):
 
     @classmethod
     def of(
-        cls, panel: TeacherPanel, networks: tuple[tuple[str, str | None], ...], classes: int, images: Tensor
+        cls, panel: TeacherPanel, networks: tuple[tuple[str, str | None], ...], classes: int, images: Tensor, threads: int
     ) -> TeachersRequest:
-        """For teachers of these architectures and feature maps, on batches like `images`."""
+        """For teachers of these architectures and feature maps, on batches like `images`, or slices of them."""
         shape: Any = tuple(images.shape)
-        return cls(networks, shape, classes, panel.bf16, images.device.type, torch.get_num_threads())
+        return cls(networks, shape, classes, panel.bf16, images.device.type, threads)
 
     @property
     def parts(self) -> tuple[str, ...]:

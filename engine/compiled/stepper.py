@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import torch
+from torch import Tensor
 
 from engine.architectures import library_of
 from engine.compiled.builder import Builder
@@ -67,4 +68,8 @@ def panel_of(panel: TeacherPanel, parts: Sequence[TeacherPart], classes: int, mo
             tell("info", "the teachers do not lie on the device as a whole: they are asked eagerly")
         return panel
     networks = tuple((part.arch, part.features) for part in parts)
-    return CompiledPanel(panel, lambda images: Builder(TeachersRequest.of(panel, networks, classes, images)), tell, mode)
+
+    def source(images: Tensor, threads: int) -> Builder:
+        return Builder(TeachersRequest.of(panel, networks, classes, images, threads))
+
+    return CompiledPanel(panel, source, tell, mode)

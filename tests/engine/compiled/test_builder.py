@@ -84,7 +84,7 @@ def test_the_teachers_pass_is_compiled_with_their_weights_left_open(bf16: bool) 
     images = torch.randn(16, 1, 8, 8)
     teachers = [build_model("resnet8", 1, 10, seed=1), build_model("vgg8", 1, 10, seed=2)]
     panel = TeacherPanel(teachers, bf16)
-    asked = TeachersRequest.of(panel, (("resnet8", None), ("vgg8", None)), 10, images)
+    asked = TeachersRequest.of(panel, (("resnet8", None), ("vgg8", None)), 10, images, 1)
     assert request_of(asked.to_json()) == asked
     builder = Builder(asked)
     builder.start()

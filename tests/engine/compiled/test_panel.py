@@ -43,7 +43,7 @@ def said(change: Any, bf16: bool = False) -> tuple[list[Tensor], list[Tensor], P
     panel = TeacherPanel([build_model("resnet8", 1, 10, seed=1), build_model("vgg8", 1, 10, seed=2)], bf16)
     source = Prepared(panel, change)
     told: list[str] = []
-    compiled = CompiledPanel(panel, lambda images: source, lambda level, text: told.append(f"{level}: {text}"), "on")
+    compiled = CompiledPanel(panel, lambda images, threads: source, lambda level, text: told.append(f"{level}: {text}"), "on")
     batches = [Batch(images, torch.zeros(8, dtype=torch.int64)) for images in IMAGES]
     ours = [tensor for batch in batches for output in compiled.of(batch) for tensor in output]
     theirs = [tensor for batch in batches for output in panel(batch.images) for tensor in output]
