@@ -81,7 +81,7 @@ def test_every_expected_array_is_met(path: Path) -> None:
     expected = {name.removeprefix("expect."): array for name, array in case.arrays.items() if name.startswith("expect.")}
     assert set(got) == set(expected)
     for name, array in expected.items():
-        value = got[name].detach().numpy()
+        value = got[name].detach().cpu().numpy()
         scale = np.abs(array).max()
         error = np.abs(value - array).max() / (scale if scale else 1.0)
         assert error <= 1e-9, f"{name}: relative error {error:.2e}"

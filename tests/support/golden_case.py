@@ -18,6 +18,7 @@ from engine.methods.mmkd import Mmkd
 from engine.models import Classifier, Output
 from engine.models.regressor import Learner
 from engine.preset import MetaPart, MmkdPart
+from support.device import DEVICE
 
 
 class GoldenStudent(Classifier):
@@ -49,7 +50,7 @@ class GoldenCase:
     optimizer: torch.optim.SGD
 
     def tensor(self, name: str) -> Tensor:
-        return torch.from_numpy(self.arrays[name])
+        return torch.from_numpy(self.arrays[name]).to(DEVICE)
 
     def batch(self, suffix: str = "") -> tuple[Batch, list[Output]]:
         """The batch and the teachers' outputs on it; suffix "_hard" for the meta step's."""
@@ -81,8 +82,8 @@ def load_case(path: Path) -> GoldenCase:
         meta=MetaPart(match_steps=config["match_steps"]),
     )
     student = GoldenStudent(config["student_channels"], classes)
-    learner = Learner(student, [t["channels"] for t in teachers], settings.regressor).double()
-    nets = WeightNets(len(teachers), classes, batch, normalise=False, seed=0).double()
+    learner = Learner(student, [t["channels"] for t in teachers], settings.regressor).double().to(DEVICE)
+    nets = WeightNets(len(teachers), classes, batch, normalise=False, seed=0).double().to(DEVICE)
     method = Mmkd(settings, learner, nets, seed=0)
     optimizer = torch.optim.SGD(
         learner.parameters(),

@@ -11,6 +11,7 @@ from engine.models import Output, build_model
 from engine.models.panel import TeacherPanel
 from engine.preset import METHOD_PARTS, MetaPart, MmkdPart
 
+CPU = torch.device("cpu")
 CLASSES = 5
 SIZE = 16
 
@@ -20,15 +21,14 @@ def mmkd_case(
     arch: str = "resnet8",
     teachers: tuple[str, ...] = ("resnet14", "vgg8"),
     dtype: torch.dtype = torch.float64,
+    device: torch.device = CPU,
     **settings: object,
 ) -> tuple[Mmkd, TeacherPanel]:
     """MMKD with a student and teachers of real architectures, random weights."""
-    panel = TeacherPanel([build_model(name, 3, CLASSES, seed).to(dtype) for seed, name in enumerate(teachers)])
+    panel = TeacherPanel([build_model(name, 3, CLASSES, seed).to(device, dtype) for seed, name in enumerate(teachers)])
     part = MmkdPart(name="mmkd", **{"meta": MetaPart(buffer_size=2 * batch_size)} | settings)
     student = build_model(arch, 3, CLASSES, 9)
-    method = make_method(
-        part, student, panel.channels, classes=CLASSES, batch_size=batch_size, seed=0, device=torch.device("cpu")
-    )
+    method = make_method(part, student, panel.channels, classes=CLASSES, batch_size=batch_size, seed=0, device=device)
     assert isinstance(method, Mmkd)
     method.learner.to(dtype)
     method.nets.to(dtype)
@@ -50,7 +50,7 @@ def method_case(
         classes=CLASSES,
         batch_size=8,
         seed=0,
-        device=torch.device("cpu"),
+        device=CPU,
         bf16=bf16,
         heads=[teacher.classify for teacher in panel.teachers],
     )
@@ -58,11 +58,13 @@ def method_case(
 
 
 def random_batch(panel: TeacherPanel, size: int, seed: int, dtype: torch.dtype = torch.float64) -> tuple[Batch, list[Output]]:
-    """Noise for images, and what the teachers say of it."""
+    """Noise for images, and what the teachers say of it, where they are."""
+    device = next(panel.teachers[0].parameters()).device
     generator = torch.Generator().manual_seed(seed)
     images = torch.randn(size, 3, SIZE, SIZE, generator=generator, dtype=torch.float64).to(dtype)
     labels = torch.randint(CLASSES, (size,), generator=generator)
-    return Batch(images, labels), panel(images)
+    batch = Batch(images.to(device), labels.to(device))
+    return batch, panel(batch.images)
 
 
 def sgd(method: Mmkd, momentum: float = 0.9, nesterov: bool = True) -> torch.optim.SGD:

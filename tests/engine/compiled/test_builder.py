@@ -13,6 +13,7 @@ from engine import Run, paths
 from engine.compiled.builder import Builder
 from engine.compiled.pure import PurePanel
 from engine.compiled.request import StepsRequest, TeachersRequest, request_of
+from engine.compiled.slices import Slices
 from engine.events import EpochEnded, Event, Log
 from engine.meta.sgd import Sgd
 from engine.methods import Plan
@@ -91,8 +92,10 @@ def test_the_teachers_pass_is_compiled_with_their_weights_left_open(bf16: bool) 
     compiled = wait_for(builder, "teachers")
     builder.close()
     assert callable(compiled), compiled
-    found = compiled(PurePanel(panel, images).tensors(), images)
-    expected = [tensor for teacher in teachers for tensor in teacher(images)]
+    tensors, many, slices = PurePanel(panel, images).tensors(), torch.randn(32, 1, 8, 8), Slices()
+    found = [*compiled(tensors, images), *slices(lambda part: compiled(tensors, part), many, 2)]
+    slices.close()
+    expected = [tensor for batch in (images, many) for teacher in teachers for tensor in teacher(batch)]
     for ours, theirs in zip(found, expected, strict=True):
         assert ours.dtype == torch.float32
         assert (ours - theirs).norm() < (0.05 if bf16 else 1e-5) * theirs.norm()

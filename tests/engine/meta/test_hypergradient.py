@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
+from support.device import DEVICE
 from support.nets import mmkd_case, random_batch, sgd
 from torch import Tensor
 from torch.func import functional_call
@@ -70,7 +71,7 @@ def unrolled(method: Mmkd, batch, teachers, optimizer) -> list[Tensor]:
     ],
 )
 def test_equals_a_full_unroll_on_real_architectures(momentum: float, nesterov: bool, options: dict) -> None:
-    method, panel = mmkd_case(**options)
+    method, panel = mmkd_case(device=DEVICE, **options)
     optimizer = sgd(method, momentum, nesterov)
     warm, warm_teachers = random_batch(panel, 8, seed=1)
     method.step(warm, warm_teachers).loss.backward()
