@@ -103,12 +103,14 @@ def load_weights(model: Classifier, path: Path, arch: str) -> None:
     _fill(model, fit_of(model, path, arch), path)
 
 
-def load_fitting(path: Path, arch: str, make: Callable[[], Classifier]) -> Classifier:
+def load_fitting(
+    path: Path, arch: str, make: Callable[[], Classifier], say: Callable[[str], None] = lambda _: None
+) -> Classifier:
     """What `make` gives, filled from a file; names and shapes are compared before any of its tensors takes up memory.
 
-    UserError where the file cannot be read or does not fit.
+    What was chosen among the file's tensors is told by `say`. UserError where it cannot be read or does not fit.
     """
-    found = fit_of(sketch(make), path, arch)
+    found = fit_of(sketch(make), path, arch, say)
     model = make()
     _fill(model, found, path)
     return model
@@ -125,15 +127,19 @@ def sketch(make: Callable[[], Classifier]) -> Classifier:
         return make()
 
 
-def fit_of(model: Classifier, path: Path, arch: str) -> Fit:
+def fit_of(model: Classifier, path: Path, arch: str, say: Callable[[str], None] = lambda _: None) -> Fit:
     """UserError, on one line, where not everything fits; that is found out from shapes alone, before a tensor is read."""
     own = model.state_dict()
     for read in (outline_of, read_tensors):
-        found = fit(own, read(path))
+        contents = read(path)
+        found = fit(own, contents.tensors)
         if not found.whole:
+            of = f" ({contents.averages})" if contents.averages else ""
             raise UserError(
-                f"{path} does not fit {arch} on this data set: {found.sentence()}; give the architecture that it is of"
+                f"{path}{of} does not fit {arch} on this data set: {found.sentence()}; give the architecture that it is of"
             )
+    if contents.averages:
+        say(f"{path}: {contents.sentence()}")
     return found
 
 
