@@ -63,6 +63,7 @@ class Checked:
             "unknown": list(found.unknown),
             "shapes": [{"name": n, "file": list(there), "architecture": list(here)} for n, there, here in found.shapes],
             "renamed": [{"file": theirs, "architecture": ours} for theirs, ours in found.renamed],
+            "left_out": list(found.beside),
             "parameters": self.parameters,
             "accuracy": self.accuracy,
             "finite": self.finite,

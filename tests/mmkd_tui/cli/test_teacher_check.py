@@ -73,6 +73,16 @@ def test_averaged_weights_are_measured_and_told(good: Path, tmp_path: Path, caps
         assert json.loads(capsys.readouterr().out)["averages_taken"] == averages
 
 
+def test_what_a_trainer_saves_beside_the_network_is_told(good: Path, tmp_path: Path, capsys: Capture) -> None:
+    state = torch.load(good, weights_only=True)["model"]
+    inner = {f"model.{name}": value for name, value in state.items()}
+    torch.save({"state_dict": inner | {"criterion.weight": torch.ones(10)}}, tmp_path / "t.pth")
+    assert check(tmp_path / "t.pth") == 0
+    assert "1 tensor beside the network is left out (criterion.weight)" in capsys.readouterr().err
+    assert check(tmp_path / "t.pth", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["left_out"] == ["criterion.weight"]
+
+
 def test_a_folder_of_pictures(tmp_path: Path, capsys: Capture) -> None:
     """Broken pictures are named and count nowhere: not among the images, and not as a class of their own."""
     folder = tmp_path / "Meine Bilder"
