@@ -11,7 +11,7 @@ from torch import Tensor
 
 from engine.errors import UserError
 from engine.models import Classifier
-from engine.teachers.weights_file import outline_of, read_tensors
+from engine.teachers.weights_file import Contents, outline_of, read_tensors
 from engine.text import one_line
 
 # What wraps a network puts its own name before all others: DataParallel, torch.compile, trainers.
@@ -173,18 +173,27 @@ def sketch(make: Callable[[], Classifier]) -> Classifier:
 
 def fit_of(model: Classifier, path: Path, arch: str, say: Callable[[str], None] = lambda _: None) -> Fit:
     """UserError, on one line, where not everything fits; that is found out from shapes alone, before a tensor is read."""
-    own = model.state_dict()
-    for read in (outline_of, read_tensors):
-        contents = read(path)
-        found = fit(own, contents.tensors)
-        if not found.whole:
-            of = f" ({contents.averages})" if contents.averages else ""
-            raise UserError(
-                f"{path}{of} does not fit {arch} on this data set: {found.sentence()}; give the architecture that it is of"
-            )
+    refuse_unfit(model, path, arch)
+    contents = read_tensors(path)
+    found = _whole(model, contents, path, arch)
     for said in (contents.sentence(), found.left_out()):
         if said:
             say(f"{path}: {said}")
+    return found
+
+
+def refuse_unfit(model: Classifier, path: Path, arch: str) -> None:
+    """UserError where a file cannot be read or does not fit; no tensor of it is read."""
+    _whole(model, outline_of(path), path, arch)
+
+
+def _whole(model: Classifier, contents: Contents, path: Path, arch: str) -> Fit:
+    found = fit(model.state_dict(), contents.tensors)
+    if not found.whole:
+        of = f" ({contents.averages})" if contents.averages else ""
+        raise UserError(
+            f"{path}{of} does not fit {arch} on this data set: {found.sentence()}; give the architecture that it is of"
+        )
     return found
 
 

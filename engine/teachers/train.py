@@ -28,7 +28,7 @@ from engine.models.placement import placed
 from engine.preset import CePart, DatasetPart, EvaluatePart, HardwarePart, NonFinitePart, Preset, TeacherPart, TrainPart
 from engine.ranks import ALONE, Ranks
 from engine.teachers.chance import chance_level, needed
-from engine.teachers.foreign import load_fitting
+from engine.teachers.foreign import load_fitting, refuse_unfit, sketch
 from engine.teachers.store import TeacherStore, content_key
 from engine.teachers.weights import pack, unpack
 from engine.trainer import Phase, Trainer, steps_per_epoch
@@ -124,6 +124,11 @@ class Classroom:
             return self._new(part, pretrained=True)
         path = Path(part.checkpoint)
         return load_fitting(path, part.arch, lambda: self._new(part), say)
+
+    def refuse_unfit(self, part: TeacherPart) -> None:
+        """UserError where a teacher's checkpoint cannot be read or does not fit; no tensor of it is read."""
+        if part.checkpoint is not None:
+            refuse_unfit(sketch(lambda: self._new(part)), Path(part.checkpoint), part.arch)
 
     def as_planned(self, part: TeacherPart) -> tuple[Classifier, bool]:
         """A teacher from its checkpoint or from the store, and True; where it must be trained first, as it begins, and False."""
