@@ -87,7 +87,10 @@ class RunCheckpoints:
             return None
         self._at = _place(trainer)
         self.emit(CheckpointSaved(path=f"checkpoints/{name}", step=trainer.step))
-        for old in self._names(phase)[: -self.asked.keep]:
+        names = self._names(phase)
+        # One of a higher step is of what was before: the run would go on from there.
+        later = [other for other in names if _step(other) > trainer.step]
+        for old in later + names[: len(names) - len(later)][: -self.asked.keep]:
             self._delete(old)
         return name
 
@@ -160,7 +163,7 @@ class RunCheckpoints:
     def _newest(self, trainer: Trainer, step: int | None = None) -> tuple[dict[str, Tensor], tuple[str, dict[str, Any]]] | None:
         """The newest whole checkpoint of a training (of at most `step` steps), with its name and facts."""
         for name in reversed(self._names(_key(trainer.phase))):
-            if step is not None and int(name.rpartition("-")[2]) > step:
+            if step is not None and _step(name) > step:
                 continue
             try:
                 tensors, facts = load_checkpoint(self.folder / name)
@@ -230,6 +233,10 @@ def _not_finite(tensors: dict[str, Tensor]) -> str | None:
     if all_finite(own.values()):
         return None
     return next((name for name, value in own.items() if not value.isfinite().all()), None)
+
+
+def _step(name: str) -> int:
+    return int(name.rpartition("-")[2])
 
 
 def _key(phase: Phase) -> str:

@@ -195,8 +195,11 @@ class Run:
         for number, part in enumerate(self.preset.teachers):
             if part.trained:
                 steps_per_epoch(images, part.recipe, f"teachers.{number}.train", self.ranks.size)
+        classroom = self._classroom(device, images)
+        for part in () if self._resume else self.preset.teachers:
+            classroom.refuse_unfit(part)
         if self._caches:
-            cache, classroom = TeacherCache(self.preset, images, self.cache), self._classroom(device, images)
+            cache = TeacherCache(self.preset, images, self.cache)
             cache.place([cache.subject(number, *classroom.as_planned(part)) for number, part in enumerate(self.preset.teachers)])
         return device, images
 

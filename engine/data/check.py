@@ -15,7 +15,7 @@ from engine.data_files import files_of, find_archives
 from engine.dataset_facts import DATASETS, DatasetFacts
 from engine.errors import TrainingError, UserError
 from engine.fetching import Progress, Tell, verify
-from engine.image_folders import Listing, PictureFolder
+from engine.image_folders import Listing
 from engine.pictures import Job
 from engine.preset import DatasetPart
 
@@ -29,7 +29,7 @@ class Checked:
     name: str
     folder: str
     classes: tuple[str, ...]
-    splits: dict[str, tuple[int, ...]]  # images of each class, by split
+    splits: dict[str, tuple[int, ...]]  # images of each class that could be read, by split
     archives: dict[str, str]  # what is said of each archive's checksum
     broken: tuple[tuple[str, str], ...]
     notes: tuple[str, ...]
@@ -41,9 +41,11 @@ def check(part: DatasetPart, data_root: Path, tell: Tell, workers: int | None = 
     archives, wrong = _archives(facts, data_root, tell)
     if facts.from_files or facts.name == "tiny-imagenet":  # published as pictures, too
         found = read_pictures(part, data_root)
-        broken = tuple(_broken(found, tell, workers))
-        splits = {"train": found.train, "validation": found.validation, "test": found.test}
-        counts = {name: _counts(listing.labels, len(found.classes)) for name, listing in splits.items() if listing is not None}
+        listed = {"train": found.train, "validation": found.validation, "test": found.test}
+        listings = {name: listing for name, listing in listed.items() if listing is not None}
+        read, broken = _read(found.root, listings, tell, workers)
+        there = {name: len(listing) for name, listing in listings.items()}
+        counts = {name: _counts(labels, len(found.classes)) for name, labels in read.items()}
         notes = [found.said] if found.said else []
         classes, folder = found.classes, str(found.root)
     else:
@@ -55,15 +57,16 @@ def check(part: DatasetPart, data_root: Path, tell: Tell, workers: int | None = 
         except UserError as error:
             return Checked(part.name, folder, (), {}, archives, (*wrong, (folder, str(error))), ())
         together = torch.cat([images.train.labels, images.validation.labels])
-        classes, broken, notes = images.facts.classes, (), []
+        classes, broken, notes = images.facts.classes, [], []
         counts = {
             "train": _counts(together.tolist(), len(classes)),
             "test": _counts(images.test.labels.tolist(), len(classes)),
         }
+        there = {name: sum(numbers) for name, numbers in counts.items()}
     if facts.train_images:
         for name, expected in (("train", facts.train_images), ("test", facts.test_images)):
-            if sum(counts[name]) != expected:
-                notes.append(f"{sum(counts[name]):,} images in {name}, where the publisher has {expected:,}")
+            if there[name] != expected:
+                notes.append(f"{there[name]:,} images in {name}, where the publisher has {expected:,}")
     return Checked(part.name, folder, classes, counts, archives, (*wrong, *broken), tuple(notes))
 
 
@@ -94,26 +97,33 @@ def _counts(labels: Sequence[int], classes: int) -> tuple[int, ...]:
     return tuple(found[label] for label in range(classes))
 
 
-def _broken(found: PictureFolder, tell: Tell, workers: int | None) -> Iterator[tuple[str, str]]:
-    listings = [listing for listing in (found.train, found.validation, found.test) if listing is not None]
-    total, done = sum(map(len, listings)), 0
+def _read(
+    root: Path, listings: dict[str, Listing], tell: Tell, workers: int | None
+) -> tuple[dict[str, list[int]], list[tuple[str, str]]]:
+    """The labels of the pictures that can be read, by split, and those that cannot, with the reason."""
+    total, done = sum(map(len, listings.values())), 0
+    labels: dict[str, list[int]] = {name: [] for name in listings}
+    broken: list[tuple[str, str]] = []
     said: list[str] = []
     decoders = Decoders(chosen_workers(workers), said.append)
-    jobs = [job for listing in listings for job in _jobs(found.root, listing)]
+    jobs = [(name, first, job) for name, listing in listings.items() for first, job in _jobs(root, listing)]
     try:
-        tell(Progress("decoding", found.root.name, 0, total))
-        for job, (decoded,) in zip(jobs, decoders.in_order(([job] for job in jobs), PIECE), strict=True):
+        tell(Progress("decoding", root.name, 0, total))
+        for (name, first, job), (decoded,) in zip(jobs, decoders.in_order(([job] for *_, job in jobs), PIECE), strict=True):
             done += len(job.paths)
-            tell(Progress("decoding", found.root.name, done, total))
-            for place, why in decoded.broken.items():
-                yield str(found.root / job.paths[place]), why
+            tell(Progress("decoding", root.name, done, total))
+            broken += [(str(root / job.paths[place]), why) for place, why in decoded.broken.items()]
+            whole = (place for place in range(len(job.paths)) if place not in decoded.broken)
+            labels[name] += [listings[name].labels[first + place] for place in whole]
     except TrainingError as error:  # a picture that ends the processes that decode it
         raise UserError(str(error)) from error
     finally:
         decoders.close()
+    return labels, broken
 
 
-def _jobs(root: Path, listing: Listing) -> Iterator[Job]:
+def _jobs(root: Path, listing: Listing) -> Iterator[tuple[int, Job]]:
+    """Each with the place of its first picture in the list."""
     for first in range(0, len(listing), PIECE):
         paths = listing.paths[first : first + PIECE]
-        yield Job(str(root), paths, _SIZE, spans=tuple(listing.span(first + place) for place in range(len(paths))))
+        yield first, Job(str(root), paths, _SIZE, spans=tuple(listing.span(first + place) for place in range(len(paths))))

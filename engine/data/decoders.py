@@ -46,7 +46,7 @@ class Decoders:
     def in_order(self, batches: Iterable[Sequence[Job]], size: int) -> Iterator[list[Decoded]]:
         """What comes of each batch of jobs, of `size` pictures together, in their order.
 
-        TrainingError where a batch cannot be decoded because the processes die again and again.
+        TrainingError where a batch cannot be decoded because the processes die again and again, or cannot be started.
         """
         if not self.workers:
             for batch in batches:
@@ -127,10 +127,16 @@ class _Process:
         return None if self._running is None else self._running[0].pid
 
     def ask(self, job: Job) -> Decoded:
-        """What came of it. _DiedError where the process did, or could not be started."""
+        """What came of it. _DiedError where the process did; TrainingError where none can be started."""
         try:
             self._running = self._running or self._start()
-            pipe = self._running[1]
+        except OSError as error:
+            raise TrainingError(
+                f"a process that decodes pictures cannot be started: {error.strerror or error}; make room for it, or give fewer "
+                "hardware.workers (0: the training decodes)"
+            ) from error
+        pipe = self._running[1]
+        try:
             pipe.send(job)
             answer = pipe.recv()
         except (OSError, EOFError) as error:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from engine.data import AnySplit
+from engine.measure import whole_labels
 from engine.preprocessing import Preprocessing
 from engine.shipping.material import batches
 from engine.shipping.runners import Ask
@@ -34,7 +35,7 @@ class Latency:
 class Proof:
     """The written file (`ours`) against the student in PyTorch, on test images."""
 
-    images: int
+    images: int  # that could be read
     difference: float  # the largest between two logits
     largest: float  # of the student's logits, without its sign
     student_accuracy: float
@@ -65,7 +66,7 @@ def proven(ours: Ask, student: Ask, split: AnySplit, prepared: Preprocessing) ->
     shape = (prepared.channels, prepared.size, prepared.size)
     images = torch.randn(BATCH, *shape, generator=torch.Generator().manual_seed(0))
     return Proof(
-        images=len(labels),
+        images=len(whole_labels(labels)),
         difference=(found - expected).abs().max().item() if found.shape == expected.shape else float("inf"),
         largest=expected.abs().max().item(),
         student_accuracy=scored(expected, labels).top1,

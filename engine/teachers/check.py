@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from engine.data import Images, load_images
 from engine.device import resolve_device
@@ -19,7 +18,7 @@ from engine.models.build import build_model, count_parameters
 from engine.preset import DatasetPart, HardwarePart, TeacherPart
 from engine.teachers.chance import chance_level, needed
 from engine.teachers.foreign import Fit, fit, load_weights, sketch
-from engine.teachers.weights_file import outline_of
+from engine.teachers.weights_file import Contents, outline_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +37,7 @@ class Assumed:
 class Checked:
     """What was found. Accuracies are shares of the test images; None where the file does not fit."""
 
+    contents: Contents  # of the file; only the shapes of its tensors
     fit: Fit
     parameters: int
     assumed: Assumed
@@ -58,10 +58,12 @@ class Checked:
         return {
             "usable": self.usable,
             "fits": found.whole,
+            "averages_taken": self.contents.averages or None,
             "missing": list(found.missing),
             "unknown": list(found.unknown),
             "shapes": [{"name": n, "file": list(there), "architecture": list(here)} for n, there, here in found.shapes],
             "renamed": [{"file": theirs, "architecture": ours} for theirs, ours in found.renamed],
+            "left_out": list(found.beside),
             "parameters": self.parameters,
             "accuracy": self.accuracy,
             "finite": self.finite,
@@ -87,24 +89,24 @@ def check_teacher(
     UserError where the file cannot be read, where the data set is not there, and where there is no such architecture.
     """
     part = TeacherPart(arch=arch, features=features)
-    tensors = outline_of(path)  # what is cheap to find out comes first
+    contents = outline_of(path)  # what is cheap to find out comes first
     where = resolve_device(HardwarePart(device=device))
     images = load_images(dataset, data_root, where)
     images.troubles.listen(lambda level, message: say(message) if level != "info" else None)
     try:
-        return _checked(path, tensors, part, images, where)
+        return _checked(path, contents, part, images, where)
     finally:
         images.close()
 
 
-def _checked(path: Path, tensors: Mapping[str, Tensor], part: TeacherPart, images: Images, where: torch.device) -> Checked:
+def _checked(path: Path, contents: Contents, part: TeacherPart, images: Images, where: torch.device) -> Checked:
     facts, split = images.facts, images.test
 
     def make() -> Classifier:
         return build_model(part.arch, facts.channels, images.classes, size=facts.size, features=part.features)
 
     drawn = sketch(make)
-    found = fit(drawn.state_dict(), tensors)
+    found = fit(drawn.state_dict(), contents.tensors)
     mean, std = (tuple(round(v / 255, 6) for v in t.flatten().tolist()) for t in (images.train.mean, images.train.std))
     assumed = Assumed(facts.channels, facts.size, images.classes, facts.classes, mean, std)
     accuracy, finite = None, True
@@ -117,4 +119,4 @@ def _checked(path: Path, tensors: Mapping[str, Tensor], part: TeacherPart, image
     labels = whole_labels(split.labels)
     chance = chance_level(labels)
     bound = needed(chance, len(labels))
-    return Checked(found, count_parameters(drawn), assumed, len(labels), chance, bound, accuracy, finite)
+    return Checked(contents, found, count_parameters(drawn), assumed, len(labels), chance, bound, accuracy, finite)

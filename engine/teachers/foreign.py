@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from engine.errors import UserError
 from engine.models import Classifier
-from engine.teachers.weights_file import outline_of, read_tensors
+from engine.teachers.weights_file import Contents, outline_of, read_tensors
 from engine.text import one_line
 
 # What wraps a network puts its own name before all others: DataParallel, torch.compile, trainers.
@@ -32,6 +32,7 @@ class Fit:
     unknown: tuple[str, ...]
     shapes: tuple[tuple[str, tuple[int, ...], tuple[int, ...]], ...]  # name, in the file, in the architecture
     renamed: tuple[tuple[str, str], ...]  # in the file, in the architecture
+    beside: tuple[str, ...] = ()  # in the file; no part of the network, and left out
 
     @property
     def whole(self) -> bool:
@@ -52,11 +53,46 @@ class Fit:
         ]
         return "; ".join(parts)
 
+    def left_out(self) -> str:
+        """What is no part of the network, on one line; nothing where all is."""
+        names = one_line(", ".join(self.beside[:3]), 200) + (", ..." if len(self.beside) > 3 else "")
+        count = len(self.beside)
+        return f"{count} tensor{'s' * (count > 1)} beside the network {'are' if count > 1 else 'is'} left out ({names})" * (
+            count > 0
+        )
+
 
 def fit(own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> Fit:
     """A file's tensors for an architecture with the tensors `own`, whose numbers are not looked at (they may be on "meta")."""
     # AveragedModel (EMA, SWA) counts its averages beside the network.
-    names = {name: name for name in state if name != "n_averaged" or name in own}  # in the file -> as it is compared
+    names = _unwrapped(own, {name: name for name in state if name != "n_averaged" or name in own})
+    found = _fit(own, state, names)
+    return (_in_trainer(own, state, names) if found.missing else None) or found
+
+
+def _in_trainer(own: Mapping[str, Tensor], state: Mapping[str, Tensor], names: Mapping[str, str]) -> Fit | None:
+    """The network under the one name under which all of it is found, where a trainer has saved other parts beside it: its
+    loss's, say. None where there is no such name, or more than one: nobody knows then which network is meant.
+    """
+    parts: dict[str, dict[str, str]] = {}
+    for theirs, name in names.items():
+        first, dot, rest = name.partition(".")
+        parts.setdefault(first + dot, {})[theirs] = rest
+    least = sum(not _optional(name) for name in own)
+    fits = {
+        part: _fit(own, state, _unwrapped(own, inner))
+        for part, inner in parts.items()
+        if part[-1:] == "." and len(inner) >= least
+    }
+    whole = [part for part, found in fits.items() if not found.missing]
+    if len(whole) != 1 or whole[0] not in _PREFIXES:
+        return None
+    beside = tuple(theirs for theirs in names if theirs not in parts[whole[0]])
+    return replace(fits[whole[0]], beside=beside)
+
+
+def _unwrapped(own: Mapping[str, Tensor], names: dict[str, str]) -> dict[str, str]:
+    """Names in the file -> as they are compared, without what stands before all of them."""
     stripped = True
     while stripped:
         stripped = False
@@ -64,13 +100,17 @@ def fit(own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> Fit:
             if names and all(n.startswith(prefix) for n in names.values()) and not all(n.startswith(prefix) for n in own):
                 names = {theirs: n.removeprefix(prefix) for theirs, n in names.items()}
                 stripped = True
+    return names
+
+
+def _fit(own: Mapping[str, Tensor], state: Mapping[str, Tensor], unwrapped: Mapping[str, str]) -> Fit:
+    names = dict(unwrapped)
     taken = set(names.values())
     for theirs, name in names.items():
         names[theirs] = _known_as(name, own, taken)
         taken.add(names[theirs])
     names = {t: n for t, n in names.items() if n in own or not n.startswith(_AUXILIARY)}
     there = {name: state[theirs] for theirs, name in names.items()}
-    optional = {name for name in own if name.endswith("num_batches_tracked")}
     shapes = tuple(
         (name, tuple(there[name].shape), tuple(value.shape))
         for name, value in own.items()
@@ -78,11 +118,15 @@ def fit(own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> Fit:
     )
     return Fit(
         tensors={name: value for name, value in there.items() if name in own},
-        missing=tuple(sorted(own.keys() - there.keys() - optional)),
+        missing=tuple(sorted(name for name in own.keys() - there.keys() if not _optional(name))),
         unknown=tuple(sorted(there.keys() - own.keys())),
         shapes=shapes,
         renamed=tuple((theirs, name) for theirs, name in names.items() if theirs != name and name in own),
     )
+
+
+def _optional(name: str) -> bool:
+    return name.endswith("num_batches_tracked")
 
 
 def _known_as(name: str, own: Mapping[str, Tensor], taken: set[str]) -> str:
@@ -103,12 +147,14 @@ def load_weights(model: Classifier, path: Path, arch: str) -> None:
     _fill(model, fit_of(model, path, arch), path)
 
 
-def load_fitting(path: Path, arch: str, make: Callable[[], Classifier]) -> Classifier:
+def load_fitting(
+    path: Path, arch: str, make: Callable[[], Classifier], say: Callable[[str], None] = lambda _: None
+) -> Classifier:
     """What `make` gives, filled from a file; names and shapes are compared before any of its tensors takes up memory.
 
-    UserError where the file cannot be read or does not fit.
+    What was chosen among the file's tensors is told by `say`. UserError where it cannot be read or does not fit.
     """
-    found = fit_of(sketch(make), path, arch)
+    found = fit_of(sketch(make), path, arch, say)
     model = make()
     _fill(model, found, path)
     return model
@@ -125,15 +171,29 @@ def sketch(make: Callable[[], Classifier]) -> Classifier:
         return make()
 
 
-def fit_of(model: Classifier, path: Path, arch: str) -> Fit:
+def fit_of(model: Classifier, path: Path, arch: str, say: Callable[[str], None] = lambda _: None) -> Fit:
     """UserError, on one line, where not everything fits; that is found out from shapes alone, before a tensor is read."""
-    own = model.state_dict()
-    for read in (outline_of, read_tensors):
-        found = fit(own, read(path))
-        if not found.whole:
-            raise UserError(
-                f"{path} does not fit {arch} on this data set: {found.sentence()}; give the architecture that it is of"
-            )
+    refuse_unfit(model, path, arch)
+    contents = read_tensors(path)
+    found = _whole(model, contents, path, arch)
+    for said in (contents.sentence(), found.left_out()):
+        if said:
+            say(f"{path}: {said}")
+    return found
+
+
+def refuse_unfit(model: Classifier, path: Path, arch: str) -> None:
+    """UserError where a file cannot be read or does not fit; no tensor of it is read."""
+    _whole(model, outline_of(path), path, arch)
+
+
+def _whole(model: Classifier, contents: Contents, path: Path, arch: str) -> Fit:
+    found = fit(model.state_dict(), contents.tensors)
+    if not found.whole:
+        of = f" ({contents.averages})" if contents.averages else ""
+        raise UserError(
+            f"{path}{of} does not fit {arch} on this data set: {found.sentence()}; give the architecture that it is of"
+        )
     return found
 
 

@@ -28,7 +28,7 @@ from engine.models.placement import placed
 from engine.preset import CePart, DatasetPart, EvaluatePart, HardwarePart, NonFinitePart, Preset, TeacherPart, TrainPart
 from engine.ranks import ALONE, Ranks
 from engine.teachers.chance import chance_level, needed
-from engine.teachers.foreign import load_fitting
+from engine.teachers.foreign import load_fitting, refuse_unfit, sketch
 from engine.teachers.store import TeacherStore, content_key
 from engine.teachers.weights import pack, unpack
 from engine.trainer import Phase, Trainer, steps_per_epoch
@@ -93,7 +93,8 @@ class Classroom:
                 self._log("warning", f"{phase.label} is no better than guessing ({teacher.accuracy:.1%}); a longer recipe helps")
             return self._laid_by(teacher)
         source = "checkpoint" if part.checkpoint else "pretrained"
-        teacher = self._measured(self._given(part), source, None, sharded=self._sharded)
+        model = self._given(part, lambda message: self._log("info", message))
+        teacher = self._measured(model, source, None, sharded=self._sharded)
         name = part.checkpoint or f"{part.arch} with its library's weights"
         if not torch.isfinite(teacher.logits).all():
             raise UserError(f"{name}: its logits on {self.dataset.name} are not all finite; it can be no teacher")
@@ -117,12 +118,17 @@ class Classroom:
     def _chance(self) -> float:
         return chance_level(whole_labels(self.images.test.labels))
 
-    def _given(self, part: TeacherPart) -> Classifier:
-        """A teacher that needs no training."""
+    def _given(self, part: TeacherPart, say: Callable[[str], None] = lambda _: None) -> Classifier:
+        """A teacher that needs no training; what was chosen among its file's tensors is told by `say`."""
         if part.checkpoint is None:
             return self._new(part, pretrained=True)
         path = Path(part.checkpoint)
-        return load_fitting(path, part.arch, lambda: self._new(part))
+        return load_fitting(path, part.arch, lambda: self._new(part), say)
+
+    def refuse_unfit(self, part: TeacherPart) -> None:
+        """UserError where a teacher's checkpoint cannot be read or does not fit; no tensor of it is read."""
+        if part.checkpoint is not None:
+            refuse_unfit(sketch(lambda: self._new(part)), Path(part.checkpoint), part.arch)
 
     def as_planned(self, part: TeacherPart) -> tuple[Classifier, bool]:
         """A teacher from its checkpoint or from the store, and True; where it must be trained first, as it begins, and False."""

@@ -8,6 +8,7 @@ import pickletools
 import warnings
 import zipfile
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
@@ -22,8 +23,10 @@ from engine.text import one_line
 from engine.untrusted import open_picture
 
 MOST_PICKLE = 2 << 20  # bytes of what a zip file says of its tensors: some 100 for each, and for the optimiser's too
-# Under which training scripts save the state_dict beside other things.
-_WRAPPERS = ("model", "state_dict", "net", "model_state_dict", "model_state", "network", "student", "state_dict_ema", "model_ema")
+# Under which training scripts save the state_dict beside other things. What they report is measured by the averages, where they
+# keep some; timm, too, takes those.
+_AVERAGES = ("state_dict_ema", "model_ema")
+_WRAPPERS = (*_AVERAGES, "model", "state_dict", "net", "model_state_dict", "model_state", "network", "student")
 
 
 class _Inert:
@@ -62,7 +65,21 @@ _NEEDLESS = frozenset(
 )  # fmt: skip
 
 
-def read_tensors(path: Path) -> dict[str, Tensor]:
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """What is taken of a file."""
+
+    tensors: dict[str, Tensor] = field(repr=False)
+    averages: str = ""  # the name of the averages that are taken, where the file has the weights as well
+    weights: str = ""  # and the name of those, which are not
+
+    def sentence(self) -> str:
+        """Which of the two was taken; nothing where there was no choice."""
+        said = f"its averaged weights ({self.averages}) are taken, not those of the last step ({self.weights})"
+        return said if self.averages else ""
+
+
+def read_tensors(path: Path) -> Contents:
     """The state_dict in a file, without what training scripts save beside it. Nothing of it takes up memory before it is used:
     the file is mapped. Whoever keeps a tensor copies it, for the file may change.
 
@@ -71,26 +88,29 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     return _read(path, "cpu")
 
 
-def outline_of(path: Path) -> dict[str, Tensor]:
+def outline_of(path: Path) -> Contents:
     """As `read_tensors`, but the tensors, on "meta", have only their shapes and types."""
     return _read(path, "meta")
 
 
-def _read(path: Path, device: str) -> dict[str, Tensor]:
+def _read(path: Path, device: str) -> Contents:
     try:
         if not path.is_file():
             what = "is no file" if path.exists() else "does not exist"
             raise UserError(f"{path} {what}; check the teacher's checkpoint (it is looked for in the preset's folder)")
         with os.fdopen(open_picture(str(path)), "rb") as file:  # of which nobody makes another one while it is looked at
-            content = _safetensors(file, device) if path.suffix == ".safetensors" else _zip(path, file, device)
+            content: Any = _safetensors(file, device) if path.suffix == ".safetensors" else _zip(path, file, device)
     except UserError:
         raise
     except Exception as error:  # a file made to harm decides what is raised
         first = one_line(str(error).splitlines()[0], 300) if str(error).strip() else type(error).__name__
         raise UserError(f"{path} cannot be read as weights: {first}; only tensors are loaded, never code") from error
+    averages = weights = ""
     for _ in range(2):  # {"state_dict": {"model": ...}}
-        inner = [dict.get(content, key) for key in _WRAPPERS if isinstance(content, dict)]
-        content = next((one for one in inner if isinstance(one, dict)), content)
+        inner = [key for key in _WRAPPERS if isinstance(content, dict) and _is_full(dict.get(content, key))]
+        if inner and inner[0] in _AVERAGES:
+            averages, weights = inner[0], next((key for key in inner if key not in _AVERAGES), "")
+        content = dict.get(content, inner[0]) if inner else content
     # The methods of the class, and not those that a pickle may have put in their place.
     if not isinstance(content, dict) or not all(isinstance(name, str) and _is_plain(v) for name, v in dict.items(content)):
         raise UserError(
@@ -98,7 +118,12 @@ def _read(path: Path, device: str) -> dict[str, Tensor]:
         )
     if len(content) > MOST_TENSORS:
         raise UserError(f"{path} holds {len(content):,} tensors; no network has more than {MOST_TENSORS:,}")
-    return {name: Tensor.detach(value) for name, value in dict.items(content)}
+    tensors = {name: Tensor.detach(value) for name, value in dict.items(content)}
+    return Contents(tensors, averages, weights) if weights else Contents(tensors)
+
+
+def _is_full(value: object) -> bool:
+    return isinstance(value, dict) and len(value) > 0
 
 
 def _held(content: object) -> str:

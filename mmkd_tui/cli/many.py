@@ -36,12 +36,12 @@ def refuse_hindered(jobs: Sequence[Job], data_root: Path) -> None:
 
 @contextmanager
 def stop_signals() -> Iterator[list[int]]:
-    """The signals that asked to stop, as they come. A second Ctrl-C ends this at once; a lost terminal ends nothing."""
+    """The signals that asked to stop, as they come. A second one ends this at once; a lost terminal ends nothing."""
     stops: list[int] = []
 
     def on_signal(number: int, frame: FrameType | None) -> None:
-        if stops and number == signal.SIGINT:
-            raise KeyboardInterrupt
+        if stops:
+            raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(128 + number)
         stops.append(number)
 
     with on_stop_signals(on_signal):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import os
 import shutil
 from collections.abc import Callable
 from dataclasses import asdict
@@ -212,6 +214,39 @@ def test_killed_at_any_call_of_saving_and_pruning_the_newest_whole_one_is_there(
     assert at > 12
     assert found == sorted(found)
     assert {found[0], found[-1]} == {2, new}
+
+
+def full(*_: object, **__: object) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_a_checkpoint_of_a_higher_step_from_before_is_no_newer(tmp_path: Path) -> None:
+    """Other ranks count other steps, here fewer. Where the disk is full when a run is gone on with, the old count stays."""
+
+    class Half(Stub):
+        def state(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+            tensors, facts = super().state()
+            return tensors, facts | {"ranks": 1}
+
+        def load_state(self, tensors: dict[str, torch.Tensor], facts: dict[str, Any]) -> None:
+            self.step = facts["step"] // (2 if facts["ranks"] == 2 else 1)
+
+    before = Stub(1000)
+    before.state = lambda: ({"all": torch.zeros(5)}, {"step": 1000, "ranks": 2})  # type: ignore[method-assign]
+    RunCheckpoints(tmp_path, lambda event: None).save(before)  # type: ignore[arg-type]
+    trainer, checkpoints = Half(), RunCheckpoints(tmp_path, lambda event: None, CheckpointsPart(keep=1))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("engine.checkpoints_of_run.save_checkpoint", full)
+        checkpoints.take_up(trainer)  # type: ignore[arg-type]
+    assert trainer.step == 500
+    assert [path.name for path in tmp_path.iterdir()] == ["distil-0-step-001000"]
+    for step in (501, 502):
+        trainer.step = step
+        checkpoints.save(trainer)  # type: ignore[arg-type]
+        assert [path.name for path in tmp_path.iterdir()] == [f"distil-0-step-000{step}"]
+    again = Half()
+    RunCheckpoints(tmp_path, lambda event: None).take_up(again)  # type: ignore[arg-type]
+    assert again.step == 502
 
 
 def test_a_checkpoint_of_another_machine_is_told(tmp_path: Path) -> None:

@@ -257,6 +257,19 @@ def test_a_picture_that_processes_die_of_is_named(own: Path, monkeypatch: pytest
         images.close()
 
 
+def test_a_process_that_cannot_be_started_is_told_with_the_systems_reason(own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No picture is to blame."""
+    monkeypatch.setattr(sys, "executable", str(own / "nowhere"))
+    images = opened(own, 1)
+    said = broken(images)
+    try:
+        with pytest.raises(TrainingError, match=r"cannot be started: No such file or directory; .* hardware\.workers"):
+            list(images.test.in_order(10))
+    finally:
+        images.close()
+    assert not any("died" in line or "cannot be read" in line for line in said)
+
+
 def test_workers_end_with_their_parent(own: Path) -> None:
     """Also where it is killed, and can tell nobody."""
     code = (

@@ -33,6 +33,10 @@ def optimizer_state(state: dict[str, Tensor]) -> dict[str, Any]:
     return {"state": {0: {"momentum_buffer": torch.zeros(3)}}, "param_groups": [{"lr": 0.1, "params": list(range(len(state)))}]}
 
 
+def zeros(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: torch.zeros_like(value) for name, value in state.items()}
+
+
 FORMATS: dict[str, Callable[[dict[str, Tensor]], Any]] = {
     "RepDistiller, best": lambda s: {"epoch": 240, "model": s, "best_acc": np.float64(72.5), "optimizer": optimizer_state(s)},
     "RepDistiller, last": lambda s: {"opt": argparse.Namespace(lr=0.05, gpu="0"), "model": s},
@@ -47,9 +51,21 @@ FORMATS: dict[str, Callable[[dict[str, Tensor]], Any]] = {
         "state_dict": {f"model.{k}": v for k, v in s.items()},
         "hyper_parameters": {"root": Path("/data")},
     },
+    "Lightning, its loss's buffers beside": lambda s: {
+        "state_dict": {"criterion.weight": torch.ones(100), "scale": torch.ones(())} | {f"model.{k}": v for k, v in s.items()}
+    },
+    "Lightning, compiled, a metric beside": lambda s: {
+        "state_dict": {f"net._orig_mod.{k}": v for k, v in s.items()} | {"val_acc.total": torch.tensor(3)}
+    },
     "AveragedModel": lambda s: {"n_averaged": torch.tensor(3)} | {f"module.{k}": v for k, v in s.items()},
     "timm, the averages alone": lambda s: {"epoch": 3, "state_dict_ema": s},
-    "timm, both": lambda s: {"state_dict": s, "state_dict_ema": {k: torch.zeros_like(v) for k, v in s.items()}},
+    "timm, both": lambda s: {"state_dict": zeros(s), "state_dict_ema": s},
+    "torchvision, both": lambda s: {
+        "model": zeros(s),
+        "model_ema": {"n_averaged": torch.tensor(3)} | {f"module.{k}": v for k, v in s.items()},
+    },
+    "timm, no averages yet": lambda s: {"state_dict": s, "state_dict_ema": None},
+    "averages without entries": lambda s: {"model": s, "model_ema": {}},
     "ordered": lambda s: collections.OrderedDict(s),
 }
 
@@ -60,6 +76,58 @@ def test_formats(form: str, tmp_path: Path) -> None:
     torch.save(FORMATS[form](state), path)
     loaded = load_fitting(path, "resnet8x4", make).state_dict()
     assert all(torch.equal(loaded[name], value) for name, value in state.items())
+
+
+def test_averages_are_told_where_there_is_a_choice(tmp_path: Path) -> None:
+    path, state = tmp_path / "t.pth", make(seed=3).state_dict()
+    said: list[str] = []
+    for form in [name for name in FORMATS if "Lightning" not in name]:
+        torch.save(FORMATS[form](state), path)
+        load_fitting(path, "resnet8x4", make, said.append)
+    assert said == [
+        f"{path}: its averaged weights (state_dict_ema) are taken, not those of the last step (state_dict)",
+        f"{path}: its averaged weights (model_ema) are taken, not those of the last step (model)",
+    ]
+
+
+def lightning(state: dict[str, Tensor], prefix: str = "model.") -> dict[str, Tensor]:
+    return {f"{prefix}{name}": value for name, value in state.items()}
+
+
+def test_what_lies_beside_the_network_is_left_out_and_told() -> None:
+    own = make().state_dict()
+    found = fit(own, lightning(own) | {"criterion.weight": torch.ones(100), "criterion\x1b.bias": torch.ones(100)})
+    assert found.whole
+    assert found.beside == ("criterion.weight", "criterion\x1b.bias")
+    assert found.left_out() == "2 tensors beside the network are left out (criterion.weight, criterion\\x1b.bias)"
+    found = fit(own, lightning(own) | {f"loss.{number}": torch.ones(1) for number in range(5)})
+    assert found.left_out() == "5 tensors beside the network are left out (loss.0, loss.1, loss.2, ...)"
+    assert fit(own, lightning(own)).left_out() == ""
+
+
+REFUSED: dict[str, Callable[[dict[str, Tensor]], dict[str, Tensor]]] = {
+    "one is missing": lambda s: lightning({k: v for k, v in s.items() if k != "fc.bias"}),
+    "one lies beside": lambda s: lightning({k: v for k, v in s.items() if k != "fc.bias"}) | {"fc.bias": s["fc.bias"]},
+    "one too many in the network": lambda s: lightning(s | {"fc2.bias": s["fc.bias"]}),
+    "another shape": lambda s: lightning(s | {"fc.bias": torch.zeros(10)}),
+    "two networks": lambda s: lightning(s) | lightning(s, "teacher."),
+    "under a name that wraps nothing": lambda s: lightning(s, "teacher."),
+    "nothing wraps it": lambda s: s,
+}
+
+
+@pytest.mark.parametrize("what", REFUSED)
+def test_what_lies_beside_a_network_hides_nothing(what: str) -> None:
+    own = make().state_dict()
+    assert not fit(own, REFUSED[what](own) | {"criterion.weight": torch.ones(100)}).whole
+
+
+def test_averages_that_do_not_fit_are_named(tmp_path: Path) -> None:
+    state = make().state_dict()
+    averaged = {name: value for name, value in state.items() if not name.endswith("running_mean")}
+    torch.save({"state_dict": state, "state_dict_ema": averaged}, tmp_path / "t.pth")
+    with pytest.raises(UserError, match=r"t\.pth \(state_dict_ema\) does not fit resnet8x4 .* tensors missing"):
+        load_fitting(tmp_path / "t.pth", "resnet8x4", make)
 
 
 @pytest.mark.parametrize("arch", ARCHS)
@@ -126,7 +194,7 @@ def test_what_is_allowed_beside_the_weights_opens_no_door(tmp_path: Path) -> Non
     # numpy's own way of making a number from bytes, with an object's address for the bytes.
     scalar = type(np.float64(1)).__reduce__(np.float64(1))[0]
     torch.save({"model": make().state_dict(), "best_acc": Call(scalar, np.dtype("O"), b"\x01" * 8)}, path)
-    assert read_tensors(path).keys() == make().state_dict().keys()
+    assert read_tensors(path).tensors.keys() == make().state_dict().keys()
 
 
 def test_shapes_are_compared_before_anything_is_made(tmp_path: Path) -> None:

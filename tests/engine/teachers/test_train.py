@@ -94,6 +94,19 @@ def test_a_checkpoint(tmp_path: Path) -> None:
     assert not (tmp_path / "store").exists()
 
 
+def test_a_checkpoint_with_averages_is_told_in_the_log(tmp_path: Path) -> None:
+    network = build_model("resnet8", 1, 10, 3)
+    path = tmp_path / "t.pth"
+    torch.save({"model": build_model("resnet8", 1, 10, 4).state_dict(), "model_ema": network.state_dict()}, path)
+    events: list[Event] = []
+    room = replace(classroom(tmp_path / "store", events), evaluate=EvaluatePart(accept_weak_teachers=True))
+    teacher = room.teacher(TeacherPart(arch="resnet8", checkpoint=str(path)), PHASE)
+    assert torch.equal(teacher.logits, logits_of(network, few_digits().test, 512))
+    (said,) = [event for event in events if isinstance(event, Log)]
+    assert said.level == "info"
+    assert said.message.startswith(f"{path}: its averaged weights (model_ema) are taken")
+
+
 def test_a_checkpoint_whose_answers_are_not_numbers(tmp_path: Path) -> None:
     state = build_model("resnet8", 1, 10, 3).state_dict()
     state["bn1.running_var"].fill_(-1.0)  # finite, but its root is not

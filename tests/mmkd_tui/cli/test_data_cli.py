@@ -177,8 +177,13 @@ def test_check_of_ones_own_pictures(capsys: Capture, tmp_path: Path) -> None:
     (tmp_path / "train" / "class-1" / "000.jpg").write_bytes(b"\xff\xd8\xff\xe0 no more than a beginning")
     assert run_command(["data", "check", "imagefolder", "--path", str(tmp_path), "--json"]) == 1
     found = json.loads(capsys.readouterr().out)
-    assert found["splits"] == {"train": {"class-0": 5, "class-1": 5}, "test": {"class-0": 2, "class-1": 2}}
+    assert found["splits"] == {"train": {"class-0": 5, "class-1": 4}, "test": {"class-0": 2, "class-1": 2}}
+    assert found["images"] == {"train": 9, "test": 4}
     assert [one["file"] for one in found["broken"]] == [str(tmp_path / "train" / "class-1" / "000.jpg")]
+    assert run_command(["data", "check", "imagefolder", "--path", str(tmp_path)]) == 1
+    out, err = capsys.readouterr()
+    assert out.splitlines()[-1].split() == ["class-1", "4", "2"]
+    assert "13 images read, 1 broken" in err
 
 
 def test_shards_are_shown_and_checked(capsys: Capture, tmp_path: Path) -> None:
@@ -191,7 +196,7 @@ def test_shards_are_shown_and_checked(capsys: Capture, tmp_path: Path) -> None:
     shard(tmp_path / "train-000001.tar", bad)
     assert run_command(["data", "check", "webdataset", "--path", str(tmp_path), "--json"]) == 1
     found = json.loads(capsys.readouterr().out)
-    assert found["splits"] == {"train": {"daisy": 2, "rose": 3}, "test": {"daisy": 1, "rose": 1}}
+    assert found["splits"] == {"train": {"daisy": 2, "rose": 2}, "test": {"daisy": 1, "rose": 1}}
     assert [one["file"] for one in found["broken"]] == [str(tmp_path / "train-000001.tar" / "bad.jpg")]
 
 

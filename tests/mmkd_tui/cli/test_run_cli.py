@@ -102,6 +102,7 @@ def test_mistakes_are_one_clear_line(
     for fragment in fragments:
         assert fragment in lines[0]
     assert "Traceback" not in err
+    assert not list(place.glob("runs/*"))
 
 
 def test_sigint_stops_after_the_step_saves_and_exits_130(place: Path) -> None:

@@ -62,6 +62,27 @@ def test_json(good: Path, capsys: Capture) -> None:
     assert found["accuracy"] == pytest.approx(measured(logits_of(model, test, 512), test.labels).accuracy)
 
 
+def test_averaged_weights_are_measured_and_told(good: Path, tmp_path: Path, capsys: Capture) -> None:
+    averaged = torch.load(good, weights_only=True)["model"]
+    plain = {name: torch.zeros_like(value) for name, value in averaged.items()}
+    torch.save({"state_dict": plain, "state_dict_ema": averaged}, tmp_path / "t.pth")
+    assert check(tmp_path / "t.pth") == 0
+    assert "averaged weights (state_dict_ema) are taken, not those of the last step (state_dict)" in capsys.readouterr().err
+    for path, averages in ((tmp_path / "t.pth", "state_dict_ema"), (good, None)):
+        assert check(path, "--json") == 0
+        assert json.loads(capsys.readouterr().out)["averages_taken"] == averages
+
+
+def test_what_a_trainer_saves_beside_the_network_is_told(good: Path, tmp_path: Path, capsys: Capture) -> None:
+    state = torch.load(good, weights_only=True)["model"]
+    inner = {f"model.{name}": value for name, value in state.items()}
+    torch.save({"state_dict": inner | {"criterion.weight": torch.ones(10)}}, tmp_path / "t.pth")
+    assert check(tmp_path / "t.pth") == 0
+    assert "1 tensor beside the network is left out (criterion.weight)" in capsys.readouterr().err
+    assert check(tmp_path / "t.pth", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["left_out"] == ["criterion.weight"]
+
+
 def test_a_folder_of_pictures(tmp_path: Path, capsys: Capture) -> None:
     """Broken pictures are named and count nowhere: not among the images, and not as a class of their own."""
     folder = tmp_path / "Meine Bilder"

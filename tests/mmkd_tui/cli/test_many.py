@@ -1,0 +1,28 @@
+"""The signals that stop a command of many runs."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+import pytest
+
+from mmkd_tui.cli.many import stop_signals
+
+BOTH = (signal.SIGINT, signal.SIGTERM)
+
+
+@pytest.mark.parametrize("first", BOTH, ids=lambda number: number.name)
+@pytest.mark.parametrize("second", BOTH, ids=lambda number: number.name)
+def test_a_first_signal_is_noted_and_a_second_one_ends_at_once(first: signal.Signals, second: signal.Signals) -> None:
+    before = [signal.getsignal(number) for number in BOTH]
+    with stop_signals() as stops:
+        os.kill(os.getpid(), signal.SIGHUP)
+        os.kill(os.getpid(), first)
+        assert stops == [first]
+        with pytest.raises((KeyboardInterrupt, SystemExit)) as end:
+            os.kill(os.getpid(), second)
+    assert end.type is (KeyboardInterrupt if second == signal.SIGINT else SystemExit)
+    assert getattr(end.value, "code", 143) == 143
+    assert stops == [first]
+    assert [signal.getsignal(number) for number in BOTH] == before
