@@ -66,6 +66,7 @@ def test_a_finished_run_shows_the_result_and_what_to_do_next(size: tuple[int, in
             said = text(pilot.app)
             for words in ("finished", "student distilled by mmkd", "91.86 %", "89.74 %", "student.safetensors", "mmkd run"):
                 assert words in said
+            assert re.match(r" best 9\d\.\d\d % \(epoch \d+\)  validation 9", said.splitlines()[2])
 
     run(test())
 
