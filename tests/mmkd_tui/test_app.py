@@ -54,6 +54,25 @@ def test_a_real_run_is_shown_from_its_folder(real_run: Path, size: tuple[int, in
     run(test())
 
 
+@pytest.mark.parametrize(
+    ("name", "line"), [("aver", "aver weighs all teachers alike (0.500 each)"), ("ce", "ce gives the teachers no weights")]
+)
+def test_a_real_run_without_weights_of_its_own_says_so(name: str, line: str, tmp_path: Path) -> None:
+    folder = tmp_path / "r"
+    assert Run(tiny("method={name: " + name + "}"), folder, store=tmp_path / "store").execute().state == "done"
+
+    async def test() -> None:
+        app = MmkdApp(runs_dir=tmp_path, open_run=folder)
+        async with app.run_test(size=(80, 24)) as pilot:
+            await until(pilot, lambda: not dashboard(app).follower.reading)
+            await look(pilot)
+            await pilot.press("w")
+            await pilot.pause()
+            assert line in text(app)
+
+    run(test())
+
+
 def test_another_run_is_drawn_beside_this_one(real_run: Path) -> None:
     async def test() -> None:
         app = MmkdApp(runs_dir=real_run.parent, open_run=real_run)
