@@ -290,9 +290,9 @@ class DashboardScreen(MmkdScreen):
         self._draw()
 
     def action_compare(self) -> None:
-        here = self.follower.client.path.absolute()
-        runs = [run for run in list_runs(self.mmkd.runs_dir) if run.path.absolute() != here]
-        self.app.push_screen(CompareScreen(runs, self.other is not None, ascii=self.mmkd.ascii), self._compare)
+        here, runs_dir = self.follower.client.path, self.mmkd.runs_dir
+        question = CompareScreen(list_runs(runs_dir), runs_dir, here, self.other is not None, ascii=self.mmkd.ascii)
+        self.app.push_screen(question, self._compare)
 
     def _compare(self, choice: Path | str | None) -> None:
         if choice is not None:
