@@ -124,6 +124,12 @@ class RunView:
         """The training in hand."""
         return self.phases[-1] if self.phases else None
 
+    @property
+    def unweighted(self) -> bool:
+        """Whether a distillation has begun whose method gives its teachers no weights."""
+        told = [phase.last for phase in self.phases if phase.name == "distil" and phase.last is not None]
+        return any(last.loss is not None and not last.logit_weights for last in told)
+
     def apply_all(self, events: Sequence[Event]) -> None:
         """Takes in many events; of metrics in a row, the last tells all that is kept. What makes no sense is skipped."""
         last = len(events) - 1

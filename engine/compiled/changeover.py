@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
@@ -14,6 +13,7 @@ from engine.compiled.flat import Function
 
 TRIES = 3  # calls that a compiled function is compared on before it is given up
 WORTH_LOADING = 30.0  # seconds that a training must have before it, for compiled functions to be looked for
+LEAST_TOLD = 0.001  # % of difference below which nobody wants to know more
 
 Compile = Literal["auto", "on", "off"]
 Tell = Callable[[str, str], None]  # level, message
@@ -54,7 +54,7 @@ class Changeover:
         self._seconds_left = 0.0
         self._given_up: set[str] = set()
         self._failures: dict[str, int] = {}
-        self._began = 0.0
+        self._began = False
 
     def consider(self, seconds_left: float) -> None:
         """How long the training has still to go, at the pace that it has now."""
@@ -83,12 +83,11 @@ class Changeover:
         if not error <= self.parts[part].tolerance:
             self._failures[part] = self._failures.get(part, 0) + 1
             if self._failures[part] == TRIES:
-                self.give_up(part, RuntimeError(f"the results differ by {error:.2g} of the eager one's size"))
+                self.give_up(part, RuntimeError(f"their results differ by {100 * error:.2g} %"))
             return False
         self.compiled[part] = function
-        seconds = time.monotonic() - self._began
-        words = self.parts[part].words
-        self.tell("info", f"compiled {words} take over, {seconds:.0f} s after compiling began (difference {error:.1g})")
+        close = f"{max(100 * error, LEAST_TOLD):.2g} %"
+        self.tell("info", f"compiled {self.parts[part].words} from here on: faster, results agree to within {close}")
         return True
 
     def give_up(self, part: str, error: Exception) -> None:
@@ -96,7 +95,7 @@ class Changeover:
         self._given_up.add(part)
         text = str(error).strip().splitlines()
         why = f"{type(error).__name__}: {text[0] if text else ''}"
-        self.tell("warning", f"{self.parts[part].words} stay as they are, uncompiled: {why}")
+        self.tell("warning", f"training goes on as before, but no faster: no compiled {self.parts[part].words} ({why})")
 
     def _started(self, source: Callable[[], Source]) -> bool:
         """Begins to compile when it is time; whether it has begun."""
@@ -109,7 +108,7 @@ class Changeover:
         ready = all(self._source.ready(part) for part in self.parts)
         if self.mode == "auto" and not ready and self._seconds_left < self.worth:
             return False
-        self._began = time.monotonic()
+        self._began = True
         if not ready:
             try:
                 self._source.start()
@@ -117,7 +116,7 @@ class Changeover:
                 self.give_up(next(iter(self.parts)), error)
                 self._given_up.update(self.parts)
                 return False
-            self.tell("info", f"{self.title} are being compiled on the side")
+            self.tell("info", f"{self.title} are being compiled, to become faster; training goes on meanwhile")
         return True
 
 

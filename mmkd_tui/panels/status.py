@@ -106,8 +106,8 @@ def _bar(share: float, width: int, glyphs: Glyphs) -> Line:
     return (Span(text, BAR), Span(("." if glyphs.ascii else "░") * (width - len(text)), TROUGH))
 
 
-def numbers(phase: PhaseView | None, width: int, glyphs: Glyphs) -> Line:
-    """The newest figures of the training in hand."""
+def numbers(phase: PhaseView | None, live: bool, width: int, glyphs: Glyphs) -> Line:
+    """The newest figures of the training in hand. Once the run is over, what it has reached comes before how fast it went."""
     if phase is None:
         return ()
     if phase.last is None:
@@ -115,15 +115,17 @@ def numbers(phase: PhaseView | None, width: int, glyphs: Glyphs) -> Line:
         asked = [pair("asking", shown(phase.about, glyphs.ascii))] if phase.about else []
         return row([*asked, *([(Span(f"{pace:,.0f}", VALUE), Span(" images/s", NOTE))] if pace is not None else [])], width)
     last = phase.last
-    parts: Parts = [pair("loss", "NaN" if last.loss is None else f"{last.loss:.4g}")]
-    if phase.measured_accuracy is not None:
-        parts.append(pair("validation", percent(phase.measured_accuracy)))
+    loss = pair("loss", "NaN" if last.loss is None else f"{last.loss:.4g}")
+    measured = [] if phase.measured_accuracy is None else [pair("validation", percent(phase.measured_accuracy))]
+    best: Parts = []
+    if phase.best_accuracy is not None:
+        epoch = "" if phase.best_epoch is None else f" (epoch {phase.best_epoch + 1})"
+        best.append(pair("best", percent(phase.best_accuracy) + epoch))
+    parts: Parts = [loss, *measured] if live else [*best, *measured, loss]
     if (pace := phase.steady_images_per_second) is not None:
         parts.append((Span(f"{pace:,.0f}", VALUE), Span(" images/s", NOTE)))
     parts.append(pair("lr", f"{last.lr:.3g}"))
-    if phase.best_accuracy is not None:
-        best = percent(phase.best_accuracy) + ("" if phase.best_epoch is None else f" (epoch {phase.best_epoch + 1})")
-        parts.append(pair("best", best))
+    parts += best if live else []
     if last.hard_accuracy is not None:
         parts.append(pair("hard buffer", percent(last.hard_accuracy)))
     if last.logit_gradient is not None:
@@ -177,5 +179,5 @@ class StatusLines(LinesWidget):
         return [
             title(self._follower, self._now, width, self.glyphs),
             progress(view, self._follower.state.live, self._now, width, self.glyphs),
-            numbers(view.phase, width, self.glyphs),
+            numbers(view.phase, self._follower.state.live, width, self.glyphs),
         ]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+
 from textual.app import ComposeResult
 from textual.containers import Container
 from textual.geometry import Size
@@ -13,6 +16,7 @@ from mmkd_tui.widgets.strip import HistoryStrip
 from mmkd_tui.widgets.weight_bars import WeightBars, Weights
 
 KINDS = ("logit", "feature")
+CLOSE = 1e-5  # a share by which equal weights may differ in rounding
 SIDE_BY_SIDE = 66  # cells from which `WeightBars` puts its two kinds beside each other
 
 
@@ -87,6 +91,7 @@ class WeightsByClass(Container):
         self.grids = ClassGrid(ascii=ascii, id="logit-grid"), ClassGrid(ascii=ascii, id="feature-grid")
         self.strips = _Strip(ascii=ascii, numbered=True, id="logit-past"), _Strip(ascii=ascii, numbered=True, id="feature-past")
         self._shown: object = None
+        self.two_kinds = False  # there is something to see by features, too
 
     def compose(self) -> ComposeResult:
         for kind, grid, strip in zip(KINDS, self.grids, self.strips, strict=True):
@@ -97,21 +102,42 @@ class WeightsByClass(Container):
     def show(self, view: RunView, curves: PhaseCurves | None) -> None:
         """The weights of the newest epoch that has them."""
         found = next((phase.by_class for phase in reversed(view.phases) if phase.by_class is not None), None)
-        if found is None or view.started is None:
+        if view.started is None or (found is None and not view.unweighted):
             return
         labels = tuple(teacher.label for teacher in view.teachers)
+        method = view.started.method
         if curves is not None:
             for strip, rows in zip(self.strips, (curves.logit_weights, curves.feature_weights), strict=True):
                 strip.x_range = (0.0, float(max(curves.epochs, 1)))
                 strip.show(labels[: len(rows)], rows[: len(labels)])
-        if found is self._shown:
+        if (found or method) == self._shown:
             return
-        self._shown = found
-        weights = (found.logit_weights_by_class, found.feature_weights_by_class)
-        for kind, grid, strip, cells in zip(KINDS, self.grids, self.strips, weights, strict=True):
-            grid.show(view.started.classes, labels, cells)
-            grid.border_title = f"{kind} weights by class, epoch {found.epoch + 1}"
+        self._shown = found or method
+        weights = (found.logit_weights_by_class, found.feature_weights_by_class) if found is not None else ((), ())
+        notes = [equal_weights(method, len(labels), cells) for cells in weights]
+        one_line = bool(notes[0]) and (bool(notes[1]) or not weights[1])  # says all
+        when = f", epoch {found.epoch + 1}" if found is not None else ""
+        for kind, grid, strip, cells, note in zip(KINDS, self.grids, self.strips, weights, notes, strict=True):
+            if note:
+                grid.say(note)
+            else:
+                grid.show(view.started.classes, labels, cells)
+            grid.border_title = f"{'' if one_line else f'{kind} '}weights by class{when}"
             strip.border_title = f"{kind} weights by epoch"
+            strip.set_class(bool(note), "-unused")
             grid.refresh(layout=True)
             strip.refresh(layout=True)
-        self.query_one("#feature-weights").set_class(not found.feature_weights_by_class, "-unused")
+        self.two_kinds = bool(weights[1]) and not one_line
+        self.query_one("#feature-weights").set_class(not self.two_kinds, "-unused")
+
+
+def equal_weights(method: str, teachers: int, by_class: Sequence[Sequence[float]]) -> str:
+    """The line that tells all about weights [C][K] that are the same everywhere, or about none; "" where they differ."""
+    values = [weight for row in by_class if any(row) for weight in row]  # of classes without a sample nothing is known
+    if not all(math.isclose(weight, values[0], rel_tol=CLOSE) for weight in values):  # nor where one is NaN
+        return ""
+    if teachers < 2:
+        return f"{'One teacher' if teachers else 'No teachers'}: there is nothing to weigh"
+    if not values:
+        return "" if by_class else f"{method} gives the teachers no weights"
+    return f"{method} weighs all teachers alike ({values[0]:.3f} each)"

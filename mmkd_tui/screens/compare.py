@@ -2,68 +2,101 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar
 
-from textual import on
+from textual import on, work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.screen import ModalScreen
-from textual.widgets import Static
 
 from engine.run_client import RunSummary
+from engine.sweeps.members import Member, list_members
 from mmkd_tui.progress import percent
 from mmkd_tui.screens.marks import Marks, marks
-from mmkd_tui.widgets.table import Column, Row, Table
+from mmkd_tui.widgets.table import Column, FilterTable, Row, Table
 
 NOBODY = "nobody"
 COLUMNS = (
-    Column("started", 16),
+    Column("started", 11),
     Column("name", 10, grow=True),
-    Column("method", 10),
+    Column("method", 6, least=60),
     Column("state", 14, least=76),  # the mark says it, too
     Column("test", 8, right=True),
 )
+BEST = 5  # runs of a sweep or table that are listed before anything is typed
 
 
-def row(run: RunSummary, marks: Marks) -> Row:
-    """A run in one line: runs of one name differ in when they began, or in their method."""
-    started = time.strftime("%Y-%m-%d %H:%M", time.localtime(run.started)) if run.started is not None else ""
-    cells = (started, run.name, run.method, run.state.value, percent(run.student_accuracy))
+def row(run: RunSummary, marks: Marks, name: str = "") -> Row:
+    """A run in one line: runs of one name differ in when they began, or in their method. `name`: by default the preset's."""
+    cells = (_moment(run.started), name or run.name, run.method, run.state.value, percent(run.student_accuracy))
     return Row(str(run.path), cells, mark=marks.states[run.state])
 
 
+def _moment(t: float | None) -> str:
+    """`03-31 14:05`, or the day where that was in another year."""
+    if t is None:
+        return ""
+    moment, this_year = time.localtime(t), time.localtime().tm_year
+    return time.strftime("%m-%d %H:%M" if moment.tm_year == this_year else "%Y-%m-%d", moment)
+
+
 class CompareScreen(ModalScreen[Path | str | None]):
-    """Dismissed with a run's folder, with NOBODY to end a comparison, or with None to leave things as they are."""
+    """Dismissed with a run's folder, with NOBODY to end a comparison, or with None to leave things as they are.
+
+    The runs of sweeps and tables, which may be hundreds, come after the others: the best few of each, the rest where it fits
+    what is typed.
+    """
 
     WHERE = "compare"
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape,c,q", "dismiss(None)", "Close"),
-        Binding("ctrl+q,ctrl+c", "app.quit", show=False),
+        Binding("escape", "dismiss(None)", "Close"),
+        Binding("ctrl+q,ctrl+c", "app.quit", show=False, priority=True),  # the filter has the focus, and a use for them
     ]
 
-    def __init__(self, runs: Sequence[RunSummary], comparing: bool, *, ascii: bool = False) -> None:
+    def __init__(self, runs: Sequence[RunSummary], runs_dir: Path, here: Path, comparing: bool, *, ascii: bool = False) -> None:
+        """`runs`: those that belong to nothing. `here`: the folder of the run in hand, which is not offered."""
         super().__init__()
-        self._runs = runs
-        self._comparing = comparing
-        self._ascii = ascii
+        self._runs_dir, self._here = runs_dir, here.absolute()
+        self._marks = marks(ascii)
+        self._rows = [Row(NOBODY, ("", "no other run", "", "", ""))] if comparing else []
+        self._rows += [row(run, self._marks) for run in runs if run.path.absolute() != self._here]
+        self.table = FilterTable(COLUMNS, hint="looking for runs of sweeps and tables ...", ascii=ascii)
 
     def compose(self) -> ComposeResult:
         with Vertical(classes="dialog tall") as box:
             box.border_title = "Compare with"
-            box.border_subtitle = "enter chooses, esc closes" if self._runs else "esc closes"
-            if not self._runs:
-                yield Static("There is no other run here yet.", markup=False)
-                return
-            table = Table(COLUMNS, ascii=self._ascii)
-            nobody = [Row(NOBODY, ("", "no other run", "", "", ""))] if self._comparing else []
-            table.show([*nobody, *(row(run, marks(self._ascii)) for run in self._runs)])
-            yield table
+            box.border_subtitle = "enter chooses, esc closes"
+            yield self.table
+
+    def on_mount(self) -> None:
+        self.table.show(self._rows, "looking ...")
+        self._look()
+
+    @work(exit_on_error=False)
+    async def _look(self) -> None:
+        """Adds the runs of sweeps and tables; on a thread, as they may be many."""
+        groups = await asyncio.to_thread(list_members, self._runs_dir, self._here.parent)
+        others = [[one for one in members if one.run.path.absolute() != self._here] for members in groups]
+        few = [self._row(one) for members in others for one in members[:BEST]]
+        more = [self._row(one) for members in others for one in members[BEST:]]
+        nothing = not (self._rows or few)
+        self.table.show(
+            [*self._rows, *few],
+            "There is no other run here yet." if nothing else "nothing fits the filter; shorten it",
+            more,
+        )
+        finds = f"; that finds {len(more)} more runs of sweeps and tables, too" if more else ""
+        self.table.filter.placeholder = f"type to filter{finds}"
+
+    def _row(self, member: Member) -> Row:
+        return row(member.run, self._marks, f"{member.group}/{member.label}")
 
     @on(Table.Chosen)
     def _chosen(self, event: Table.Chosen) -> None:
         event.stop()
-        self.dismiss(NOBODY if event.row == NOBODY else next(run.path for run in self._runs if str(run.path) == event.row))
+        self.dismiss(NOBODY if event.row == NOBODY else Path(event.row))

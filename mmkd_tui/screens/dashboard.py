@@ -191,7 +191,7 @@ class DashboardScreen(MmkdScreen):
             "stop": asked,
             "checkpoint": asked,
             "respawn": state.resumable and isinstance(self.follower.client, DirectoryClient),
-            "next_chart": self.has_class("-narrow"),
+            "next_chart": self.has_class("-narrow") and (not self._by_class or self.query_one(WeightsByClass).two_kinds),
             "earlier": len(self.follower.curves.phases) > 1,
             "later": self._phase is not None,
             "copy_error": state in (RunState.FAILED, RunState.CRASHED),
@@ -244,8 +244,9 @@ class DashboardScreen(MmkdScreen):
 
     @property
     def _has_weights(self) -> bool:
-        """Whether there is anything to see by class."""
-        return any(phase.by_class is not None for phase in self.follower.view.phases)
+        """Whether there is anything to say by class."""
+        view = self.follower.view
+        return view.unweighted or any(phase.by_class is not None for phase in view.phases)
 
     def action_weights(self) -> None:
         by_class = self._by_class = not self._by_class
@@ -254,8 +255,8 @@ class DashboardScreen(MmkdScreen):
         self.query_one(WeightsByClass).display = by_class
         self.query_one(ResultPanel).set_class(by_class, "-aside")  # both have a row a teacher or class, and rows are few
         self.set_focus(self.query_one(WeightsByClass).grids[0] if by_class else None)
-        self.refresh_bindings()
         self._draw()
+        self.refresh_bindings()
 
     def action_log(self) -> None:
         """Where there is no room beside the charts it takes the place of other things: that is for once, not remembered."""
@@ -289,9 +290,9 @@ class DashboardScreen(MmkdScreen):
         self._draw()
 
     def action_compare(self) -> None:
-        here = self.follower.client.path.absolute()
-        runs = [run for run in list_runs(self.mmkd.runs_dir) if run.path.absolute() != here]
-        self.app.push_screen(CompareScreen(runs, self.other is not None, ascii=self.mmkd.ascii), self._compare)
+        here, runs_dir = self.follower.client.path, self.mmkd.runs_dir
+        question = CompareScreen(list_runs(runs_dir), runs_dir, here, self.other is not None, ascii=self.mmkd.ascii)
+        self.app.push_screen(question, self._compare)
 
     def _compare(self, choice: Path | str | None) -> None:
         if choice is not None:

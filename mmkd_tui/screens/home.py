@@ -25,7 +25,17 @@ from mmkd_tui.draft import Draft
 from mmkd_tui.keys import bindings
 from mmkd_tui.screens.ask import Answer, Ask
 from mmkd_tui.screens.base import MmkdScreen
-from mmkd_tui.screens.home_lines import PRESET_COLUMNS, RUN_COLUMNS, Offered, machine_line, offered, preset_row, run_row
+from mmkd_tui.screens.home_lines import (
+    NARROW,
+    NARROW_RUN_COLUMNS,
+    PRESET_COLUMNS,
+    RUN_COLUMNS,
+    Offered,
+    machine_line,
+    offered,
+    preset_row,
+    run_row,
+)
 from mmkd_tui.screens.marks import marks
 from mmkd_tui.screens.start import start_run
 from mmkd_tui.screens.sweep_lines import home_row
@@ -57,7 +67,7 @@ class HomeScreen(MmkdScreen):
         self._sweeps: dict[Path, Overview] = {}  # the newest first
         self._worked_on: set[Path] = set()  # those of them that a command works on
         self._stock = Stock()
-        self._looking = self._starting = False
+        self._looking = self._looked = self._starting = False
 
     @property
     def runs_dir(self) -> Path:
@@ -87,7 +97,7 @@ class HomeScreen(MmkdScreen):
     def on_mount(self) -> None:
         self._offered = offered(self._folder, self.data_root)
         self._show_presets()
-        self._show_runs(first=True)
+        self._show_runs()
         self._look()
         self._read_store()
         self.set_interval(LOOK, self._look)
@@ -97,6 +107,9 @@ class HomeScreen(MmkdScreen):
             self._offered = offered(self._folder, self.data_root)
             self._read_store()
             self._look()
+
+    def on_resize(self) -> None:
+        self._show_runs()
 
     # -- what there is
 
@@ -133,17 +146,21 @@ class HomeScreen(MmkdScreen):
             self._runs = []
         finally:
             self._looking = False
+        self._looked = True
         self._show_runs()
 
-    def _show_runs(self, first: bool = False) -> None:
-        now, glyphs = self.mmkd.now(), marks(self.mmkd.ascii)
+    def _show_runs(self) -> None:
+        now, glyphs, narrow = self.mmkd.now(), marks(self.mmkd.ascii), self.size.width < NARROW
         empty = (
             "looking ..."
-            if first
+            if not self._looked
             else f"no runs in {plain(str(self.runs_dir))} yet\nEnter on a preset above starts one, n plans one of your own"
         )
-        sweeps = [home_row(path, overview, glyphs, now, path in self._worked_on) for path, overview in self._sweeps.items()]
-        self.runs.show([*sweeps, *(run_row(run, glyphs, now) for run in self._runs)], empty)
+        sweeps = [
+            home_row(path, overview, glyphs, now, path in self._worked_on, narrow) for path, overview in self._sweeps.items()
+        ]
+        self.runs.columns = NARROW_RUN_COLUMNS if narrow else RUN_COLUMNS
+        self.runs.show([*sweeps, *(run_row(run, glyphs, now, narrow) for run in self._runs)], empty)
         self.refresh_bindings()
 
     # -- what can be done

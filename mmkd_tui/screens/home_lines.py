@@ -22,11 +22,21 @@ PRESET_COLUMNS = (Column("", 18, most=36), Column("", 20, grow=True), Column("",
 RUN_COLUMNS = (
     Column("", 16),
     Column("", 16, grow=True),
-    Column("", 20, least=96),
+    Column("", 20),
     Column("", 18),
-    Column("", 10, right=True, least=66),
+    Column("", 10, right=True),
+)
+NARROW = 100  # columns of the terminal below which a run is told in fewer words
+NARROW_RUN_COLUMNS = (
+    Column("", 11),
+    Column("", 14, grow=True),
+    Column("", 8, least=70),  # the method goes first: names often have it
+    Column("", 15),
+    Column("", 8, right=True),
 )
 PHASES = {"teacher": "teachers", "alone": "student alone", "cache": "teacher cache", "distil": "distillation"}
+SHORT_PHASES = {"teacher": "teachers", "alone": "alone", "cache": "cache", "distil": "distilling"}
+SHORT_STATES = {RunState.NOT_RESPONDING: "no answer"}
 MOST_OWN = 50  # files of a folder that are tried
 
 
@@ -108,25 +118,30 @@ def machine_line(machine: Machine) -> str:
     return f"{machine.cores} core{'s' * (machine.cores != 1)}{memory}, {gpus}"
 
 
-def run_row(run: RunSummary, marks: Marks, now: float) -> Row:
-    """A run: how it stands, what it is, how far or what came of it, when."""
+def run_row(run: RunSummary, marks: Marks, now: float, narrow: bool = False) -> Row:
+    """A run: how it stands, what it is, how far or what came of it, when. `narrow`: for `NARROW_RUN_COLUMNS`."""
     return Row(
         id=str(run.path),
         cells=(
-            f"{marks.states[run.state]} {run.state.value}",
+            state_cell(run.state, marks, narrow),
             run.name,
-            f"{run.method} {marks.arrow} {run.student}",
-            progress(run),
-            "" if run.started is None else ago(now - run.started),
+            run.method if narrow else f"{run.method} {marks.arrow} {run.student}",
+            progress(run, narrow),
+            "" if run.started is None else ago(now - run.started, narrow),
         ),
         strong=run.state.live,
     )
 
 
-def progress(run: RunSummary) -> str:
+def state_cell(state: RunState, marks: Marks, narrow: bool) -> str:
+    """Its mark and its word."""
+    return f"{marks.states[state]} {SHORT_STATES.get(state, state.value) if narrow else state.value}"
+
+
+def progress(run: RunSummary, narrow: bool = False) -> str:
     """How far a live run is, or what a finished one brought."""
     if run.state.live or run.state is RunState.CRASHED:
-        phase = PHASES.get(run.phase, run.phase)
+        phase = (SHORT_PHASES if narrow else PHASES).get(run.phase, run.phase)
         return phase if run.share is None else f"{phase} {min(max(run.share, 0.0), 1.0):.0%}"
     if run.student_accuracy is None:
         return ""
@@ -134,12 +149,14 @@ def progress(run: RunSummary) -> str:
     return f"{100 * run.student_accuracy:.1f} %{gain}"
 
 
-def ago(seconds: float) -> str:
-    """How long since: `5 min ago`; the day where that is longer ago."""
+def ago(seconds: float, narrow: bool = False) -> str:
+    """How long since: `5 min ago`, or `5m ago`; the day, or month, where that is longer ago."""
     if seconds < 60:
         return "just now"
     if seconds < 3600:
-        return f"{seconds // 60:.0f} min ago"
+        return f"{seconds // 60:.0f}{'m' if narrow else ' min'} ago"
     if seconds < 48 * 3600:
-        return f"{seconds // 3600:.0f} h ago"
-    return time.strftime("%Y-%m-%d", time.localtime(time.time() - seconds)) if seconds < 3e9 else ""
+        return f"{seconds // 3600:.0f}{'h' if narrow else ' h'} ago"
+    if narrow and seconds < 100 * 86400:
+        return f"{seconds // 86400:.0f}d ago"
+    return time.strftime("%Y-%m" if narrow else "%Y-%m-%d", time.localtime(time.time() - seconds)) if seconds < 3e9 else ""

@@ -8,7 +8,7 @@ from pathlib import Path
 from engine.run_state import RunState
 from engine.sweeps.manifest import Manifest
 from engine.sweeps.overview import GROUPS, Group, Overview, Shown, ranked
-from mmkd_tui.screens.home_lines import PHASES, ago
+from mmkd_tui.screens.home_lines import PHASES, ago, state_cell
 from mmkd_tui.screens.marks import Marks
 from mmkd_tui.widgets.table import Column, Row
 
@@ -112,21 +112,21 @@ def about(manifest: Manifest) -> str:
     return f"{manifest.description}; {rule}" if manifest.description else rule
 
 
-def home_row(path: Path, overview: Overview, marks: Marks, now: float, worked_on: bool) -> Row:
+def home_row(path: Path, overview: Overview, marks: Marks, now: float, worked_on: bool, narrow: bool = False) -> Row:
     """A sweep among the runs of the home screen. `worked_on`: by a command, which may be between two runs."""
     counts, total = overview.counts, len(overview.rows)
     state = RunState.RUNNING if worked_on else _of_all(counts, total)
     best = overview.best
-    ended = f"{counts['done'] + counts['held']} of {total}"
+    ended = f"{counts['done'] + counts['held']}{'/' if narrow else ' of '}{total}"
     figure = "" if best is None or best.best_accuracy is None else f", {100 * best.best_accuracy:.1f} %"
     return Row(
         id=str(path),
         cells=(
-            f"{marks.states[state]} {state.value}",
+            state_cell(state, marks, narrow),
             f"sweep {overview.manifest.name}",
             f"{total} run{'s' * (total != 1)}",
             ended + figure,
-            "" if overview.started is None else ago(now - overview.started),
+            "" if overview.started is None else ago(now - overview.started, narrow),
         ),
         strong=state.live,
     )

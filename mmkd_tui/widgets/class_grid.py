@@ -86,6 +86,14 @@ class ClassGrid(ScrollView, can_focus=True):
         self._teachers: tuple[str, ...] = ()
         self._weights: tuple[tuple[float, ...], ...] = ()
         self._name_width = self._column_width = 0
+        self._note = "waiting for the first epoch"
+
+    def say(self, note: str) -> None:
+        """One line in the place of weights."""
+        self._note = note
+        self._classes_shown, self._teachers, self._weights = (), (), ()
+        self._measure()
+        self.refresh()
 
     def show(self, classes: tuple[str, ...], teachers: tuple[str, ...], weights: tuple[tuple[float, ...], ...]) -> None:
         """`weights` [C][K]. All names are untrusted. Keeps the place it is scrolled to."""
@@ -104,8 +112,8 @@ class ClassGrid(ScrollView, can_focus=True):
         glyphs_now = glyphs(self.ascii)
         own = self.rich_style
         if not self._weights:
-            waiting: Line = (Span("waiting for the first epoch", "class-grid--note"),) if y == 0 else ()
-            return self._strip(waiting).adjust_cell_length(width, own)
+            note: Line = (Span(shown(self._note, self.ascii), "class-grid--note"),) if y == 0 else ()
+            return self._strip(note).adjust_cell_length(width, own)
         index = y - 1 + self.scroll_offset.y  # the first line is the header, wherever the rest is scrolled to
         if index >= len(self._weights):
             return Strip.blank(width, own)

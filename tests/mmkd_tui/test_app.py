@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from support.presets import tiny
 from support.screens import dashboard, look, played, run, shown, text, until
+from support.sweeps import some_sweep
 
 from engine.errors import UserError
 from engine.events import RunEnded, to_line
@@ -54,6 +55,25 @@ def test_a_real_run_is_shown_from_its_folder(real_run: Path, size: tuple[int, in
     run(test())
 
 
+@pytest.mark.parametrize(
+    ("name", "line"), [("aver", "aver weighs all teachers alike (0.500 each)"), ("ce", "ce gives the teachers no weights")]
+)
+def test_a_real_run_without_weights_of_its_own_says_so(name: str, line: str, tmp_path: Path) -> None:
+    folder = tmp_path / "r"
+    assert Run(tiny("method={name: " + name + "}"), folder, store=tmp_path / "store").execute().state == "done"
+
+    async def test() -> None:
+        app = MmkdApp(runs_dir=tmp_path, open_run=folder)
+        async with app.run_test(size=(80, 24)) as pilot:
+            await until(pilot, lambda: not dashboard(app).follower.reading)
+            await look(pilot)
+            await pilot.press("w")
+            await pilot.pause()
+            assert line in text(app)
+
+    run(test())
+
+
 def test_another_run_is_drawn_beside_this_one(real_run: Path) -> None:
     async def test() -> None:
         app = MmkdApp(runs_dir=real_run.parent, open_run=real_run)
@@ -66,10 +86,42 @@ def test_another_run_is_drawn_beside_this_one(real_run: Path) -> None:
             await pilot.press("enter")
             await until(pilot, lambda: text(app).count("other: 2026-01-01T000000-tiny") == 2)
             assert text(app).count("○ other: mmkd ") == 2
-            await pilot.press("c", "up", "up", "home", "enter")
+            await pilot.press("c")
+            await until(pilot, lambda: "no other run" in text(app))
+            await pilot.press("up", "up", "enter")
             await pilot.pause()
             await look(pilot)
             assert "2026-01-01T000000-tiny" not in text(app)
+
+    run(test())
+
+
+@pytest.mark.parametrize("size", [(60, 16), (80, 24), (160, 48)])
+def test_runs_of_sweeps_and_tables_are_offered_after_the_others(size: tuple[int, int], tmp_path: Path) -> None:
+    """The best of each; of many, the others where they fit what is typed. Here from a run of the sweep itself."""
+    runs = {f"r{n}": (f"lr={n}", "done", 1, n / 100) for n in range(30)}
+    sweep, locks = some_sweep(tmp_path, runs)
+    assert locks == []
+    for place in (tmp_path / "tables" / "of-mine" / "aver-s0", tmp_path / "alone"):
+        place.mkdir(parents=True)
+        (place / "events.jsonl").write_text("")
+
+    async def test() -> None:
+        app = MmkdApp(runs_dir=tmp_path, open_run=sweep / "r29")
+        async with app.run_test(size=size) as pilot:
+            await pilot.press("c")
+            await until(pilot, lambda: "more runs" in text(app))
+            assert isinstance(app.screen, CompareScreen)
+            listed = app.screen.table.table.rows
+            names = [row.cells[1] for row in listed]
+            assert names == ["alone", *(f"lr-and-beta/lr={n}" for n in (28, 27, 26, 25, 24)), "of-mine/aver-s0"]
+            assert "that finds 24 more" in text(app)
+            assert "lr-and-beta/lr=28" in text(app)
+            await pilot.press(*"lr=7", "enter")
+            await pilot.pause()
+            other = dashboard(app).other
+            assert other is not None
+            assert other.client.path == sweep / "r7"
 
     run(test())
 
@@ -78,8 +130,7 @@ def test_without_another_run_comparing_says_so(tmp_path: Path) -> None:
     async def test() -> None:
         async with shown(played(), runs_dir=tmp_path) as pilot:
             await pilot.press("c")
-            await pilot.pause()
-            assert "no other run" in text(pilot.app)
+            await until(pilot, lambda: "no other run" in text(pilot.app))
             await pilot.press("escape")
             assert pilot.app.screen is dashboard(pilot.app)
 

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 from pathlib import Path
 
 import pytest
 from support.screens import DISTILLING, END, SIZES, TEACHING, advance, dashboard, look, played, run, shown, text, until
 
-from engine.events import Event, Log, Metrics, RunEnded
+from engine.events import EpochEnded, Event, Log, Metrics, RunEnded
 from engine.run_client import RunState
 from mmkd_tui.fake_client import FakeClient, story
 from mmkd_tui.keys import keys_of
 from mmkd_tui.panels.charts import Charts
 from mmkd_tui.panels.log import LogPane
-from mmkd_tui.panels.weights import WeightsByClass, WeightsNow
+from mmkd_tui.panels.weights import WeightsByClass, WeightsNow, equal_weights
 from mmkd_tui.screens.dashboard import DashboardScreen
 from mmkd_tui.settings import load_settings
 
@@ -66,6 +67,7 @@ def test_a_finished_run_shows_the_result_and_what_to_do_next(size: tuple[int, in
             said = text(pilot.app)
             for words in ("finished", "student distilled by mmkd", "91.86 %", "89.74 %", "student.safetensors", "mmkd run"):
                 assert words in said
+            assert re.match(r" best 9\d\.\d\d % \(epoch \d+\)  validation 9", said.splitlines()[2])
 
     run(test())
 
@@ -229,6 +231,57 @@ def test_the_weights_view_shows_the_weights_by_class(size: tuple[int, int]) -> N
             assert "by class" not in text(pilot.app)
 
     run(test())
+
+
+@pytest.mark.parametrize("size", [(60, 16), *SIZES])
+@pytest.mark.parametrize(("logit", "feature"), [(1 / 3, 1 / 3), (1 / 3, None), (None, None)])
+def test_weights_that_are_all_the_same_are_told_in_one_line(
+    size: tuple[int, int], logit: float | None, feature: float | None
+) -> None:
+    async def test() -> None:
+        rows = {kind: () if value is None else (value,) * 3 for kind, value in (("logit", logit), ("feature", feature))}
+        now = {f"{kind}_weights": row for kind, row in rows.items()}
+        by_class = {f"{kind}_weights_by_class": (row,) * 10 if row else () for kind, row in rows.items()}
+        events = [dataclasses.replace(e, **now) if isinstance(e, Metrics) and e.phase == "distil" else e for e in story()]
+        changed = {**now, **by_class}
+        events = [dataclasses.replace(e, **changed) if isinstance(e, EpochEnded) and e.logit_weights else e for e in events]
+        async with shown(played(DISTILLING, events), size) as pilot:
+            await pilot.press("w")
+            await pilot.pause()
+            said = text(pilot.app)
+            line = "mmkd weighs all teachers alike (0.333 each)" if logit else "mmkd gives the teachers no weights"
+            assert said.count(line) == 1
+            assert "resnet56" not in said
+            assert said.count("weights by") == 1
+            await pilot.press("t")  # there is no other kind to go to
+            await pilot.pause()
+            assert line in text(pilot.app)
+
+    run(test())
+
+
+def test_of_two_kinds_the_one_that_is_the_same_everywhere_is_told_in_a_line() -> None:
+    async def test() -> None:
+        same = {"feature_weights_by_class": ((1 / 3,) * 3,) * 10}
+        events = [dataclasses.replace(e, **same) if isinstance(e, EpochEnded) and e.logit_weights else e for e in story()]
+        async with shown(played(DISTILLING, events), (100, 30)) as pilot:
+            await pilot.press("w")
+            await pilot.pause()
+            for words in ("logit weights by class", "Ankle boot", "feature weights by class", "alike (0.333 each)"):
+                assert words in text(pilot.app)
+
+    run(test())
+
+
+def test_what_is_said_of_equal_weights() -> None:
+    third = (1 / 3, 1 / 3 + 1e-8, 1 / 3)
+    assert equal_weights("aver", 3, (third, (0.0, 0.0, 0.0), third)) == "aver weighs all teachers alike (0.333 each)"
+    assert equal_weights("aver", 3, (third, (0.3334, 0.3333, 0.3333))) == ""
+    assert equal_weights("aver", 3, (third, (1 / 3, math.nan, 1 / 3))) == ""
+    assert equal_weights("aver", 3, ((0.0, 0.0, 0.0),)) == ""  # no sample so far
+    assert equal_weights("kd", 1, ((1.0,), (1.0,))) == "One teacher: there is nothing to weigh"
+    assert equal_weights("mmkd", 1, ((0.4,), (0.5,))) == ""
+    assert equal_weights("ce", 0, ()) == "No teachers: there is nothing to weigh"
 
 
 def test_the_log_is_hidden_and_shown_and_that_is_remembered() -> None:
@@ -487,7 +540,6 @@ def test_weights_of_a_method_without_weights_are_not_waited_for() -> None:
         async with shown(played(DISTILLING, events)) as pilot:
             assert pilot.app.screen.query_one(WeightsNow).styles.display == "none"
             assert re.search(r"resnet56 +trained", text(pilot.app))
-            assert not pilot.app.screen.check_action("weights", ())
             assert pilot.app.screen.query_one(WeightsByClass).styles.display == "none"
 
     run(test())

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -26,7 +27,7 @@ from mmkd_tui.screens import home
 from mmkd_tui.screens.ask import Ask
 from mmkd_tui.screens.dashboard import DashboardScreen
 from mmkd_tui.screens.home import HomeScreen
-from mmkd_tui.screens.home_lines import ago, machine_line, offered, progress, run_row
+from mmkd_tui.screens.home_lines import ago, machine_line, offered, progress, run_row, state_cell
 from mmkd_tui.screens.marks import ASCII, UNICODE
 from mmkd_tui.wizard.screen import WizardScreen
 
@@ -82,11 +83,46 @@ def test_runs_say_how_they_stand(size: tuple[int, int], ascii: bool, some_runs: 
     async def look() -> None:
         async with at_home(tmp_path, size, ascii=ascii) as pilot:
             said = text(pilot.app)
+            narrow = size[0] < 100
             for state in RunState:
-                assert f"{(ASCII if ascii else UNICODE).states[state]} {state.value}" in said
-            for word in (SHOWN, "97.5 % (+2.5)", "distillation 43%", "1 min ago"):
+                assert state_cell(state, ASCII if ascii else UNICODE, narrow) in said
+            for word in (
+                SHOWN,
+                "97.5 % (+2.5)",
+                "distilling 43%" if narrow else "distillation 43%",
+                "1m ago" if narrow else "1 min ago",
+            ):
                 assert word in said
+            assert sum(" mmkd " in line for line in said.splitlines() if "ago" in line) == len(some_runs)
             assert "\x1b" not in said
+
+    run(look())
+
+
+@pytest.mark.parametrize("width", [60, 70, 80, 99])
+@pytest.mark.parametrize("ascii", [False, True])
+def test_a_narrow_list_says_what_matters_of_each_run_whole(
+    width: int, ascii: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """State, accuracy and time at any width, the method wherever there is room; of long names, beginning and end."""
+    runs = [summary(state, f"run-{n:02}-of-many-with-a-long-name-{n:02}", tmp_path / str(n)) for n, state in enumerate(RunState)]
+    done = {"student_accuracy": 1.0, "student_alone_accuracy": 0.875, "method": "fitnet", "started": time.time() - 99 * 86400 - 1}
+    runs.append(replace(summary(RunState.FINISHED, "best", tmp_path / "best"), **done))
+    monkeypatch.setattr(home, "list_runs", lambda folder: runs)
+
+    async def look() -> None:
+        async with at_home(tmp_path, (width, 40), ascii=ascii) as pilot:
+            said = text(pilot.app).splitlines()
+            glyphs = ASCII if ascii else UNICODE
+            for n, run_ in enumerate(runs[:-1]):
+                (line,) = (line for line in said if f"-{n:02} " in line and "run-" in line)
+                for word in (f" {state_cell(run_.state, glyphs, True)} ", " 1m ago", progress(run_, True)):
+                    assert word in line
+                assert (" mmkd " in line) is (width > 70)
+            (line,) = (line for line in said if " best " in line)
+            assert "100.0 % (+12.5)" in line
+            assert " 99d ago" in line
+            assert (" fitnet " in line) is (width > 70)
 
     run(look())
 
@@ -317,6 +353,8 @@ def test_lines() -> None:
     assert progress(summary(RunState.FINISHED, student_accuracy=0.9)) == "90.0 %"
     assert [ago(seconds) for seconds in (-5, 90, 7200)] == ["just now", "1 min ago", "2 h ago"]
     assert len(ago(9e6)) == 10
+    assert [ago(seconds, True) for seconds in (3, 90, 7200, 9e5)] == ["just now", "1m ago", "2h ago", "10d ago"]
+    assert len(ago(9e6, True)) == 7
     assert ago(1e18) == ""
     assert run_row(summary(RunState.PAUSED), ASCII, time.time()).cells[0] == "= paused"
     gpu = Gpu(0, "H100", 80, 80)

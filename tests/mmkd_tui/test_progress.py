@@ -173,4 +173,4 @@ def test_the_dashboards_lines_show_the_teacher_cache() -> None:
     line = "".join(span.text for span in status.progress(view, True, 10.0, 120, UNICODE))
     assert "teacher cache" in line
     assert "view 2/4" in line
-    assert "asking a  25 images/s" in "".join(span.text for span in status.numbers(view.phase, 120, UNICODE))
+    assert "asking a  25 images/s" in "".join(span.text for span in status.numbers(view.phase, True, 120, UNICODE))

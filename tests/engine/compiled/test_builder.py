@@ -130,9 +130,9 @@ def test_a_run_changes_over_and_its_loss_curve_stays(tmp_path: Path, precision: 
         assert run.execute().state == "done", run.result
         curves[mode] = [e.loss for e in events if isinstance(e, EpochEnded) and e.phase == "distil"]
         told += [e.message for e in events if isinstance(e, Log) and mode == "on"]
-    assert any("training steps take over" in line for line in told), told
-    assert any("meta steps take over" in line for line in told), told
-    assert any("compiled teachers take over" in line for line in told), told
+    assert any("training steps from here on" in line for line in told), told
+    assert any("meta steps from here on" in line for line in told), told
+    assert any("compiled teachers from here on" in line for line in told), told
     for eager, compiled in zip(curves["off"][5:], curves["on"][5:], strict=True):
         assert compiled == pytest.approx(eager, rel=0.25)
     ends = [sum(curve[-10:]) / 10 for curve in curves.values()]
