@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 
@@ -11,6 +12,11 @@ from pydantic_core import PydanticCustomError
 
 from engine import catalog
 from engine.architectures import ARCHITECTURES, LIBRARY_NAME, every_name, is_architecture, library_of
+
+# Files that training scripts give this name, whatever they hold: model_best.pth.tar, ckpt_epoch_240.pth, weights.safetensors.
+_SAYS_NOTHING = re.compile(
+    r"([-_\d]|model|weights?|checkpoint|ckpt|state|dict|best|last|latest|final|epoch|step|ema|acc|net|pytorch)+"
+)
 
 
 def setting(default: Any, description: str, unit: str = "none", **limits: Any) -> Any:
@@ -459,11 +465,17 @@ class Preset(Part):
 
     @property
     def teacher_labels(self) -> tuple[str, ...]:
-        """A short name for each teacher, each different: `vgg13-s0`, `vgg13-s0-n40` with 40 % label noise, or its file's name."""
+        """A short name for each teacher, each different: `vgg13-s0`, `vgg13-s0-n40` with 40 % label noise, its file's name, or,
+        where that is any checkpoint's (`model_best`), its architecture.
+        """
         labels: list[str] = []
         for teacher in self.teachers:
-            noise = f"-n{100 * teacher.recipe.label_noise:.3g}" if teacher.recipe.label_noise else ""
-            label = f"{teacher.arch}-s{teacher.seed}{noise}" if teacher.checkpoint is None else Path(teacher.checkpoint).stem
+            if teacher.checkpoint is None:
+                noise = f"-n{100 * teacher.recipe.label_noise:.3g}" if teacher.recipe.label_noise else ""
+                label = f"{teacher.arch}-s{teacher.seed}{noise}"
+            else:
+                name = Path(teacher.checkpoint).name.partition(".")[0]
+                label = teacher.arch if _SAYS_NOTHING.fullmatch(name) else Path(teacher.checkpoint).stem
             same = sum(known == label or known.startswith(f"{label} (") for known in labels)
             labels.append(f"{label} ({same + 1})" if same else label)
         return tuple(labels)

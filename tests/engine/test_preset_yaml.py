@@ -217,6 +217,22 @@ def test_teachers_are_told_apart_by_their_labels() -> None:
     assert parse_preset(SMALL, "f.yaml").teacher_labels == ("resnet20-s0", "resnet20-s1")
 
 
+@pytest.mark.parametrize(
+    ("file", "label"),
+    [
+        ("mine/vgg13_vanilla.pth", "vgg13_vanilla"),
+        ("teacher0.safetensors", "teacher0"),
+        ("run-17/model_best.pth.tar", "resnet14"),
+        ("save/ckpt_epoch_240.pth", "resnet14"),
+        ("teachers/3f9a/weights.safetensors", "resnet14"),
+    ],
+)
+def test_a_file_gives_a_teacher_its_name_unless_every_file_is_called_so(file: str, label: str) -> None:
+    given = [f"teachers.{number}={{arch: resnet14, checkpoint: {number}/{file}}}" for number in (0, 1)]
+    preset = parse_preset(SMALL, "f.yaml", given)
+    assert preset.teacher_labels == (label, f"{label} (2)")
+
+
 # Dumps
 
 seeds = st.integers(0, 2**63 - 1)
