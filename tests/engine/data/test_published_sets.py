@@ -203,7 +203,7 @@ def test_check_counts_and_names_what_is_broken(tmp_path: Path) -> None:
     broken = next(name for name in content if name.endswith("Laysan_Albatross_0001.jpg"))
     sets.put(tmp_path, content | {broken: content[broken][:300]})
     found = check(DatasetPart(name="cub-200"), tmp_path, lambda progress: None, workers=0)
-    assert found.splits == {"train": (3, 3), "test": (2, 2)}
+    assert found.splits == {"train": (3, 2), "test": (2, 2)}
     assert [file for file, _ in found.broken] == [str(tmp_path / broken)]
     assert any("the publisher has 5,994" in note for note in found.notes)
 
@@ -214,7 +214,7 @@ def test_check_names_every_broken_picture_of_tiny_imagenet(tmp_path: Path) -> No
     sets.put(tmp_path, content | {name: content[name][:100] for name in bad})
     found = check(DatasetPart(name="tiny-imagenet"), tmp_path, lambda progress: None, workers=0)
     assert sorted(file for file, _ in found.broken) == sorted(str(tmp_path / name) for name in bad)
-    assert found.splits == {"train": (4, 4, 4), "test": (2, 2, 2)}
+    assert found.splits == {"train": (3, 4, 4), "test": (2, 1, 2)}  # those that can be read
 
 
 def test_check_says_which_file_is_not_the_publishers(tmp_path: Path) -> None:

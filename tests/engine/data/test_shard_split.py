@@ -95,4 +95,4 @@ def test_broken_pictures_are_named_and_left_out(tmp_path: Path) -> None:
     found = check(part, tmp_path, lambda progress: None, workers=0)
     broken = sorted(Path(path).name for path, _ in found.broken)
     assert broken == ["bad.png", "cut.jpg", "gone.jpg"]
-    assert sum(found.splits["train"]) == 10
+    assert sum(found.splits["train"]) == 8
