@@ -90,6 +90,11 @@ def _listed(one: Any) -> Listed | None:
 
 def list_sweeps(runs: Path) -> list[Path]:
     """The folders of the sweeps (and of tables that were done as sweeps are) in a folder of runs, the newest first."""
+    return newest_first(runs, FILE)[:MOST_SWEEPS]
+
+
+def newest_first(runs: Path, inner: str) -> list[Path]:
+    """The folders of sweeps and tables that have something called `inner` ("." is each itself), by that one's last change."""
     found = []
     for parent in (runs / "sweeps", runs / "tables"):
         try:
@@ -99,10 +104,10 @@ def list_sweeps(runs: Path) -> list[Path]:
             continue
         for name in names:
             try:
-                found.append(((parent / name / FILE).lstat().st_mtime, parent / name))
+                found.append(((parent / name / inner).lstat().st_mtime, parent / name))
             except OSError:
                 continue
-    return [path for _, path in sorted(found, key=lambda pair: pair[0], reverse=True)[:MOST_SWEEPS]]
+    return [path for _, path in sorted(found, key=lambda pair: pair[0], reverse=True)]
 
 
 def is_sweep(path: Path) -> bool:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from engine.run_list import RunSummary, list_runs
-from engine.sweeps.manifest import read_manifest
+from engine.sweeps.manifest import newest_first, read_manifest
 
 FEW = 10  # sweeps and tables whose runs are listed
 
@@ -26,7 +24,7 @@ def list_members(runs: Path, first: Path | None = None) -> list[list[Member]]:
     """Of the newest sweeps and tables in a folder of runs, and before them of the folder `first` where it is one of them: the
     runs that were begun, the most accurate ones first. One that has none is left out.
     """
-    folders = _folders(runs)
+    folders = [path for path in newest_first(runs, ".") if path.is_dir()]
     if first is not None and any(path.absolute() == first.absolute() for path in folders):
         folders.sort(key=lambda path: path.absolute() != first.absolute())
     return [members for path in folders[:FEW] if (members := _members(path))]
@@ -38,14 +36,3 @@ def _members(path: Path) -> list[Member]:
     name = manifest.name if manifest is not None else path.name
     ranked = sorted(list_runs(path), key=lambda run: -1.0 if run.student_accuracy is None else run.student_accuracy, reverse=True)
     return [Member(name, labels.get(run.path.name, run.path.name), run) for run in ranked]
-
-
-def _folders(runs: Path) -> list[Path]:
-    """Of all sweeps and tables, the newest first."""
-    found: list[tuple[float, Path]] = []
-    for parent in (runs / "sweeps", runs / "tables"):
-        with suppress(OSError), os.scandir(parent) as entries:
-            for entry in entries:
-                if not entry.name.startswith(".") and entry.is_dir():
-                    found.append((entry.stat().st_mtime, parent / entry.name))
-    return [path for _, path in sorted(found, reverse=True)]
