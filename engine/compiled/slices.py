@@ -13,6 +13,8 @@ from threading import Barrier
 import torch
 from torch import Tensor
 
+PATIENCE = 60.0  # seconds for all threads to begin: where one cannot, the others must not wait for ever
+
 Said = Callable[[Tensor], Sequence[Tensor]]  # [B, ...] -> tensors with B rows each
 
 
@@ -42,7 +44,7 @@ class Slices:
 
     def _start(self, count: int) -> None:
         self.close()
-        threads, met = torch.get_num_threads(), Barrier(count)
+        threads, met = torch.get_num_threads(), Barrier(count, timeout=PATIENCE)
 
         def begin() -> None:
             torch.set_num_threads(1)
