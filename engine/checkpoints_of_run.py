@@ -90,7 +90,8 @@ class RunCheckpoints:
         names = self._names(phase)
         # One of a higher step is of what was before: the run would go on from there.
         later = [other for other in names if _step(other) > trainer.step]
-        for old in later + names[: len(names) - len(later)][: -self.asked.keep]:
+        own = [other for other in names if other not in later]
+        for old in later + own[: -self.asked.keep]:
             self._delete(old)
         return name
 

@@ -55,11 +55,11 @@ class Fit:
 
     def left_out(self) -> str:
         """What is no part of the network, on one line; nothing where all is."""
-        names = one_line(", ".join(self.beside[:3]), 200) + (", ..." if len(self.beside) > 3 else "")
         count = len(self.beside)
-        return f"{count} tensor{'s' * (count > 1)} beside the network {'are' if count > 1 else 'is'} left out ({names})" * (
-            count > 0
-        )
+        if not count:
+            return ""
+        names = one_line(", ".join(self.beside[:3]), 200) + (", ..." if count > 3 else "")
+        return f"{count} tensor{'s' * (count > 1)} beside the network {'are' if count > 1 else 'is'} left out ({names})"
 
 
 def fit(own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> Fit:
