@@ -16,11 +16,13 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
+from engine.bench.cases import CASES  # before torch: it says how OpenMP's threads wait
+
+# isort: split
 import torch
 import torch.nn.functional as F
 
-import engine.openmp  # noqa: F401  before torch, as in a run
-from engine.bench.cases import CASES
+from engine.bench.measure import synchronise
 from engine.bench.networks import Setting
 from engine.compiled.flat import callable_of, compile_flat
 from engine.compiled.pure import PurePanel
@@ -71,21 +73,16 @@ def in_turn(forms: Mapping[str, Callable[[], object]], rounds: int, device: torc
     taken: dict[str, list[float]] = {form: [] for form in forms}
     for number in range(rounds + 2):
         for form in list(forms) if number % 2 else reversed(list(forms)):
-            _wait(device)
+            synchronise(device)
             began = time.perf_counter()
             forms[form]()
-            _wait(device)
+            synchronise(device)
             taken[form].append((time.perf_counter() - began) * 1000)
     return {form: statistics.median(samples[2:]) for form, samples in taken.items()}
 
 
 def _last(tensor: torch.Tensor) -> torch.Tensor:
     return tensor.contiguous(memory_format=torch.channels_last)
-
-
-def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
 
 
 def _table(title: str, rows: Mapping[str, Mapping[str, float]]) -> str:
