@@ -11,6 +11,9 @@ from engine.preset import HardwarePart
 def resolve_device(hardware: HardwarePart, local: int | None = None) -> torch.device:
     """The device that `hardware.device` names; for the machine's process number `local` of several that train together, each one
     of its own. UserError where this machine has none such.
+
+    From now on a GPU is the calling thread's current one, too: what PyTorch does of itself (pinning memory, loading compiled
+    kernels) takes no room on another.
     """
     name = hardware.device
     if name == "auto":
@@ -27,6 +30,8 @@ def resolve_device(hardware: HardwarePart, local: int | None = None) -> torch.de
         if (device.index or 0) >= count:
             have = f"{count} CUDA device{'s' if count > 1 else ''}" if count else "no CUDA device that PyTorch can use"
             raise UserError(f"hardware.device is {name}, but this machine has {have}; use --device auto or --device cpu")
+        device = torch.device("cuda", device.index or 0)
+        torch.cuda.set_device(device)
     return device
 
 

@@ -31,10 +31,13 @@ CODE = ("compiled", "kernels", "meta", "methods", "models")
 
 
 class Request(ABC):
-    """Frozen and of plain data; a subclass is a dataclass."""
+    """Frozen and of plain data; a subclass is a dataclass.
+
+    The device is one of its machine, by number: compiled code begins with a switch to it.
+    """
 
     KIND: ClassVar[str]
-    device: str  # "cpu" or "cuda"
+    device: str  # "cpu", "cuda:1"
     threads: int
 
     @property
@@ -56,7 +59,8 @@ class Request(ABC):
 
     def folder(self) -> Path:
         """Where its functions are kept: elsewhere for each release of PyTorch, of our code, and each kind of processor."""
-        where = torch.cuda.get_device_name() if self.device == "cuda" else torch.backends.cpu.get_cpu_capability()
+        device = torch.device(self.device)
+        where = torch.cuda.get_device_name(device) if device.type == "cuda" else torch.backends.cpu.get_cpu_capability()
         releases = [torch.__version__, torchvision.__version__, _timm()]
         asked = [FORMAT, self.to_json(), *releases, platform.machine(), where, _code()]
         return paths.cache_dir() / "compiled" / hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:16]
@@ -94,7 +98,7 @@ class StepsRequest(Request):
             momentum=sgd.momentum,
             weight_decay=sgd.weight_decay,
             nesterov=sgd.nesterov,
-            device=images.device.type,
+            device=str(images.device),
             threads=torch.get_num_threads(),
             features=plan.features,
         )
@@ -157,7 +161,7 @@ class TeachersRequest(Request):
     ) -> TeachersRequest:
         """For teachers of these architectures and feature maps, on batches like `images`, or slices of them."""
         shape: Any = tuple(images.shape)
-        return cls(networks, shape, classes, panel.bf16, images.device.type, threads)
+        return cls(networks, shape, classes, panel.bf16, str(images.device), threads)
 
     @property
     def parts(self) -> tuple[str, ...]:

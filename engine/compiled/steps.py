@@ -102,7 +102,7 @@ class CompiledStepper(Stepper):
     def _arguments(self, batch: Batch, teachers: Sequence[Output]) -> tuple[Any, ...]:
         momenta = momenta_of(self.optimizer, self.parameters)
         parameters, buffers, weights = self._pure.tensors()
-        lr = parameters[0].new_tensor(self.optimizer.param_groups[0]["lr"])
+        lr = parameters[0].new_full((), self.optimizer.param_groups[0]["lr"])  # filled on the device, not copied to it
         outputs = [tensor for teacher in teachers for tensor in teacher]
         return parameters, momenta, buffers, weights, lr, batch.images, batch.labels, *outputs
 

@@ -89,7 +89,7 @@ class FileSplit:
         jobs = (self._jobs(indices, drawn, views_of(indices)) for indices in order)
         for indices, pieces in zip(order, self.decoders.in_order(jobs, size), strict=True):
             shown, pixels = self._mended(indices, pieces, drawn, views_of)
-            batch = self._ready(pixels, self.labels[shown.to(self.labels.device)])
+            batch = self._ready(pixels, self.labels[shown.to(self.labels.device, non_blocking=True)])
             yield batch._replace(indices=shown, views=views_of(shown) if fixed else None)
 
     def viewed(self, indices: Tensor, fixed: FixedViews, view: int) -> Batch:
@@ -102,7 +102,7 @@ class FileSplit:
         drawn = _view_draws(fixed)
         (pieces,) = self.decoders.in_order([self._jobs(indices, drawn, views_of(indices))], len(indices))
         shown, pixels = self._mended(indices, pieces, drawn, views_of)
-        return self._ready(pixels, self.labels[shown.to(self.labels.device)])
+        return self._ready(pixels, self.labels[shown.to(self.labels.device, non_blocking=True)])
 
     def labelled(self, labels: Tensor) -> FileSplit:
         """See AnySplit."""
@@ -167,8 +167,7 @@ class FileSplit:
         """uint8 [B, size, size, 3] -> normalised [B, 3, size, size] on the device."""
         device = self.mean.device
         given = torch.from_numpy(pixels)
-        if device.type == "cuda":
-            given = given.pin_memory().to(device, non_blocking=True)
+        given = (given.pin_memory() if device.type == "cuda" else given).to(device, non_blocking=True)
         given = given.permute(0, 3, 1, 2).contiguous()
         return Batch((given.to(self.mean.dtype) - self.mean) / self.std, labels)
 

@@ -116,7 +116,7 @@ class Split:
         order = batches_of(len(self), size, seed, epoch, share)
         fixed = augmentation if isinstance(augmentation, FixedViews) else None
         views = fixed.numbers(order.flatten(), seed, epoch).view(order.shape) if fixed else torch.zeros_like(order)
-        here, views_here = order.to(self.labels.device), views.to(self.labels.device)
+        here, views_here = (t.to(self.labels.device, non_blocking=True) for t in (order, views))
         for number in range(start, len(order)):
             chosen = here[number]
             pixels = self.pixels[chosen]
@@ -129,7 +129,7 @@ class Split:
 
     def viewed(self, indices: Tensor, fixed: FixedViews, view: int) -> Batch:
         """See AnySplit."""
-        indices = indices.to(self.labels.device)
+        indices = indices.to(self.labels.device, non_blocking=True)
         pixels = fixed(self.pixels[indices], indices, torch.full_like(indices, view))
         return self.ready(pixels, self.labels[indices])
 

@@ -10,18 +10,21 @@ from torch import Tensor
 PARTS = ("loss", "gradient", "normalisation statistics")  # what `finite_parts` looks at, in its order
 
 
-def all_finite(tensors: Iterable[Tensor]) -> Tensor:
-    """A bool scalar: whether the L2 norm of each tensor is finite (so a norm that overflows counts as infinite, too)."""
+def all_finite(tensors: Iterable[Tensor], device: torch.device | None = None) -> Tensor:
+    """A bool scalar: whether the L2 norm of each tensor is finite (so a norm that overflows counts as infinite, too).
+
+    On `device`; if none is given, where the first one lies. They need not all lie there: Adam counts its steps on the CPU.
+    """
     numbers = [tensor for tensor in tensors if tensor.is_floating_point()]
     if not numbers:
-        return torch.ones((), dtype=torch.bool)
-    return torch.stack([norm.float() for norm in torch._foreach_norm(numbers)]).isfinite().all()
+        return torch.ones((), dtype=torch.bool, device=device)
+    device = device or numbers[0].device
+    return torch.stack([norm.to(device, torch.float32) for norm in torch._foreach_norm(numbers)]).isfinite().all()
 
 
 def finite_parts(loss: Tensor, gradients: Sequence[Tensor], buffers: Sequence[Tensor]) -> Tensor:
     """[3] bool, of PARTS: a training step's loss, its gradients, and the learner's buffers after it."""
-    found = [loss.isfinite().all(), all_finite(gradients), all_finite(buffers)]
-    return torch.stack([part.to(loss.device) for part in found])
+    return torch.stack([loss.isfinite().all(), *(all_finite(part, loss.device) for part in (gradients, buffers))])
 
 
 class _Pack:

@@ -39,7 +39,7 @@ class HardBuffer:
         if not self.rows:
             self.rows = [tensor.new_zeros((self.size, *tensor.shape[1:])) for tensor in batch]
         room = min(self.size - self.count, len(wrong))
-        places = order[: len(wrong) - room].to(wrong.device)
+        places = order[: len(wrong) - room].to(wrong.device, non_blocking=True)
         for rows, tensor in zip(self.rows, batch, strict=True):
             if room:
                 first = tensor[:room]
@@ -57,4 +57,5 @@ class HardBuffer:
 
     def draw(self, places: Tensor) -> list[Tensor]:
         """The samples in `places` [n], a tensor [n, ...] each."""
-        return [rows[places.to(rows.device)] for rows in self.rows]
+        here = places.to(self.rows[0].device, non_blocking=True)
+        return [rows[here] for rows in self.rows]

@@ -54,7 +54,8 @@ class AdaptiveEnsemble(Method):
             grams.append(gram_of_gradients(kinds[1], output.taken))
         # A batch of several processes is one vector, too: its inner products are the sums of theirs, and scale does not matter.
         programs = self.ranks.mean([torch.stack(grams)])[0].cpu().numpy()  # the one wait
-        weights = [kl.new_tensor(shortest(gram, self.settings.tolerance)) for gram in programs]
+        found = np.stack([shortest(gram, self.settings.tolerance) for gram in programs])
+        weights = torch.from_numpy(found).to(kl.device, kl.dtype, non_blocking=True)
         ce = F.cross_entropy(output.logits, batch.labels)
         terms = [(own * losses.mean(0)).sum() for own, losses in zip(weights, kinds, strict=True)]
         loss = self.settings.gamma * ce + self.settings.alpha * terms[0]

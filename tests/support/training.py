@@ -14,13 +14,14 @@ from engine.models.panel import TeacherPanel
 from engine.preset import Preset
 from engine.trainer import Phase, Trainer
 
+CPU = torch.device("cpu")
 
-def make_trainer(preset: Preset, poll: Callable[[Trainer], None] = lambda trainer: None) -> Trainer:
-    """Distils with teachers of random weights, on the CPU."""
-    device = torch.device("cpu")
+
+def make_trainer(preset: Preset, poll: Callable[[Trainer], None] = lambda trainer: None, device: torch.device = CPU) -> Trainer:
+    """Distils with teachers of random weights."""
     images = load_images(preset.dataset, Path("/nowhere"), device)
     channels, classes = images.facts.channels, images.classes
-    panel = TeacherPanel([build_model(t.arch, channels, classes, t.seed) for t in preset.teachers])
+    panel = TeacherPanel([build_model(t.arch, channels, classes, t.seed).to(device) for t in preset.teachers])
     method = make_method(
         preset.method,
         build_model(preset.student.arch, channels, classes, preset.seed),
