@@ -10,10 +10,7 @@ from engine.preset import HardwarePart
 
 def resolve_device(hardware: HardwarePart, local: int | None = None) -> torch.device:
     """The device that `hardware.device` names; for the machine's process number `local` of several that train together, each one
-    of its own. UserError where this machine has none such.
-
-    From now on a GPU is the calling thread's current one, too: what PyTorch does of itself (pinning memory, loading compiled
-    kernels) takes no room on another.
+    of its own, made ready for use as by `prepare`. UserError where this machine has none such.
     """
     name = hardware.device
     if name == "auto":
@@ -31,8 +28,17 @@ def resolve_device(hardware: HardwarePart, local: int | None = None) -> torch.de
             have = f"{count} CUDA device{'s' if count > 1 else ''}" if count else "no CUDA device that PyTorch can use"
             raise UserError(f"hardware.device is {name}, but this machine has {have}; use --device auto or --device cpu")
         device = torch.device("cuda", device.index or 0)
-        torch.cuda.set_device(device)
+    prepare(device)
     return device
+
+
+def prepare(device: torch.device) -> None:
+    """Makes a GPU the calling thread's current one, so that what PyTorch does of itself takes no room on another, and float32
+    mean float32: PyTorch lets convolutions on a GPU round to TF32. Who wants to be fast has bfloat16.
+    """
+    torch.backends.cudnn.allow_tf32 = False
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
 
 
 def uses_bf16(hardware: HardwarePart, device: torch.device) -> bool:

@@ -11,7 +11,8 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import Any
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.distributed as dist
@@ -20,7 +21,11 @@ from torch import Tensor
 from engine.launched import Launched
 from engine.text import one_line
 
+if TYPE_CHECKING:
+    from torch.distributed.device_mesh import DeviceMesh
+
 WAIT = timedelta(days=7)  # for word from rank 0, which may be pausing; a rank that dies is noticed at once
+STUCK = timedelta(hours=1)  # a GPU's share of a sum, which every rank brings in its next steps: NCCL may not see that one died
 
 
 class LostRankError(Exception):
@@ -94,7 +99,7 @@ class ProcessGroup(Ranks):
         if device.type == "cuda":
             torch.cuda.set_device(device)
             with _together():
-                self._tensors = dist.new_group(backend="nccl", timeout=WAIT)
+                self._tensors = dist.new_group(backend="nccl", timeout=STUCK)
 
     def mean(self, tensors: Sequence[Tensor]) -> list[Tensor]:
         """See Ranks: one collective for each data type among the tensors."""
@@ -105,6 +110,15 @@ class ProcessGroup(Ranks):
         """See Ranks."""
         if tensors:
             torch._foreach_copy_(list(tensors), self.mean(tensors))
+
+    @cached_property
+    def mesh(self) -> DeviceMesh:
+        """All ranks in a row, by the connections that they have already: what FSDP asks for."""
+        from torch.distributed.device_mesh import DeviceMesh
+
+        world = dist.group.WORLD
+        assert world is not None  # it was joined
+        return DeviceMesh.from_group(self._tensors or world, "cuda" if self._tensors else "cpu")
 
     @torch.no_grad()
     def total(self, tensors: Sequence[Tensor]) -> list[Tensor]:

@@ -384,7 +384,8 @@ class Trainer:
         saved = 1 + len({name.partition(".")[0] for name in tensors if name.startswith("rank")})
         self.method.load_state(method | _part(tensors, f"rank{self.ranks.rank % saved}.method."))
         for number, parameter in enumerate(self.parameters):
-            self.optimizer.state[parameter]["momentum_buffer"] = tensors[f"momentum.{number}"].to(parameter.device).clone()
+            momentum = torch.empty_like(parameter.detach())  # laid out alike, else updates take PyTorch's slow way
+            self.optimizer.state[parameter]["momentum_buffer"] = momentum.copy_(tensors[f"momentum.{number}"])
 
 
 def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -24,9 +24,11 @@ def main(folder: Path) -> None:
 
     from engine.compiled.flat import compile_flat, save
     from engine.compiled.request import request_of
+    from engine.device import prepare
 
     torch.set_num_threads(1)
     request = request_of((folder / REQUEST).read_text())
+    prepare(torch.device(request.device))
     workers = max(1, (os.cpu_count() or 1) // 4)
     for part in request.parts:
         target = folder / f"{part}.bin"

@@ -46,7 +46,9 @@ def compile_flat(function: Function, example: Sequence[Any], threads: int, worke
         outputs, structure = pytree.tree_flatten(function(*pytree.tree_unflatten(list(tensors), given)))
         return outputs
 
-    graph = make_fx(flattened, decomposition_table=select_decomp_table(), tracing_mode="fake")(*flat)
+    # A GPU's backward would run on a thread of its own, where the tracer is not.
+    with torch.autograd.set_multithreading_enabled(False):
+        graph = make_fx(flattened, decomposition_table=select_decomp_table(), tracing_mode="fake")(*flat)
     graph.graph.eliminate_dead_code()
     graph.recompile()
     with torch.no_grad(), config.patch({"cpp.threads": threads, "compile_threads": workers}):
@@ -63,6 +65,7 @@ def save(artifact: Any, structure: Any, path: Path) -> None:
 
 def load(path: Path) -> Function:
     """What `save` wrote. Any error: it is not there, was made by another release, or is damaged."""
+    from torch._inductor import config
     from torch._inductor.standalone_compile import CompiledArtifact
 
     for own in (path, path.parent):
@@ -70,7 +73,8 @@ def load(path: Path) -> Function:
         if found.st_uid != os.getuid() or found.st_mode & 0o022:
             raise PermissionError(f"{own} can be written by other people")
     structure = pytree.treespec_loads(json.loads(path.with_suffix(".json").read_text())["structure"])
-    return callable_of(CompiledArtifact.load(path=str(path), format="binary"), structure)
+    with config.patch({"compile_threads": 1}):  # else a GPU's artifact starts processes that compile, and has nothing for them
+        return callable_of(CompiledArtifact.load(path=str(path), format="binary"), structure)
 
 
 def callable_of(artifact: Any, structure: Any) -> Function:

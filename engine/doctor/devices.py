@@ -58,7 +58,7 @@ def _gpus() -> Iterator[Finding]:
     for index in range(torch.cuda.device_count()):
         found = torch.cuda.get_device_properties(index)
         free, total = torch.cuda.mem_get_info(index)
-        precision = "bf16, tf32 and fp32" if bf16_is_fast(torch.device("cuda", index)) else "fp32"
+        precision = "bf16 and fp32" if bf16_is_fast(torch.device("cuda", index)) else "fp32"
         memory = f"{free / GIB:.1f} of {total / GIB:.1f} GiB free"
         value = f"{one_line(found.name, 60)}, {memory}, compute {found.major}.{found.minor}, fast at {precision}"
         name = f"cuda:{index}"

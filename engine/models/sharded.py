@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
 
 from engine.errors import UserError
@@ -19,7 +18,7 @@ from engine.models.frozen import folded
 from engine.models.heads import head_alone
 from engine.models.interface import Classifier, Output
 from engine.models.panel import Head, TeacherPanel
-from engine.ranks import Ranks
+from engine.ranks import ProcessGroup, Ranks
 
 PIECE = 4_000_000  # numbers that are put together at once, or what one module has of its own
 _SEEN = 2  # images by which it is seen how a teacher is put together
@@ -40,7 +39,7 @@ class ShardedPanel(TeacherPanel):
         tell: Callable[[str, str], None] | None = None,
     ) -> None:
         """Moves the teachers to CPU memory; they are shared when the first batch comes. UserError for one rank alone."""
-        if ranks.size < 2:
+        if not isinstance(ranks, ProcessGroup):
             raise UserError("hardware.teachers: sharded needs several processes, and there is one alone; use in_turn")
         super().__init__([teacher.to("cpu") for teacher in teachers], bf16, tell)
         self.device, self.ranks = device, ranks
@@ -85,9 +84,8 @@ class ShardedPanel(TeacherPanel):
                     module.to(torch.bfloat16)
         for parameter in model.parameters():
             parameter.data = parameter.data.contiguous()  # FSDP2 takes no other layout
-        mesh = init_device_mesh(self.device.type, (self.ranks.size,))
         for module in [*_pieces(model, called), model]:
-            fully_shard(module, mesh=mesh, reshard_after_forward=True)  # moves no more than this piece to the device
+            fully_shard(module, mesh=self.ranks.mesh, reshard_after_forward=True)  # moves no more than this piece to the device
         model.to(self.device)  # what belongs to no piece: buffers
         with Arithmetic(bf16=self.narrow[number]):
             found: Output = model(few.to(self.device))

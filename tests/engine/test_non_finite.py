@@ -264,6 +264,15 @@ def test_too_many_in_a_row_go_back_to_the_checkpoint_from_before_them(tmp_path: 
     assert "train.lr is 0.05" in told
 
 
+def test_momenta_that_are_taken_back_lie_in_memory_as_their_parameters_do() -> None:
+    """After a change-over to compiled steps the learner is channels-last, and updates of unlike layouts are slow ones."""
+    trainer = make_trainer(tiny())
+    trainer.method.learner.to(memory_format=torch.channels_last)
+    trainer.load_weights({name: value.clone(memory_format=torch.contiguous_format) for name, value in trainer.state()[0].items()})
+    momenta = momenta_of(trainer.optimizer, trainer.parameters)
+    assert [m.stride() for m in momenta] == [p.stride() for p in trainer.parameters]
+
+
 def test_it_ends_where_there_is_nothing_to_go_back_to(tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match=r"not a finite number at step 3 .*no checkpoint from before.*train\.lr"):
         trainer_of({2, 3, 4}, [], skip=3).run()
