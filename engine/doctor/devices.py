@@ -55,22 +55,25 @@ def _gpus() -> Iterator[Finding]:
     if not torch.cuda.is_available():
         yield _no_gpu()
         return
-    for index in range(torch.cuda.device_count()):
-        found = torch.cuda.get_device_properties(index)
+    yield from map(_gpu, range(torch.cuda.device_count()))
+
+
+def _gpu(index: int) -> Finding:
+    name, filled = f"cuda:{index}", "nvidia-smi shows what fills its memory"
+    found = torch.cuda.get_device_properties(index)
+    precision = "bf16 and fp32" if bf16_is_fast(torch.device("cuda", index)) else "fp32"
+    value = f"{one_line(found.name, 60)}, compute {found.major}.{found.minor}, fast at {precision}"
+    try:
         free, total = torch.cuda.mem_get_info(index)
-        precision = "bf16 and fp32" if bf16_is_fast(torch.device("cuda", index)) else "fp32"
-        memory = f"{free / GIB:.1f} of {total / GIB:.1f} GiB free"
-        value = f"{one_line(found.name, 60)}, {memory}, compute {found.major}.{found.minor}, fast at {precision}"
-        name = f"cuda:{index}"
-        try:
-            refuse_if_busy(name)
-        except GpuBusyError as error:
-            yield Finding(SECTION, name, f"{value}; {error.holder} is at work on it", "note")
-            continue
-        crowded = free < total / 10
-        yield Finding(
-            SECTION, name, value, "warning" if crowded else "ok", "nvidia-smi shows what fills its memory" if crowded else ""
-        )
+    except RuntimeError as error:  # full, or somebody else's alone: the others are none the worse for it
+        return Finding(SECTION, name, f"{value}; it cannot be used now: {one_line(str(error), 100)}", "warning", filled)
+    value += f", {free / GIB:.1f} of {total / GIB:.1f} GiB free"
+    try:
+        refuse_if_busy(name)
+    except GpuBusyError as error:
+        return Finding(SECTION, name, f"{value}; {error.holder} is at work on it", "note")
+    crowded = free < total / 10
+    return Finding(SECTION, name, value, "warning" if crowded else "ok", filled if crowded else "")
 
 
 def _no_gpu() -> Finding:

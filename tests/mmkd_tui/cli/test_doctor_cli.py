@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -55,6 +56,28 @@ def test_a_store_that_cannot_be_written_is_a_problem_with_its_remedy(
     assert "X teachers" in out
     assert "\x1b" not in out
     assert "1 problem" in err
+
+
+def test_a_gpu_that_cannot_be_asked_hides_no_other(monkeypatch: pytest.MonkeyPatch, capfd: Capture) -> None:
+    def memory(index: int) -> tuple[int, int]:
+        if index == 0:
+            raise RuntimeError("CUDA error: out of memory\nCompile with `TORCH_USE_CUDA_DSA` to enable device-side assertions.")
+        return 70 << 30, 80 << 30
+
+    asked = {
+        "is_available": lambda: True,
+        "device_count": lambda: 2,
+        "get_device_capability": lambda device: (9, 0),
+        "get_device_properties": lambda index: SimpleNamespace(name="NVIDIA H100", major=9, minor=0),
+        "mem_get_info": memory,
+    }
+    for name, answer in asked.items():
+        monkeypatch.setattr(f"torch.cuda.{name}", answer)
+    found = looked(capfd, 0)
+    assert "cannot be used now: CUDA error: out of memory" in found["devices", "cuda:0"]["value"]
+    assert found["devices", "cuda:0"]["grade"] == "warning"
+    assert "70.0 of 80.0 GiB free" in found["devices", "cuda:1"]["value"]
+    assert found["devices", "cuda:1"]["grade"] == "ok"
 
 
 def test_a_missing_compiler_is_told(monkeypatch: pytest.MonkeyPatch, capfd: Capture, tmp_path: Path) -> None:
