@@ -14,11 +14,13 @@ from engine.kernels.batch_norm import batch_norm
 from engine.kernels.convolution import Geometry, convolution
 
 # What takes operands of one dtype only, while parameters are float32 and what a convolution gives is not.
-ONE_DTYPE = frozenset(
+WIDE = frozenset({F.bilinear, F.prelu, F.layer_norm, F.group_norm, F.instance_norm, F.rms_norm, torch.prelu})
+# As narrow as its weights, which a frozen network may have so: their place among the arguments, and their name.
+WEIGHED = {F.linear: (1, "weight"), F.multi_head_attention_forward: (5, "in_proj_weight")}
+# Narrow where all that is multiplied is.
+PRODUCTS = frozenset(
     {
-        *(F.linear, F.bilinear, F.prelu, F.layer_norm, F.group_norm, F.instance_norm, F.rms_norm),
-        *(F.multi_head_attention_forward, F.scaled_dot_product_attention),
-        *(torch.prelu, torch.matmul, torch.bmm, torch.addmm, torch.baddbmm, torch.einsum),
+        *(F.scaled_dot_product_attention, torch.matmul, torch.bmm, torch.addmm, torch.baddbmm, torch.einsum),
         *(Tensor.matmul, Tensor.__matmul__, Tensor.bmm, Tensor.addmm),
     }
 )
@@ -27,8 +29,9 @@ ONE_DTYPE = frozenset(
 class Arithmetic(TorchFunctionMode):
     """Convolutions in bfloat16 on request, and a cheap double backward for convolutions and BatchNorm on request.
 
-    With `bf16`, a convolution's operands are rounded and what follows it stays narrow; parameters, BatchNorm's statistics and
-    linear layers stay as they are. With `twice`, both operations are this package's own.
+    With `bf16`, a convolution's operands are rounded and what follows it stays narrow; parameters, normalisation and linear
+    layers stay as they are, but for a linear layer whose weights are bfloat16. With `twice`, convolutions and BatchNorm are this
+    package's own.
     """
 
     def __init__(self, *, bf16: bool = False, twice: bool = False) -> None:
@@ -46,8 +49,9 @@ class Arithmetic(TorchFunctionMode):
             return self._batch_norm(*args, **kwargs)
         if self.twice and func is F.hardsigmoid:
             return F.relu6(args[0] + 3) / 6  # PyTorch's own has no second derivative
-        if self.bf16 and func in ONE_DTYPE:
-            args, kwargs = [_widened(a) for a in args], {name: _widened(value) for name, value in kwargs.items()}
+        if self.bf16 and (func in WIDE or func in WEIGHED or func in PRODUCTS):
+            dtype = _common_dtype(func, args, kwargs)
+            args, kwargs = [_in(dtype, a) for a in args], {name: _in(dtype, value) for name, value in kwargs.items()}
         return func(*args, **kwargs)
 
     def _conv2d(
@@ -89,8 +93,23 @@ class Arithmetic(TorchFunctionMode):
         return y
 
 
-def _widened(value: Any) -> Any:
-    return value.float() if isinstance(value, Tensor) and value.dtype == torch.bfloat16 else value
+def _common_dtype(func: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any]) -> torch.dtype:
+    """In which the operands of one of the functions above go together."""
+    if func in WIDE:
+        return torch.float32
+    if func in WEIGHED:
+        place, name = WEIGHED[func]
+        decisive = [args[place] if len(args) > place else kwargs.get(name)]
+    else:
+        decisive = [value for value in args if isinstance(value, Tensor)]
+        if func is F.scaled_dot_product_attention:
+            decisive = decisive[:3]  # and the mask as they are
+    narrow = decisive and all(isinstance(one, Tensor) and one.dtype == torch.bfloat16 for one in decisive)
+    return torch.bfloat16 if narrow else torch.float32
+
+
+def _in(dtype: torch.dtype, value: Any) -> Any:
+    return value.to(dtype) if isinstance(value, Tensor) and value.dtype in (torch.bfloat16, torch.float32) else value
 
 
 def _pair(value: Any) -> tuple[int, int]:

@@ -1,4 +1,4 @@
-"""A teacher made quick to ask: BatchNorm folded into the convolutions before it, convolutions channels-last and in bfloat16.
+"""A teacher made quick to ask: BatchNorm folded into the convolutions before it, channels-last, products in bfloat16.
 
 Which BatchNorm follows which convolution is seen in one pass of the network itself, so it holds for every architecture.
 """
@@ -98,8 +98,18 @@ def _fold(model: Classifier, watch: _Watch) -> Classifier:
 
 
 def narrowed(model: Classifier) -> Classifier:
-    """The same model with its convolutions' weights in bfloat16, laid out channels-last; it is changed in place."""
-    for module in model.modules():
-        if isinstance(module, nn.Conv2d):
-            module.to(torch.bfloat16)
+    """The same model with the weights of its convolutions and linear layers in bfloat16, but for its head's; laid out
+    channels-last. It is changed in place.
+    """
+    round_weights(model)
     return model.to(memory_format=torch.channels_last)
+
+
+def round_weights(model: Classifier) -> None:
+    """Rounds weights to bfloat16, as `narrowed`."""
+    linears = [module for module in model.modules() if isinstance(module, nn.Linear)]
+    for module in model.modules():
+        # The head comes last; some networks have two beside each other.
+        inner = isinstance(module, nn.Linear) and module.out_features != linears[-1].out_features
+        if inner or isinstance(module, nn.Conv2d | nn.MultiheadAttention):
+            module.to(torch.bfloat16)

@@ -14,7 +14,7 @@ from torch.distributed.fsdp import FSDPModule, fully_shard
 
 from engine.errors import UserError
 from engine.kernels import Arithmetic
-from engine.models.frozen import folded
+from engine.models.frozen import folded, round_weights
 from engine.models.heads import head_alone
 from engine.models.interface import Classifier, Output
 from engine.models.panel import Head, TeacherPanel
@@ -79,9 +79,7 @@ class ShardedPanel(TeacherPanel):
     def _shared(self, number: int, model: Classifier, few: Tensor) -> Classifier:
         expected, called = _asked(model, few)
         if self.narrow[number]:
-            for module in model.modules():
-                if isinstance(module, nn.Conv2d):
-                    module.to(torch.bfloat16)
+            round_weights(model)
         for parameter in model.parameters():
             parameter.data = parameter.data.contiguous()  # FSDP2 takes no other layout
         for module in [*_pieces(model, called), model]:
