@@ -23,7 +23,16 @@ Function = Callable[..., Any]
 
 def channels_last(tensors: Sequence[Any]) -> list[Any]:
     """The same with every [*, C, h, w] tensor laid out channels-last, which compiled convolutions are quickest with."""
-    return [t.contiguous(memory_format=torch.channels_last) if t.dim() == 4 else t for t in tensors]
+    return [_channels_last(t) if t.dim() == 4 else t for t in tensors]
+
+
+def _channels_last(tensor: Tensor) -> Tensor:
+    laid_out = tensor.contiguous(memory_format=torch.channels_last)
+    # A dimension of length 1 may have any stride, and by that of grey images a convolution chooses the layout of what it gives:
+    # what is compiled for one choice fails at the other.
+    _, channels, height, width = laid_out.shape
+    strides = (channels * height * width, 1, width * channels, channels)
+    return laid_out if laid_out.stride() == strides else laid_out.as_strided(laid_out.shape, strides)
 
 
 def compile_flat(function: Function, example: Sequence[Any], threads: int, workers: int = 1) -> tuple[Any, Any]:

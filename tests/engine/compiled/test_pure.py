@@ -6,6 +6,7 @@ import pytest
 import torch
 from support.nets import mmkd_case, random_batch, sgd
 
+from engine.compiled.flat import channels_last
 from engine.compiled.pure import Pure
 from engine.meta.sgd import Sgd, momenta_of
 from engine.methods.base import Hard
@@ -60,3 +61,18 @@ def test_a_meta_step_is_the_methods() -> None:
     fields = (expected.told.outer_loss, expected.told.hard_accuracy, expected.told.logit_gradient, expected.told.feature_gradient)
     for ours, theirs in zip(told, fields, strict=True):
         assert close(ours, theirs)
+
+
+@pytest.mark.parametrize("shape", [(4, 1, 8, 8), (4, 3, 8, 8), (4, 3, 1, 1), (1, 1, 1, 1), (1, 5, 8, 1)])
+def test_what_is_compiled_gets_one_layout_however_it_comes(shape: tuple[int, ...]) -> None:
+    """Strides of a dimension of length 1 say nothing, but convolutions choose by them."""
+    n, c, h, w = shape
+    values = torch.randn(shape)
+    ways = [
+        values,
+        values.contiguous(memory_format=torch.channels_last),
+        torch.empty(n, h, w, c).permute(0, 3, 1, 2).copy_(values),
+    ]
+    found = channels_last(ways)
+    assert {tensor.stride() for tensor in found} == {(c * h * w, 1, w * c, c)}
+    assert all(torch.equal(tensor, values) for tensor in found)
