@@ -65,7 +65,7 @@ def panel_of(panel: TeacherPanel, parts: Sequence[TeacherPart], classes: int, mo
         return panel
     if not panel.compilable:
         if mode == "on":
-            tell("info", "the teachers do not lie on the device as a whole: they are asked eagerly")
+            tell("info", "the teachers' pass is not compiled: they do not lie on the device as a whole")
         return panel
     networks = tuple((part.arch, part.features) for part in parts)
 

@@ -66,6 +66,7 @@ def plan_sweep(path: Path, runs: Path, overrides: Sequence[str] = ()) -> SweepPl
         source.say(("presets",), "two of these presets have the same name; give one another name")
     source.refuse()
     folder = runs / "sweeps" / form.name
+    same_for_all = {key for key, varied in form.settings.items() if isinstance(varied, tuple) and len(varied) == 1}
     found: dict[str, SweepRun] = {}
     count = 0
     for base, combination in itertools.product(bases, _combinations(form)):
@@ -77,9 +78,11 @@ def plan_sweep(path: Path, runs: Path, overrides: Sequence[str] = ()) -> SweepPl
         for seed in form.seeds:
             count += 1
             seeded = preset.model_copy(update={"seed": seed})
-            label = _label(base.name if len(bases) > 1 else "", combination)
+            preset_name = base.name if len(bases) > 1 else ""
             key = run_key(seeded)
-            where = folder / f"{slug(label, 'run')}-s{seed}-{key}"
+            # The folder's name has all settings: it stays what it is when one of them gets a second value.
+            where = folder / f"{slug(_label(preset_name, combination), 'run')}-s{seed}-{key}"
+            label = _label(preset_name, {key: value for key, value in combination.items() if key not in same_for_all})
             found.setdefault(key, SweepRun(label or base.name, tuple(combination.items()), seed, seeded, where))
     source.refuse()
     if len(found) < count and form.trials is None:

@@ -88,6 +88,15 @@ def test_another_method_begins_from_its_defaults(tmp_path: Path) -> None:
     assert [run.label for run in plan.runs][:2] == ["lr=0.01 method=mmkd", "lr=0.01 method=aver"]
 
 
+def test_a_run_is_called_by_what_differs_and_keeps_its_folder_when_more_does(tmp_path: Path) -> None:
+    single = planned(tmp_path, GRID + "  train.epochs: [4]\n")
+    assert [run.label for run in single.runs][:2] == ["lr=0.01 method=mmkd", "lr=0.01 method=aver"]
+    assert all("epochs-4" in run.folder.name for run in single.runs)
+    more = planned(tmp_path, GRID + "  train.epochs: [4, 6]\n")
+    assert "lr=0.01 method=mmkd epochs=4" in [run.label for run in more.runs]
+    assert {run.folder for run in single.runs} < {run.folder for run in more.runs}
+
+
 def test_the_same_run_is_done_once(tmp_path: Path) -> None:
     text = "name: few\npresets: [tiny.yaml]\nsettings: {train.lr: {choice: [0.1, 0.2]}}\ntrials: 12\n"
     plan = planned(tmp_path, text)
