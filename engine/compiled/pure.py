@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.func import functional_call
 
 from engine.data import Batch
 from engine.kernels import Arithmetic
@@ -16,6 +15,7 @@ from engine.kernels.finite import finite_parts
 from engine.meta.sgd import Sgd, Tensors
 from engine.methods.base import MetaGradient, Method, Step
 from engine.models import Classifier, Output
+from engine.models.functional import call_with
 from engine.models.panel import TeacherPanel
 
 FIELDS = tuple(field.name for field in fields(Step))
@@ -103,7 +103,7 @@ class Pure:
     def _call(self, part: str, parameters: Tensors, buffers: Tensors, weights: Tensors, *args: Any) -> Any:
         names = (*self.parameter_names, *self.buffer_names, *self.weight_names)
         tensors = dict(zip(names, (*parameters, *buffers, *weights), strict=True))
-        return functional_call(self.method, tensors, (part, *args))
+        return call_with(self.method, tensors, (part, *args))
 
 
 class PurePanel:
@@ -124,7 +124,7 @@ class PurePanel:
         said: list[Tensor] = []
         for model, narrow, names, own in zip(self.models, self.narrow, self.names, tensors, strict=True):
             with Arithmetic(bf16=narrow):
-                output: Output = functional_call(model, dict(zip(names, own, strict=True)), (images,))
+                output: Output = call_with(model, dict(zip(names, own, strict=True)), (images,))
             said += [part.float() if narrow else part for part in output]
         return said
 

@@ -98,7 +98,7 @@ class Method(nn.Module, ABC):
         self.learner = learner
 
     def forward(self, part: str, *args: Any) -> Any:
-        """Calls the method's function of that name; the way in for torch.func.functional_call."""
+        """Calls the method's function of that name; the way in for `call_with`."""
         return getattr(self, part)(*args)
 
     @abstractmethod

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from engine.data import Batch
 from engine.kernels import Arithmetic
@@ -24,6 +23,7 @@ from engine.meta.weight_nets import WeightNets
 from engine.methods.base import Hard, LearnerOutput, MetaGradient, MetaStep, Method, Step, sizes_of
 from engine.methods.losses import distances, divergences
 from engine.models import Output
+from engine.models.functional import call_with
 from engine.models.regressor import Learner
 from engine.preset import MmkdPart
 from engine.randomness import permutation
@@ -180,7 +180,7 @@ class Mmkd(Method):
             before = passes[-1][1] if passes else buffers
             own = {name: buffer.clone() for name, buffer in before.items()}
             with Arithmetic(twice=True):
-                output: LearnerOutput = functional_call(
+                output: LearnerOutput = call_with(
                     self.learner, {**dict(zip(names, values, strict=True)), **own}, (batch.images, sizes)
                 )
             passes.append((output.logits.detach(), own))

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.func import functional_call
 
 from engine.kernels import Arithmetic
 from engine.models.frozen import folded, narrowed
+from engine.models.functional import call_with
 from engine.models.heads import head_alone
 from engine.models.interface import Classifier, Output
 from engine.models.panel import Head, TeacherPanel
@@ -155,7 +155,7 @@ class TurnPanel(TeacherPanel):
             if following is not None:
                 slots.prefetch(following, packed[following].data, keep=number)
             with Arithmetic(bf16=self.narrow[number]):
-                output: Output = functional_call(packed[number].model, tensors, (laid_out,))
+                output: Output = call_with(packed[number].model, tensors, (laid_out,))
             if self.narrow[number]:
                 output = Output(output.logits.float(), output.features.float())
             outputs[number] = Output(*(_own(part, slots.rooms) for part in output))
