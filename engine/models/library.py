@@ -44,7 +44,8 @@ def still(network: nn.Module) -> None:
     """
     for module in network.modules():
         for attribute in ("p", "drop_prob", "drop_rate", "attn_drop_rate"):
-            if isinstance(getattr(module, attribute, None), float) and _drops(module):
+            # Some networks have a rate of their own, and hand it to a function.
+            if isinstance(getattr(module, attribute, None), float) and (attribute.endswith("_rate") or _drops(module)):
                 setattr(module, attribute, 0.0)
         if isinstance(module, nn.MultiheadAttention):
             module.dropout = 0.0
