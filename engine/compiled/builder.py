@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import os
+import platform
 import subprocess
 import sys
+import tempfile
 import threading
 import time
+from contextlib import suppress
+from functools import cache
 from pathlib import Path
 
 from engine.compiled.build import REQUEST
@@ -17,6 +22,7 @@ from engine.paths import private_folder, write_whole
 
 LOOK_EVERY = 1.0  # seconds
 LOG = "compile.log"
+MACHINE_CODE = "TORCHINDUCTOR_CACHE_DIR"
 
 
 class Builder:
@@ -29,6 +35,7 @@ class Builder:
     def __init__(self, request: Request) -> None:
         self.folder = request.folder()
         self.request = request
+        _keep_machine_code(self.folder.parent / f"inductor-{_instructions()}")
         self.began = time.monotonic()
         self._process: subprocess.Popen[bytes] | None = None
         self._lock: int | None = None
@@ -51,7 +58,7 @@ class Builder:
             self._lock = None
             return
         write_whole(self.folder / REQUEST, self.request.to_json())
-        environment = os.environ | {"OMP_NUM_THREADS": "1", "TORCHINDUCTOR_CACHE_DIR": str(self.folder.parent / "inductor")}
+        environment = os.environ | {"OMP_NUM_THREADS": "1"}
         with (self.folder / LOG).open("wb") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "engine.compiled.build", str(self.folder)],
@@ -80,6 +87,7 @@ class Builder:
     def _load(self, part: str) -> None:
         path = self.folder / f"{part}.bin"
         try:
+            private_folder(Path(os.environ[MACHINE_CODE]))
             self._loaded[part] = load(path)
         except Exception as error:
             # Of another release, or damaged: the next run compiles it anew.
@@ -94,3 +102,24 @@ class Builder:
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
+
+
+def _keep_machine_code(folder: Path) -> None:
+    """Tells PyTorch where: what is loaded is source that a compiler has yet to translate, unless the other process has, here.
+
+    Not PyTorch's own folder, a name in /tmp that anybody may have taken; another one that the user names is left alone.
+    """
+    given = Path(os.environ.get(MACHINE_CODE, folder))
+    pytorchs = given.parent == Path(tempfile.gettempdir()) and given.name.startswith("torchinductor_")
+    if pytorchs or given.name == folder.name:
+        os.environ[MACHINE_CODE] = str(folder)
+
+
+@cache
+def _instructions() -> str:
+    """A digest of what the processor can do: machine code is made for that, and a home may be shared by unlike machines."""
+    said = platform.machine() + platform.processor()
+    with suppress(OSError):
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        said += next((line for line in lines if line.startswith(("flags", "Features"))), "")
+    return hashlib.sha256(said.encode()).hexdigest()[:8]
