@@ -21,6 +21,9 @@ from engine.stepping import Stepper
 # in float32 and with bfloat16. Rounding e moves a share e of the ReLUs across their kinks, and the gradient by about sqrt(e);
 # a hyper-gradient goes through four such gradients: on a noisy batch, float32 itself is 0.1 from float64.
 TOLERANCE = {"train": (0.02, 0.25), "meta": (0.3, 0.5)}
+# The first steps of a training are the noisiest: in bfloat16 a MobileNet's first updates are as far from float32's as from
+# nothing, and some dozens later a quarter as far.
+TRIES = (1, 10, 100, 1000)
 NAMES = {"train": "training steps", "meta": "meta steps"}
 WORTH = 600.0  # seconds that a training must have before it, for compiling to begin
 
@@ -42,7 +45,7 @@ class CompiledStepper(Stepper):
         super().__init__(method, optimizer)
         self._make_source = source
         self._pure = Pure(method, Sgd.of(optimizer))
-        parts = {part: Part(NAMES[part], TOLERANCE[part][method.learner.bf16]) for part in self._pure.parts}
+        parts = {part: Part(NAMES[part], TOLERANCE[part][method.learner.bf16], TRIES) for part in self._pure.parts}
         self.changeover = Changeover(parts, "the steps", WORTH, tell, mode)
 
     def consider(self, seconds_left: float) -> None:
