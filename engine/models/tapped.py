@@ -41,6 +41,7 @@ class Tapped(Classifier):
         self.example: tuple[int, int, int] | None = None  # [channels, h, w] of the images that it was found with
         self._head: tuple[nn.Linear, ...] = ()  # in a tuple: it is the network's, and no module of this one
         self.prefix = 0  # class, register and distillation tokens, which come first
+        self.overwritten = False  # whether what comes after the tap changes its output in place
         self.register_load_state_dict_pre_hook(_take_up)  # type: ignore[no-untyped-call]
 
     def state_dict(self, *args: Any, destination: Any = None, prefix: str = "", keep_vars: bool = False) -> Any:
@@ -96,6 +97,8 @@ class Tapped(Classifier):
         try:
             with torch.no_grad():
                 logits, value = self._pass(images)
+                if self.tap not in (POOLED, SPLIT):
+                    self.overwritten = self._is_overwritten(images)
         finally:
             self.network.train(was_training)
         _check_logits(logits, images)
@@ -124,8 +127,22 @@ class Tapped(Classifier):
         if self.tap == POOLED:
             with _Pooling() as pooling:
                 return _logits(self.network(images)), pooling.read
-        with _hooked(self.network.get_submodule(self.tap)) as outputs:
+        with _hooked(self.network.get_submodule(self.tap), self.overwritten) as outputs:
             return _logits(self.network(images)), outputs[-1] if outputs else None
+
+    def _is_overwritten(self, images: Tensor) -> bool:
+        versions: list[int] = []
+
+        def note(module: nn.Module, args: Any, output: Any) -> None:
+            found = _tensor(output)
+            versions.append(found._version if isinstance(found, Tensor) else -1)
+
+        handle = self.network.get_submodule(self.tap).register_forward_hook(note)
+        try:
+            _, value = self._pass(images)
+        finally:
+            handle.remove()
+        return isinstance(value, Tensor) and versions[-1:] != [value._version]
 
     def _as_map(self, value: Tensor) -> Tensor:
         if self.layout == "tokens":
@@ -188,18 +205,24 @@ def _over_positions(args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
 
 
 @contextmanager
-def _hooked(module: nn.Module) -> Iterator[list[Any]]:
-    """The outputs of a module, as long as the block lasts."""
+def _hooked(module: nn.Module, copied: bool) -> Iterator[list[Any]]:
+    """The outputs of a module, as long as the block lasts; `copied`, where they would not stay as they are."""
     outputs: list[Any] = []
 
     def keep(module: nn.Module, args: Any, output: Any) -> None:
-        outputs.append(next((x for x in output if isinstance(x, Tensor)), None) if isinstance(output, (tuple, list)) else output)
+        found = _tensor(output)
+        outputs.append(found.clone() if copied and isinstance(found, Tensor) else found)
 
     handle = module.register_forward_hook(keep)
     try:
         yield outputs
     finally:
         handle.remove()
+
+
+def _tensor(output: Any) -> Any:
+    """The first tensor of what a module gives."""
+    return next((x for x in output if isinstance(x, Tensor)), None) if isinstance(output, (tuple, list)) else output
 
 
 def _found(network: nn.Module, model: Tapped, images: Tensor) -> str:

@@ -110,6 +110,18 @@ def test_nothing_random_in_a_training_pass() -> None:
             assert torch.equal(model(images).logits, model(images).logits)
 
 
+@pytest.mark.parametrize("path", ["layer4.1.bn2", "layer4.0.bn1", "layer4"])
+def test_a_named_map_is_the_modules_own_whatever_is_done_to_it_later(path: str) -> None:
+    """After its last BatchNorm a ResNet adds the skip connection in place, and ReLU changes it once more."""
+    model = build_model("torchvision:resnet18", 3, 5, size=32, features=path).eval()
+    seen: list[Tensor] = []
+    model.network.get_submodule(path).register_forward_hook(lambda module, args, output: seen.append(output.clone()))
+    with torch.no_grad():
+        features = model(torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))).features
+    assert torch.equal(features, seen[0])
+    assert model.overwritten == (path != "layer4")
+
+
 def test_a_module_by_its_path() -> None:
     model = build_model("torchvision:resnet18", 3, 5, size=64, features="layer3.1").eval()
     with torch.no_grad():
