@@ -141,11 +141,14 @@ class FileSplit:
     ) -> tuple[Tensor, np.ndarray]:
         """Which pictures a batch shows in the end, and their pixels."""
         pixels, shown = _pixels(pieces), indices
-        for place, why in _failures(pieces).items():
+        # What could not be read once has no label any more, even if it can be read now.
+        gone = {place: "" for place, index in enumerate(indices.tolist()) if index in self.broken}
+        for place, why in (gone | _failures(pieces)).items():
             shown = shown.clone() if shown is indices else shown
             index = int(indices[place])
             while True:
-                self._note(index, why, "another picture takes its place in training")
+                if why:
+                    self._note(index, why, "another picture takes its place in training")
                 while index in self.broken:
                     index = (index + 1) % len(self)
                 only = torch.tensor([index])

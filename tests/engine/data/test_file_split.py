@@ -153,6 +153,20 @@ def _order(count: int, seed: int, epoch: int) -> list[int]:
     return permutation(count, seed, "order", epoch).tolist()
 
 
+def test_a_picture_that_could_not_be_read_once_stays_left_out(own: Path) -> None:
+    """A file system on a network may be away for a moment; the picture has lost its label by then."""
+    images = opened(own, 0)
+    index = 3
+    path = own / images.train.listing.paths[index]  # type: ignore[attr-defined]
+    path.rename(own / "away")
+    assert index not in torch.cat([batch.indices for batch in images.train.shuffled(4, 7, 0, None)])
+    (own / "away").rename(path)
+    batches = list(images.train.shuffled(4, 7, 1, None))
+    assert index not in torch.cat([batch.indices for batch in batches])
+    assert LEFT_OUT not in torch.cat([batch.labels for batch in batches])
+    assert images.troubles.count == 1
+
+
 def test_a_broken_picture_counts_in_no_measurement(own: Path) -> None:
     whole = opened(own, 0).test
     logits = torch.randn(10, 2, generator=torch.Generator().manual_seed(0))
