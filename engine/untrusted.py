@@ -93,10 +93,16 @@ def read_object(path: Path, most: int = MOST, *, follow: bool = False) -> dict[s
     try:
         with os.fdopen(open_picture(str(path)) if follow else open_regular(path), "rb") as file:
             content = file.read(most + 1)
-        if len(content) > most:
-            return None
+    except OSError:
+        return None
+    return object_in(content) if len(content) <= most else None
+
+
+def object_in(content: bytes) -> dict[str, Any] | None:
+    """The JSON object that a file holds, as `read_object`."""
+    try:
         found = json.loads(content, parse_float=_finite, parse_constant=_finite)
-    except (OSError, ValueError, RecursionError):
+    except (ValueError, RecursionError):
         return None
     return found if isinstance(found, dict) else None
 

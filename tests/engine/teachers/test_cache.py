@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -16,10 +17,11 @@ import pytest
 import torch
 from support import caches
 from support.caches import CHUNKS, Counted, batches, digits, files, filled, opened, panel, preset
+from support.refusal import refused
 from torch import Tensor
 
 from engine.data import Batch
-from engine.errors import StoppedError, UserError
+from engine.errors import StoppedError, UnreadableError, UserError
 from engine.events import CacheProgress, Event, Log
 from engine.models import Output
 from engine.models.panel import TeacherPanel
@@ -220,6 +222,44 @@ def test_a_damaged_file_is_set_aside_and_computed_again(tmp_path: Path, what: st
         assert str(rows) in said
         (aside,) = rows.parent.glob("damaged-*.rows")
         assert aside.name in said
+
+
+@pytest.mark.parametrize(("call", "ending"), [("open", ".json"), ("stat", ".rows"), ("open", ".rows")])
+def test_a_file_that_cannot_be_read_now_is_not_computed_again(
+    tmp_path: Path, call: str, ending: str, counted: type[Counted], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    filled(tmp_path, preset(1)).close()
+    before = sorted((path, path.stat().st_mtime_ns) for path in tmp_path.glob("*/*"))
+    counted.passes = 0
+    place = min(tmp_path.glob(f"*/view-0000-features{ending}"))
+    with monkeypatch.context() as context:
+        refused(context, call, place, errno.EIO)
+        with pytest.raises(UnreadableError) as caught:
+            filled(tmp_path, preset(1))
+    for fragment in (str(place), "Input/output error", "MMKD_TEACHER_CACHE"):
+        assert fragment in str(caught.value)
+    assert counted.passes == 0
+    assert sorted((path, path.stat().st_mtime_ns) for path in tmp_path.glob("*/*")) == before
+    filled(tmp_path, preset(1)).close()
+    assert counted.passes == 0
+
+
+def test_a_journal_that_cannot_be_read_now_begins_nothing_anew(
+    tmp_path: Path, counted: type[Counted], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop_after_two() -> None:
+        if counted.passes == 2:
+            raise StoppedError
+
+    with pytest.raises(StoppedError):
+        filled(tmp_path, preset(1), stop_after_two)
+    with monkeypatch.context() as context:
+        refused(context, "open", next(tmp_path.glob("*/view-0000-features.journal")), errno.ESTALE)
+        with pytest.raises(UnreadableError, match="journal"):
+            filled(tmp_path, preset(1))
+    counted.passes = 0
+    filled(tmp_path, preset(1)).close()
+    assert counted.passes == TEACHERS * CHUNKS - 2
 
 
 def test_another_process_waits_and_uses_what_is_there(tmp_path: Path, counted: type[Counted]) -> None:
