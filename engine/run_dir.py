@@ -26,7 +26,7 @@ from typing import Any
 
 from engine.errors import UserError
 from engine.paths import private_folder, write_whole
-from engine.untrusted import open_regular, read_object
+from engine.untrusted import is_file_of, open_regular, read_object
 
 NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")
 
@@ -83,7 +83,7 @@ class Lock:
 
     def __init__(self, run_dir: RunDir, handle: int | None = None, *, of_launcher: bool = False) -> None:
         path = run_dir.launcher if of_launcher else run_dir.lock
-        if handle is not None and not _same_file(handle, path):
+        if handle is not None and not is_file_of(handle, path):
             raise UserError(f"the descriptor {handle} is not that of {path}; leave --lock out")
         self.handle = open_regular(path, os.O_RDWR | os.O_CREAT) if handle is None else handle
         os.set_inheritable(self.handle, False)
@@ -127,10 +127,3 @@ def take_over(run_dir: RunDir) -> Lock:
         with suppress(OSError):
             path.unlink()
     return lock
-
-
-def _same_file(handle: int, path: Path) -> bool:
-    try:
-        return os.path.samestat(os.fstat(handle), path.lstat())
-    except OSError:
-        return False

@@ -29,6 +29,14 @@ def open_regular(path: Path, flags: int = os.O_RDONLY) -> int:
     return handle
 
 
+def is_file_of(handle: int, path: Path) -> bool:
+    """Whether a descriptor is that of the file that has this name now."""
+    try:
+        return os.path.samestat(os.fstat(handle), path.lstat())
+    except OSError:
+        return False
+
+
 def open_picture(path: str) -> int:
     """A descriptor of a regular file to read; a link is followed, whose target was looked at. OSError for anything else."""
     handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)

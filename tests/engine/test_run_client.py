@@ -15,6 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from support.nfs import files_that_are_open_stay
 from support.presets import tiny
 
 from engine.errors import UserError
@@ -347,6 +348,14 @@ def test_removing_takes_the_folder_and_follows_no_link(tmp_path: Path) -> None:
         remove_run(live.path)
     lock.release()
     assert live.events.exists()
+
+
+def test_removing_a_run_on_nfs_takes_its_folder_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = make_run(tmp_path / "runs", "one", state="done")
+    Lock(run).release()
+    files_that_are_open_stay(monkeypatch)
+    remove_run(run.path)
+    assert list((tmp_path / "runs").iterdir()) == []
 
 
 def test_a_viewer_needs_no_torch() -> None:
