@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from engine.file_systems import on_network
 from engine.paths import sync_folder, write_whole
 from engine.untrusted import object_in, open_regular, read_regular, readable
 
@@ -155,10 +156,12 @@ class FileWriter:
             head = {"layout": _spelled(layout), "images": part.images, "chunk": CHUNK}
             write_whole(part.journal, "\n".join([json.dumps(head), *self._sums]) + "\n")
             self._journal = open_regular(part.journal, os.O_WRONLY | os.O_APPEND)
-            # The whole room at once: a full disk is found out now, not after an hour.
             size = layout.row * part.images
             os.ftruncate(self._file, size)
-            _allocate(self._file, size)
+            # The whole room at once: a full disk is found out now, not after an hour. Over a network the C library would read and
+            # write a byte of every 4 KB instead.
+            if not on_network(part.partial):
+                _allocate(self._file, size)
         except BaseException:
             self.close()
             raise

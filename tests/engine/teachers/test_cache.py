@@ -17,6 +17,7 @@ import pytest
 import torch
 from support import caches
 from support.caches import CHUNKS, Counted, batches, digits, files, filled, opened, panel, preset
+from support.nfs import mounted_at
 from support.refusal import refused
 from torch import Tensor
 
@@ -27,7 +28,7 @@ from engine.models import Output
 from engine.models.panel import TeacherPanel
 from engine.preset import Preset
 from engine.teachers.cache import CachedTeachers
-from engine.teachers.cache_part import Layout
+from engine.teachers.cache_part import FileWriter, Layout, PartFile
 from engine.teachers.cache_rows import DTYPES, rows_of
 
 TESTS = Path(__file__).resolve().parents[2]
@@ -327,6 +328,18 @@ def test_too_little_room_is_told_before_anything_is_computed(tmp_path: Path, mon
     filled(tmp_path / "cache", preset(2)).close()
     free(monkeypatch, 0)  # what is there needs no more room
     filled(tmp_path / "cache", preset(2)).close()
+
+
+@pytest.mark.parametrize("kind", ["nfs4", "ext4"])
+def test_room_is_taken_at_once_but_over_a_network(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """There the C library reads and writes a byte of every 4 KB."""
+    asked: list[int] = []
+    monkeypatch.setattr(os, "posix_fallocate", lambda handle, start, size: asked.append(size))
+    mounted_at(monkeypatch, tmp_path, kind)
+    part = PartFile(tmp_path, 0, "logits", (10,), 300)
+    FileWriter(part, Layout("logits", (10,), "float32"), lambda: None).close()
+    assert asked == ([] if kind == "nfs4" else [300 * 40])
+    assert part.partial.stat().st_size == 300 * 40
 
 
 def test_where_the_disk_is_full_auto_takes_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
