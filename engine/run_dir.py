@@ -99,8 +99,11 @@ class Lock:
         else:
             os.close(self.handle)
             raise UserError(f"{run_dir.path} is in use by another process; stop it first, or name another folder")
-        os.ftruncate(self.handle, 0)
-        os.pwrite(self.handle, platform.node().encode(), 0)
+        name = platform.node().encode()
+        os.pwrite(self.handle, name, 0)
+        os.ftruncate(self.handle, len(name))
+        with suppress(OSError):  # it is locked all the same
+            os.fsync(self.handle)  # over a network, others would find no name for a while, and take the lock for one of theirs
 
     def release(self) -> None:
         """Lets another process have the folder. A second time does nothing."""

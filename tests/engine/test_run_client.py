@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import math
@@ -230,6 +231,21 @@ def test_of_another_machine_only_the_heartbeat_tells(folder: RunDir) -> None:
     assert client.state() is RunState.RUNNING
     time.sleep(0.3)
     assert client.state() is RunState.NOT_RESPONDING
+
+
+def test_a_lock_names_its_machine_on_the_disk_before_it_counts(folder: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a network, others read a file as its server has it: without a name they would take the lock for one of their own."""
+    folder.lock.write_text("another-machine-with-a-long-name")
+    synced: list[str] = []
+    monkeypatch.setattr(os, "fsync", lambda handle: synced.append(os.pread(handle, 256, 0).decode()))
+    Lock(folder).release()
+    assert synced == [platform.node()] == [folder.lock.read_text()]
+
+    def broken(handle: int) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(os, "fsync", broken)
+    Lock(folder).release()
 
 
 def test_looking_never_makes_a_lock_nor_keeps_a_host_out(folder: RunDir) -> None:
