@@ -26,7 +26,7 @@ from typing import Any
 
 from engine.errors import UserError
 from engine.paths import private_folder, write_whole
-from engine.untrusted import is_file_of, open_regular, read_object
+from engine.untrusted import MOST, is_file_of, object_in, open_regular, read_regular, readable
 
 NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")
 
@@ -116,17 +116,30 @@ def take_over(run_dir: RunDir) -> Lock:
     """The lock of a run that ended or crashed, to go on with it; its ending, last heartbeat, old wishes and
     half-written files are cleared away.
 
-    UserError where there is no such run, where it is at work, and where it is finished.
+    UserError where there is no such run, where it is at work, and where it is finished; UnreadableError where that cannot be
+    told now.
     """
     if not run_dir.preset.is_file():
         raise UserError(f"{run_dir.path} is no run's folder: it has no preset.yaml; mmkd runs list shows the runs")
     lock = Lock(run_dir)
-    if (read_object(run_dir.result) or {}).get("state") == "done":
+    try:
+        if _is_finished(run_dir):
+            raise UserError(f"{run_dir.path} is finished; there is nothing to resume")
+    except UserError:
         lock.release()
-        raise UserError(f"{run_dir.path} is finished; there is nothing to resume")
+        raise
     for path in (run_dir.heartbeat, run_dir.control, run_dir.analysis, run_dir.result):
         path.unlink(missing_ok=True)
     for path in run_dir.path.glob(".*.partial"):  # what a process that was killed was still writing
         with suppress(OSError):
             path.unlink()
     return lock
+
+
+def _is_finished(run_dir: RunDir) -> bool:
+    try:
+        with readable(run_dir.result):
+            content = read_regular(run_dir.result, MOST)
+    except OSError:
+        return False
+    return (object_in(content) or {}).get("state") == "done"

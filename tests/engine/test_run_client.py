@@ -18,13 +18,14 @@ from pathlib import Path
 import pytest
 from support.nfs import files_that_are_open_stay
 from support.presets import tiny
+from support.refusal import refused
 
-from engine.errors import UserError
+from engine.errors import UnreadableError, UserError
 from engine.event_reader import BLOCK, MOST_EVENTS
 from engine.events import EpochEnded, Event, Log, Metrics, RunStarted, from_line, to_line
 from engine.preset_yaml import dump_preset
 from engine.run_client import DirectoryClient, RunState, find_run, list_runs, remove_run
-from engine.run_dir import Lock, RunDir
+from engine.run_dir import Lock, RunDir, take_over
 from engine.run_state import PATIENCE
 
 
@@ -372,6 +373,21 @@ def test_removing_a_run_on_nfs_takes_its_folder_too(tmp_path: Path, monkeypatch:
     files_that_are_open_stay(monkeypatch)
     remove_run(run.path)
     assert list((tmp_path / "runs").iterdir()) == []
+
+
+def test_a_finished_run_whose_result_cannot_be_read_now_is_not_taken_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = make_run(tmp_path, "one", state="done")
+    run.preset.write_text(dump_preset(tiny()))
+    before = run.result.read_bytes()
+    with monkeypatch.context() as context:
+        refused(context, "open", run.result, errno.EIO)
+        with pytest.raises(UnreadableError, match="Input/output error"):
+            take_over(run)
+    assert run.result.read_bytes() == before
+    with pytest.raises(UserError, match="is finished"):
+        take_over(run)
+    run.result.unlink()
+    take_over(run).release()  # whoever refused holds no lock
 
 
 def test_a_viewer_needs_no_torch() -> None:
