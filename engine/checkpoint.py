@@ -21,9 +21,10 @@ from engine.errors import UserError
 from engine.paths import remove_tree, sync_folder, write_private
 from engine.tensor_header import check_header
 from engine.text import one_line
-from engine.untrusted import MOST, half_of_memory, read_regular
+from engine.untrusted import MOST, read_regular, read_whole, readable
 
 _FILES = ("tensors.safetensors", "facts.json")
+_REMEDY = "try again; where it stays so, move the checkpoint elsewhere, and the one before it is used"
 _MOST_TENSORS = 100_000  # of a network of 10,000: its momentum, regressors and best state too
 
 
@@ -73,23 +74,39 @@ def _old(target: Path) -> Path:
 
 
 def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Tensors on the CPU, and facts. UserError where a file is missing, too large for memory, or not the manifest's."""
-    if not path.exists() and _old(path).is_dir():
-        path = _old(path)  # the process that was replacing it died between two renames
+    """Tensors on the CPU, and facts. UserError where a file is missing or not the manifest's; UnreadableError where one cannot
+    be read now, be it whole or not.
+    """
     try:
-        manifest = json.loads(read_regular(path / "manifest.json", MOST))
-        contents = {name: read_regular(path / name, half_of_memory()) for name in _FILES}
-        for name, data in contents.items():
+        with readable(path, _REMEDY):
+            if not _is_there(path) and _is_there(_old(path)):
+                path = _old(path)  # the process that was replacing it died between two renames
+        with readable(path / "manifest.json", _REMEDY):
+            manifest = json.loads(read_regular(path / "manifest.json", MOST))
+        contents = {}
+        for name in _FILES:
+            with readable(path / name, _REMEDY):
+                contents[name] = data = read_whole(path / name, manifest[name]["bytes"])
             if hashlib.sha256(data).hexdigest() != manifest[name]["sha256"]:
                 raise UserError(f"{path / name} is damaged: its SHA-256 is not the manifest's; use another checkpoint")
-        check_header(io.BytesIO(contents["tensors.safetensors"]), _MOST_TENSORS)
-        facts = json.loads(contents["facts.json"])
-        if not isinstance(facts, dict):
-            raise ValueError("facts.json is no JSON object")
-        return safetensors.torch.load(contents["tensors.safetensors"]), facts
-    except (OSError, ValueError, KeyError, TypeError, RecursionError, MemoryError, SafetensorError) as error:
+        with readable(path, _REMEDY):
+            check_header(io.BytesIO(contents["tensors.safetensors"]), _MOST_TENSORS)
+            facts = json.loads(contents["facts.json"])
+            if not isinstance(facts, dict):
+                raise ValueError("facts.json is no JSON object")
+            return safetensors.torch.load(contents["tensors.safetensors"]), facts
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, SafetensorError) as error:
         why = one_line(str(error) or type(error).__name__, 300)
         raise UserError(f"{path} is no whole checkpoint ({why}); use another one") from error
+
+
+def _is_there(path: Path) -> bool:
+    """OSError where that cannot be told now: Path.exists takes some of these errors for a no."""
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True
 
 
 def _stored(tensor: Tensor) -> Tensor:

@@ -6,21 +6,25 @@ import json
 import re
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import safetensors.torch
+import torch
 from torch import Tensor
 
 from engine.checkpoint import load_checkpoint, save_checkpoint
-from engine.errors import UserError
+from engine.errors import UnreadableError, UserError
 from engine.events import CheckpointSaved, Event, Log
 from engine.kernels.finite import all_finite
 from engine.origin import changes_of_machine, machine_of, refuse_another
 from engine.paths import FULL, remove_tree
 from engine.preset import CheckpointsPart
 from engine.ranks import ALONE, Ranks
+from engine.text import one_line
 from engine.trainer import Phase, Trainer
+from engine.untrusted import readable
 from engine.version import versions
 
 # A checkpoint that is being replaced is for a moment found only by its other name.
@@ -87,13 +91,21 @@ class RunCheckpoints:
             return None
         self._at = _place(trainer)
         self.emit(CheckpointSaved(path=f"checkpoints/{name}", step=trainer.step))
-        names = self._names(phase)
+        self._prune(phase, trainer.step)
+        return name
+
+    def _prune(self, phase: str, step: int) -> None:
+        """Deletes what is not to be kept beside the one of `step`; where the folder cannot be listed, the next one sees to it."""
+        try:
+            names = self._names(phase)
+        except OSError as error:
+            self.emit(Log(level="warning", message=f"older checkpoints are not deleted yet: {error.strerror or error}"))
+            return
         # One of a higher step is of what was before: the run would go on from there.
-        later = [other for other in names if _step(other) > trainer.step]
+        later = [other for other in names if _step(other) > step]
         own = [other for other in names if other not in later]
         for old in later + own[: -self.asked.keep]:
             self._delete(old)
-        return name
 
     def _write(self, name: str, phase: str, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
         try:
@@ -109,7 +121,7 @@ class RunCheckpoints:
     def roll_back(self, trainer: Trainer, step: int) -> str | None:
         """Takes weights and optimisers back to the newest whole checkpoint of at most `step` steps; its name, or None.
 
-        The trainer's position stays: what it would meet again on the same way would be the same.
+        The trainer's position stays: what it would meet again on the same way would be the same. UnreadableError as in `take_up`.
         """
         tensors, said = self._sent(self._newest(trainer, step) if self.ranks.first else None)
         if tensors is None:
@@ -130,7 +142,8 @@ class RunCheckpoints:
     def take_up(self, trainer: Trainer) -> None:
         """Puts a training where its newest whole checkpoint left it; where there is none, it begins anew.
 
-        UserError where the checkpoint was made with another preset or other teachers.
+        UserError where the checkpoint was made with another preset or other teachers. UnreadableError where there may be one
+        that cannot be read now: what began anew would delete it.
         """
         tensors, said = self._sent(self._newest(trainer) if self.ranks.first else None)
         if tensors is None:
@@ -143,10 +156,15 @@ class RunCheckpoints:
                 epochs = 0 if trainer.phase.name == "teacher" else int(facts.get("epoch", 0))
                 refuse_another(facts.get("origin"), self.origin, epochs)
             trainer.load_state(tensors, facts)
-        except UserError:
+        except (UserError, torch.OutOfMemoryError):
             raise
         except Exception as error:  # what is whole but makes no sense decides what is raised
             # Half of it may be loaded: this training cannot be used any more.
+            if _is_the_machines(error):
+                why = one_line(str(error) or type(error).__name__, 300)
+                raise UnreadableError(
+                    f"checkpoints/{name} cannot be taken up now: {why}; nothing was changed: mmkd resume tries again"
+                ) from error
             if self.ranks.first:
                 self._set_aside(name, "it is of another training")
             raise UserError(f"checkpoints/{name} does not fit this run and is set aside; resume once more") from error
@@ -163,11 +181,15 @@ class RunCheckpoints:
 
     def _newest(self, trainer: Trainer, step: int | None = None) -> tuple[dict[str, Tensor], tuple[str, dict[str, Any]]] | None:
         """The newest whole checkpoint of a training (of at most `step` steps), with its name and facts."""
-        for name in reversed(self._names(_key(trainer.phase))):
+        with readable(self.folder, "mmkd resume tries again"):
+            names = self._names(_key(trainer.phase))
+        for name in reversed(names):
             if step is not None and _step(name) > step:
                 continue
             try:
                 tensors, facts = load_checkpoint(self.folder / name)
+            except UnreadableError:
+                raise
             except UserError as error:
                 self._set_aside(name, str(error))
                 continue
@@ -178,25 +200,29 @@ class RunCheckpoints:
         """Other ranks count other steps: the training is saved by the new count, and what the old one numbered is no newer."""
         own = self.save(trainer)
         if self.ranks.first and own is not None:
-            for name in self._names(_key(trainer.phase)):
-                if name != own:
-                    self._delete(name)
+            self._delete_all(_key(trainer.phase), but=own)
 
     def forget(self, phase: Phase) -> None:
         """Deletes the checkpoints of a training that is finished."""
-        if not self.ranks.first:
-            return
-        for name in self._names(_key(phase)):
-            self._delete(name)
+        if self.ranks.first:
+            self._delete_all(_key(phase))
 
     def clear_leftovers(self) -> None:
         """Deletes what a process that was killed was still writing."""
-        for name in self._listed():
-            if _LEFTOVER.fullmatch(name):
-                remove_tree(self.folder / name)
+        with suppress(OSError):  # they do no harm
+            for name in self._listed():
+                if _LEFTOVER.fullmatch(name):
+                    remove_tree(self.folder / name)
+
+    def _delete_all(self, phase: str, but: str | None = None) -> None:
+        """As far as that is possible."""
+        with suppress(OSError):
+            for name in self._names(phase):
+                if name != but:
+                    self._delete(name)
 
     def _names(self, phase: str) -> list[str]:
-        """Of one training, the newest last."""
+        """Of one training, the newest last. OSError where they cannot be listed now."""
         found = {m["name"]: int(m["step"]) for m in map(_NAME.fullmatch, self._listed()) if m and m["phase"] == phase}
         return sorted(found, key=found.__getitem__)
 
@@ -204,7 +230,7 @@ class RunCheckpoints:
         """Nothing where the folder is a link: what lies elsewhere is not this run's to delete."""
         try:
             return [] if self.folder.is_symlink() else [path.name for path in self.folder.iterdir()]
-        except OSError:
+        except (FileNotFoundError, NotADirectoryError):
             return []
 
     def _delete(self, name: str) -> None:
@@ -234,6 +260,11 @@ def _not_finite(tensors: dict[str, Tensor]) -> str | None:
     if all_finite(own.values()):
         return None
     return next((name for name, value in own.items() if not value.isfinite().all()), None)
+
+
+def _is_the_machines(error: Exception) -> bool:
+    """Whether it is trouble of this machine, which says nothing of a checkpoint: no memory, a device that fails."""
+    return isinstance(error, (OSError, MemoryError, torch.AcceleratorError)) or "can't allocate memory" in str(error)
 
 
 def _step(name: str) -> int:

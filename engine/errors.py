@@ -15,6 +15,10 @@ class PresetError(UserError):
         self.problems = problems
 
 
+class UnreadableError(UserError):
+    """A file that the system does not give now, whatever is in it: nothing follows from that about what it holds."""
+
+
 class StoppedError(Exception):
     """A person or the system asked the run to stop; raised at a step boundary and caught by the run, never shown."""
 

@@ -12,8 +12,8 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -24,6 +24,7 @@ from engine.errors import UserError
 from engine.paths import sync_folder
 from engine.text import one_line
 from engine.unpacking import is_archive, unpack
+from engine.untrusted import is_file_of, open_regular
 
 SCHEMES = ("https",)
 TRIES = 4  # in a row that bring nothing new
@@ -57,32 +58,27 @@ def fetch(facts: DatasetFacts, data_root: Path, tell: Tell, unpacking: Unpack | 
     absent = [(archive, path) for archive, path in zip(facts.archives, files, strict=True) if not path.is_file()]
     if any(not archive.url for archive, _ in absent):
         raise UserError(f"{facts.name} is not in {data_root}. {remedy(facts, data_root)}")
-    held = -1
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        held = os.open(folder, os.O_RDONLY)
-        _lock(held, facts.name)
-        for left in folder.glob(".unpacking-*"):  # of a try that was killed
-            shutil.rmtree(left, ignore_errors=True)
-        _check_room(facts, folder)
-        for archive, path in absent:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            download(archive, path, tell)
-        for archive, path in zip(facts.archives, files, strict=True):
-            if archive not in [new for new, _ in absent]:
-                verify(archive, path, tell)
-        _publish(facts, folder, [path for path in files if is_archive(path)], tell, unpacking)
-        for _, path in absent:
-            if is_archive(path):
-                path.unlink()
+        with _alone(folder, facts.name):
+            for left in folder.glob(".unpacking-*"):  # of a try that was killed
+                shutil.rmtree(left, ignore_errors=True)
+            _check_room(facts, folder)
+            for archive, path in absent:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                download(archive, path, tell)
+            for archive, path in zip(facts.archives, files, strict=True):
+                if archive not in [new for new, _ in absent]:
+                    verify(archive, path, tell)
+            _publish(facts, folder, [path for path in files if is_archive(path)], tell, unpacking)
+            for _, path in absent:
+                if is_archive(path):
+                    path.unlink()
     except OSError as error:
         why = one_line(f"{error.strerror or error}", 300)
         raise UserError(
             f"{facts.name} could not be fetched to {folder}: {why}; make room there, or give another --data-root"
         ) from error
-    finally:
-        if held >= 0:
-            os.close(held)
     if find_files(facts, data_root) is None:
         _, missing = missing_files(facts, data_root)
         raise UserError(
@@ -198,6 +194,29 @@ def _transfer(archive: Archive, file: IO[bytes], part: Path, tell: Tell) -> None
 def _tag(part: Path) -> Path:
     """Beside a part: which version of the file it is a part of."""
     return part.with_name(f"{part.name}-of")
+
+
+@contextmanager
+def _alone(folder: Path, name: str) -> Iterator[None]:
+    """UserError where another process fetches to the folder; what a killed one left does not count.
+
+    The lock is on a file that may be written: on NFS, one on a folder is seen by this machine alone.
+    """
+    path = folder / ".fetching"
+    while True:
+        handle = open_regular(path, os.O_RDWR | os.O_CREAT)
+        try:
+            _lock(handle, name)
+            if not is_file_of(handle, path):
+                continue  # who had it has just removed it
+            try:
+                yield
+            finally:
+                with suppress(OSError):
+                    path.unlink()
+            return
+        finally:
+            os.close(handle)
 
 
 def _lock(handle: int, name: str) -> None:

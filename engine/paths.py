@@ -13,17 +13,34 @@ from typing import BinaryIO
 
 import platformdirs
 
+from engine.errors import UserError
+
 FULL = (errno.ENOSPC, errno.EDQUOT)  # what a write fails with where there is no room
 
 
 def _from_environment(variable: str) -> Path | None:
     value = os.environ.get(variable)
-    return Path(value).expanduser().absolute() if value else None
+    try:
+        return Path(value).expanduser().absolute() if value else None
+    except RuntimeError as error:
+        raise UserError(f"{variable} is {value}, but there is no such home folder; give a path that begins with /") from error
+
+
+@contextmanager
+def _at_home() -> Iterator[None]:
+    """UserError where this user has no home folder, as in a container under a number that has no name."""
+    try:
+        yield
+    except RuntimeError as error:
+        raise UserError(
+            "this user has no home folder to keep things in; set MMKD_CACHE and MMKD_TEACHERS to folders, or HOME"
+        ) from error
 
 
 def cache_dir() -> Path:
-    """What can be made again: MMKD_CACHE, else the system's place for caches."""
-    return _from_environment("MMKD_CACHE") or Path(platformdirs.user_cache_dir("mmkd"))
+    """What can be made again: MMKD_CACHE, else the system's place for caches. UserError: neither is there."""
+    with _at_home():
+        return _from_environment("MMKD_CACHE") or Path(platformdirs.user_cache_dir("mmkd"))
 
 
 def data_root() -> Path:
@@ -32,8 +49,9 @@ def data_root() -> Path:
 
 
 def teacher_store() -> Path:
-    """Where trained teachers are kept: MMKD_TEACHERS, else the system's place for a user's data."""
-    return _from_environment("MMKD_TEACHERS") or Path(platformdirs.user_data_dir("mmkd")) / "teachers"
+    """Where trained teachers are kept: MMKD_TEACHERS, else the system's place for a user's data. UserError: neither is there."""
+    with _at_home():
+        return _from_environment("MMKD_TEACHERS") or Path(platformdirs.user_data_dir("mmkd")) / "teachers"
 
 
 def teacher_cache() -> Path:

@@ -26,7 +26,7 @@ from typing import Any
 
 from engine.errors import UserError
 from engine.paths import private_folder, write_whole
-from engine.untrusted import open_regular, read_object
+from engine.untrusted import MOST, is_file_of, object_in, open_regular, read_regular, readable
 
 NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")
 
@@ -83,7 +83,7 @@ class Lock:
 
     def __init__(self, run_dir: RunDir, handle: int | None = None, *, of_launcher: bool = False) -> None:
         path = run_dir.launcher if of_launcher else run_dir.lock
-        if handle is not None and not _same_file(handle, path):
+        if handle is not None and not is_file_of(handle, path):
             raise UserError(f"the descriptor {handle} is not that of {path}; leave --lock out")
         self.handle = open_regular(path, os.O_RDWR | os.O_CREAT) if handle is None else handle
         os.set_inheritable(self.handle, False)
@@ -99,8 +99,11 @@ class Lock:
         else:
             os.close(self.handle)
             raise UserError(f"{run_dir.path} is in use by another process; stop it first, or name another folder")
-        os.ftruncate(self.handle, 0)
-        os.pwrite(self.handle, platform.node().encode(), 0)
+        name = platform.node().encode()
+        os.pwrite(self.handle, name, 0)
+        os.ftruncate(self.handle, len(name))
+        with suppress(OSError):  # it is locked all the same
+            os.fsync(self.handle)  # over a network, others would find no name for a while, and take the lock for one of theirs
 
     def release(self) -> None:
         """Lets another process have the folder. A second time does nothing."""
@@ -113,14 +116,18 @@ def take_over(run_dir: RunDir) -> Lock:
     """The lock of a run that ended or crashed, to go on with it; its ending, last heartbeat, old wishes and
     half-written files are cleared away.
 
-    UserError where there is no such run, where it is at work, and where it is finished.
+    UserError where there is no such run, where it is at work, and where it is finished; UnreadableError where that cannot be
+    told now.
     """
     if not run_dir.preset.is_file():
         raise UserError(f"{run_dir.path} is no run's folder: it has no preset.yaml; mmkd runs list shows the runs")
     lock = Lock(run_dir)
-    if (read_object(run_dir.result) or {}).get("state") == "done":
+    try:
+        if _is_finished(run_dir):
+            raise UserError(f"{run_dir.path} is finished; there is nothing to resume")
+    except UserError:
         lock.release()
-        raise UserError(f"{run_dir.path} is finished; there is nothing to resume")
+        raise
     for path in (run_dir.heartbeat, run_dir.control, run_dir.analysis, run_dir.result):
         path.unlink(missing_ok=True)
     for path in run_dir.path.glob(".*.partial"):  # what a process that was killed was still writing
@@ -129,8 +136,10 @@ def take_over(run_dir: RunDir) -> Lock:
     return lock
 
 
-def _same_file(handle: int, path: Path) -> bool:
+def _is_finished(run_dir: RunDir) -> bool:
     try:
-        return os.path.samestat(os.fstat(handle), path.lstat())
+        with readable(run_dir.result):
+            content = read_regular(run_dir.result, MOST)
     except OSError:
         return False
+    return (object_in(content) or {}).get("state") == "done"

@@ -129,9 +129,9 @@ def remove_run(path: Path) -> None:
         try:
             # Renamed in one step, so that nobody finds half a run.
             gone = path.rename(path.with_name(f".{path.name}.{os.getpid()}.removed"))
-            shutil.rmtree(gone)
         finally:
-            lock.release()
+            lock.release()  # before its file goes: NFS would keep that under another name, and the folder with it
+        shutil.rmtree(gone)
     except OSError as error:
         raise UserError(f"{plain(str(path))} cannot be removed: {error.strerror or error}") from error
 

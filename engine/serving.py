@@ -13,11 +13,13 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from types import FrameType
 
 from engine.console_file import bound_console
 from engine.control import COMMANDS, on_stop_signals
 from engine.events import Acknowledged, Averages, CacheProgress, Event, PhaseStarted, RunStarted
+from engine.file_systems import on_network
 from engine.result import Result
 from engine.run import Run
 from engine.untrusted import open_regular
@@ -152,6 +154,20 @@ class _Loop:
             with suppress(OSError):
                 aside.unlink(missing_ok=True)
                 os.utime(target)
+        if self.far:
+            self._send_events()
+
+    @cached_property
+    def far(self) -> bool:
+        """Whether the run is looked at from other machines: asked once, since a mount stays."""
+        return on_network(self.run.dir.path)
+
+    def _send_events(self) -> None:
+        """A network's file system may keep for itself for half a minute what is written to a file that stays open. Here, where
+        no step waits for it.
+        """
+        with suppress(OSError), os.fdopen(open_regular(self.run.dir.events), "rb") as file:
+            os.fsync(file.fileno())
 
 
 class _ControlFile:

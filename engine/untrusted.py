@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
 
+from engine.errors import UnreadableError
+
 MOST = 1 << 20  # bytes of a small file
 LATEST = 250_000_000_000  # seconds since the epoch, in the year 9892: calendars end with 9999
+# What a file itself is to blame for: it is not there, is a link, a socket. Errors of our own have no number.
+_OWN = (None, errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO)
 
 
 def open_regular(path: Path, flags: int = os.O_RDONLY) -> int:
@@ -20,6 +27,14 @@ def open_regular(path: Path, flags: int = os.O_RDONLY) -> int:
         os.close(handle)
         raise OSError(f"{path} is not a regular file")
     return handle
+
+
+def is_file_of(handle: int, path: Path) -> bool:
+    """Whether a descriptor is that of the file that has this name now."""
+    try:
+        return os.path.samestat(os.fstat(handle), path.lstat())
+    except OSError:
+        return False
 
 
 def open_picture(path: str) -> int:
@@ -37,6 +52,35 @@ def read_regular(path: Path, most: int) -> bytes:
         if os.fstat(file.fileno()).st_size > most:
             raise OSError(f"{path} has more than {most:,} bytes")
         return file.read(most)
+
+
+def read_whole(path: Path, said: object) -> bytes:
+    """All of a regular file that is said to have `said` bytes. OSError where it has others; MemoryError where it has, but they
+    are more than this machine should hold.
+    """
+    with os.fdopen(open_regular(path), "rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        if size != said:
+            raise OSError(f"{path} has {size:,} bytes, not what is said of it")
+        if size > half_of_memory():
+            raise MemoryError(f"its {size:,} bytes are more than half of this machine's memory")
+        return file.read(size)
+
+
+@contextmanager
+def readable(path: Path, remedy: str = "try again") -> Iterator[None]:
+    """For what reads `path`. UnreadableError where the system does not give it now; an error that the file is itself to blame
+    for (it is not there, no regular file, too large) stays as it is.
+    """
+    try:
+        yield
+    except MemoryError as error:
+        why = str(error) or "there is not enough memory"
+        raise UnreadableError(f"{path} cannot be read now: {why}; nothing was changed: {remedy}") from error
+    except OSError as error:
+        if error.errno in _OWN:
+            raise
+        raise UnreadableError(f"{path} cannot be read now: {error.strerror}; nothing was changed: {remedy}") from error
 
 
 def half_of_memory() -> int:
@@ -57,10 +101,16 @@ def read_object(path: Path, most: int = MOST, *, follow: bool = False) -> dict[s
     try:
         with os.fdopen(open_picture(str(path)) if follow else open_regular(path), "rb") as file:
             content = file.read(most + 1)
-        if len(content) > most:
-            return None
+    except OSError:
+        return None
+    return object_in(content) if len(content) <= most else None
+
+
+def object_in(content: bytes) -> dict[str, Any] | None:
+    """The JSON object that a file holds, as `read_object`."""
+    try:
         found = json.loads(content, parse_float=_finite, parse_constant=_finite)
-    except (OSError, ValueError, RecursionError):
+    except (ValueError, RecursionError):
         return None
     return found if isinstance(found, dict) else None
 

@@ -35,14 +35,18 @@ def usual_runs_dir() -> Path:
 
 
 def settings_path() -> Path:
-    """In the folder that MMKD_CONFIG names, else where the system keeps a user's configuration."""
+    """In the folder that MMKD_CONFIG names, else where the system keeps a user's configuration. RuntimeError: no home folder."""
     folder = os.environ.get("MMKD_CONFIG")
     return (Path(folder).expanduser() if folder else Path(platformdirs.user_config_dir("mmkd"))) / FILE
 
 
 def load_settings() -> Settings:
     """What was saved. A file that is missing, broken or not ours gives defaults; so does a value of the wrong type."""
-    if (found := read_object(settings_path(), follow=True)) is None:
+    try:
+        found = read_object(settings_path(), follow=True)
+    except RuntimeError:
+        found = None
+    if found is None:
         return Settings()
     default = Settings()
     fields = (field.name for field in dataclasses.fields(Settings))
@@ -85,6 +89,6 @@ def save_settings(settings: Settings) -> bool:
     try:
         private_folder(settings_path().parent)
         write_whole(settings_path(), json.dumps(dataclasses.asdict(settings), indent=2) + "\n")
-    except (OSError, UnicodeError):
+    except (OSError, UnicodeError, RuntimeError):
         return False
     return True

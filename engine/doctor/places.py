@@ -13,13 +13,13 @@ from engine import paths
 from engine.catalog import DATASETS
 from engine.data_files import find_files
 from engine.doctor.finding import Finding
+from engine.file_systems import NETWORK, file_system
 from engine.run_list import size_of
 from engine.teachers.cache_files import CacheStore
 from engine.teachers.store import TeacherStore
 
 LOW, SCARCE = 10 << 30, 1 << 30  # bytes free: a warning, a problem
 LEAST_SHARED = 256 << 20  # bytes of /dev/shm, through which workers hand on batches
-NETWORK = {"nfs", "nfs4", "cifs", "smb3", "fuse.sshfs", "lustre", "gpfs", "beegfs"}
 
 
 def data_findings(data_root: Path) -> Iterator[Finding]:
@@ -59,7 +59,7 @@ def _folder(name: str, path: Path, words: str) -> Finding:
         with_room = next(place for place in (path, *path.parents) if place.exists())
         if not with_room.is_dir():
             return Finding("places", name, f"{path}: {with_room} is not a folder", "problem", _other_place(name))
-        free, kind = shutil.disk_usage(with_room).free, _file_system(with_room)
+        free, kind = shutil.disk_usage(with_room).free, file_system(with_room)
         trouble = _cannot_write(with_room)
     except (OSError, StopIteration) as error:
         return Finding("places", name, f"{path}: {error}", "problem", "name a folder that can be reached")
@@ -96,23 +96,6 @@ def _other_place(name: str) -> str:
         "data root": "MMKD_DATA",
     }
     return f"set {variable[name]} to another folder" if name in variable else "name another folder with --runs-dir"
-
-
-def _file_system(path: Path) -> str:
-    """Of the mount that a path lies on; "" where the system does not say."""
-    best, kind = "", ""
-    try:
-        lines = Path("/proc/self/mounts").read_text(errors="replace").splitlines()
-    except OSError:
-        return ""
-    resolved = str(path.resolve())
-    for line in lines:
-        _, point, found, *_ = line.split(" ")
-        point = point.encode().decode("unicode_escape")  # a space is \040
-        under = resolved == point or resolved.startswith(point.rstrip("/") + "/")
-        if under and len(point) >= len(best):
-            best, kind = point, found
-    return kind
 
 
 def _size(count: float) -> str:

@@ -22,7 +22,7 @@ from typing import Any
 from engine.errors import UserError
 from engine.paths import private_folder, write_whole
 from engine.text import one_line
-from engine.untrusted import open_regular, read_object
+from engine.untrusted import is_file_of, open_regular, read_object
 
 KEY = re.compile(r"[0-9a-f]{16}")
 _WHOLE = re.compile(r"view-(\d{4})-(logits|features)\.json")
@@ -83,7 +83,7 @@ class CacheStore:
                 handle = _try_lock(path / "use.lock", fcntl.LOCK_SH)
                 if handle < 0:
                     continue  # it is being removed
-                if _is_file_of(handle, path / "use.lock"):
+                if is_file_of(handle, path / "use.lock"):
                     if not (path / "facts.json").exists():
                         write_whole(path / "facts.json", json.dumps(facts | {"key": key}, indent=2) + "\n")
                     return CacheFolder(path, handle)
@@ -124,9 +124,9 @@ class CacheStore:
             gone = entry.path.with_name(f".{entry.key}.{os.getpid()}.removed")
             shutil.rmtree(gone, ignore_errors=True)
             entry.path.rename(gone)
-            shutil.rmtree(gone)
         finally:
-            os.close(handle)
+            os.close(handle)  # before its file goes: NFS would keep that under another name, and the folder with it
+        shutil.rmtree(gone)
 
     def _entry(self, path: Path) -> CacheEntry | None:
         if not KEY.fullmatch(path.name) or (facts := read_object(path / "facts.json")) is None:
@@ -159,7 +159,7 @@ def _try_lock(path: Path, how: int) -> int:
 
 def _in_use(path: Path) -> bool:
     try:
-        handle = open_regular(path / "use.lock")
+        handle = open_regular(path / "use.lock", os.O_RDWR)  # NFS locks alone what may be written
     except OSError:
         return False
     try:
@@ -169,10 +169,3 @@ def _in_use(path: Path) -> bool:
     finally:
         os.close(handle)
     return False
-
-
-def _is_file_of(handle: int, path: Path) -> bool:
-    try:
-        return os.path.samestat(os.fstat(handle), path.lstat())
-    except OSError:
-        return False

@@ -13,6 +13,7 @@ import hashlib
 import json
 import math
 import os
+import stat
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,13 +23,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from engine.file_systems import on_network
 from engine.paths import sync_folder, write_whole
-from engine.untrusted import open_regular, read_object, read_regular
+from engine.untrusted import object_in, open_regular, read_regular, readable
 
 CHUNK = 256  # images of a chunk: also of a teacher's pass, so that a build that is taken up again computes the same
 SYNC_EVERY = 64 << 20  # bytes between two syncs
 SIZES = {"float32": 4, "float16": 2, "bfloat16": 2}  # bytes of a number
 _MOST_MANIFEST = 64 << 20  # bytes
+_REMEDY = "try again, or name another folder with MMKD_TEACHER_CACHE"
 
 Bytes = npt.NDArray[np.uint8]
 
@@ -65,18 +68,27 @@ class PartFile:
         return -(-self.images // CHUNK)
 
     def known(self) -> tuple[Layout, list[str]] | None:
-        """What the manifest says, if there is one of these images; whether it is true, only `read` finds out."""
-        found = read_object(self.manifest, _MOST_MANIFEST)
-        if found is None or not self.rows.is_file():
+        """What the manifest says, if there is one of these images; whether it is true, only `read` finds out.
+
+        UnreadableError where it cannot be read now: what was computed would be computed again.
+        """
+        try:
+            with readable(self.manifest, _REMEDY):
+                found = object_in(read_regular(self.manifest, _MOST_MANIFEST))
+            with readable(self.rows, _REMEDY):
+                there = stat.S_ISREG(self.rows.stat().st_mode)
+        except OSError:
+            return None
+        if found is None or not there:
             return None
         layout, sums = self._layout(found.get("layout")), found.get("sha256")
         fits = found.get("images") == self.images and found.get("chunk") == CHUNK and isinstance(sums, list)
         return (layout, [str(one) for one in sums]) if fits and layout and isinstance(sums, list) else None
 
     def begun(self) -> Layout | None:
-        """The layout in which a build was begun, if one was."""
+        """The layout in which a build was begun, if one was. UnreadableError as for `known`."""
         try:
-            with os.fdopen(open_regular(self.journal), "rb") as file:
+            with readable(self.journal, _REMEDY), os.fdopen(open_regular(self.journal), "rb") as file:
                 head = json.loads(file.readline(1 << 16))
             return self._layout(head["layout"]) if head["images"] == self.images and head["chunk"] == CHUNK else None
         except (OSError, ValueError, KeyError, TypeError, RecursionError):
@@ -92,13 +104,13 @@ class PartFile:
     def read(self, poll: Callable[[], None]) -> tuple[Layout, Bytes]:
         """All rows [images, row], every chunk checked, then mapped: the system keeps in memory what has room there, for all runs.
 
-        DamagedError where the file is not what its manifest says.
+        DamagedError where the file is not what its manifest says, UnreadableError where it cannot be read now.
         """
         if (known := self.known()) is None:
             raise DamagedError("its manifest is missing, or of other images")
         layout, sums = known
         try:
-            with os.fdopen(open_regular(self.rows), "rb", buffering=0) as file:
+            with readable(self.rows, _REMEDY), os.fdopen(open_regular(self.rows), "rb", buffering=0) as file:
                 if os.fstat(file.fileno()).st_size != layout.row * self.images or len(sums) != self.chunks:
                     raise DamagedError("its length is not that of its manifest")
                 buffer = np.empty((CHUNK, layout.row), np.uint8)
@@ -144,10 +156,12 @@ class FileWriter:
             head = {"layout": _spelled(layout), "images": part.images, "chunk": CHUNK}
             write_whole(part.journal, "\n".join([json.dumps(head), *self._sums]) + "\n")
             self._journal = open_regular(part.journal, os.O_WRONLY | os.O_APPEND)
-            # The whole room at once: a full disk is found out now, not after an hour.
             size = layout.row * part.images
             os.ftruncate(self._file, size)
-            _allocate(self._file, size)
+            # The whole room at once: a full disk is found out now, not after an hour. Over a network the C library would read and
+            # write a byte of every 4 KB instead.
+            if not on_network(part.partial):
+                _allocate(self._file, size)
         except BaseException:
             self.close()
             raise
@@ -190,13 +204,16 @@ class FileWriter:
 
     def _vouched(self, poll: Callable[[], None]) -> list[str]:
         """Checksums of the chunks, from the first on, that are on the disk as the journal says."""
-        said = read_regular(self.part.journal, _MOST_MANIFEST).split(b"\n")[1:-1]  # what follows the last line's end was torn off
+        with readable(self.part.journal, _REMEDY):
+            content = read_regular(self.part.journal, _MOST_MANIFEST)
+        said = content.split(b"\n")[1:-1]  # what follows the last line's end was torn off
         sums: list[str] = []
         for start, expected in zip(range(0, self.part.images, CHUNK), said, strict=False):
             poll()
             block = np.empty((min(CHUNK, self.part.images - start), self.layout.row), np.uint8)
             try:
-                _read_into(self._file, block, start * self.layout.row)
+                with readable(self.part.partial, _REMEDY):
+                    _read_into(self._file, block, start * self.layout.row)
             except DamagedError:
                 break
             found = hashlib.sha256(block.data).hexdigest()

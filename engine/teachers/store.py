@@ -21,16 +21,17 @@ from typing import Any
 
 from engine.architectures import identity
 from engine.dataset_facts import DATASETS
-from engine.errors import UserError
+from engine.errors import UnreadableError, UserError
 from engine.image_folders import folder_digest
 from engine.paths import private_folder, sync_folder, write_private
 from engine.preset import DatasetPart, EvaluatePart, TrainPart
-from engine.untrusted import half_of_memory, read_regular
+from engine.untrusted import read_regular, read_whole, readable
 
 FORMAT = 1  # raised when the same key would no longer give the same weights
 KEY = re.compile(r"[0-9a-f]{16}")
 LEFT_OVER = 86_400.0  # seconds after which nobody can still be writing an entry
 _MOST_FACTS = 1 << 20  # bytes
+_REMEDY = "try again, ask whose it is to let you read it, or name another folder with MMKD_TEACHERS"
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,14 +101,19 @@ class TeacherStore:
 
     def entries(self) -> list[Stored]:
         """All that is stored, the newest last. What is no entry, or has no readable facts, is passed over."""
-        found = (_entry(path) for path in self.root.glob("*"))
+        found = (_entry_or_none(path) for path in self.root.glob("*"))
         return sorted((entry for entry in found if entry), key=lambda entry: (str(entry.facts.get("created", "")), entry.key))
 
     def find(self, key: str) -> tuple[Stored, bytes] | None:
-        """The entry of a key and its weights, if it is there and whole; a damaged one is set aside under another name."""
-        folder = self.root / key
-        entry = _entry(folder)
-        data = None if entry is None else _read(folder / "weights.safetensors")
+        """The entry of a key and its weights, if it is there and whole; a damaged one is set aside under another name.
+
+        UnreadableError where it cannot be read now (it may be another user's): then it stays where it is.
+        """
+        return self._find(key)
+
+    def _find(self, key: str) -> tuple[Stored, bytes] | None:
+        entry = _entry(self.root / key)
+        data = None if entry is None else _weights(entry)
         if entry is not None and data is not None and _digest(data) == entry.facts.get("sha256"):
             return entry, data
         self.set_aside(key)
@@ -162,7 +168,11 @@ class TeacherStore:
         try:
             aside.rename(self.root / key)
         except OSError:
-            if self.find(key) is None:  # and what was there is set aside now
+            try:
+                found = self._find(key)
+            except UnreadableError as error:  # who asks to keep a network has it at hand, and goes on
+                raise OSError(str(error)) from error
+            if found is None:  # and what was there is set aside now
                 aside.rename(self.root / key)
 
     def _rename(self, folder: Path, why: str) -> Path | None:
@@ -180,20 +190,32 @@ class TeacherStore:
 
 
 def _entry(path: Path) -> Stored | None:
+    """UnreadableError where it cannot be read now."""
     if not KEY.fullmatch(path.name):
         return None
     try:
-        facts = json.loads(_read(path / "facts.json", _MOST_FACTS) or b"", parse_float=_finite, parse_constant=_finite)
-    except (ValueError, RecursionError):
+        with readable(path / "facts.json", _REMEDY):
+            content = read_regular(path / "facts.json", _MOST_FACTS)
+        facts = json.loads(content, parse_float=_finite, parse_constant=_finite)
+    except (OSError, ValueError, RecursionError):
         return None
     return Stored(path.name, path, facts) if isinstance(facts, dict) else None
 
 
-def _read(path: Path, most: int | None = None) -> bytes | None:
-    """The bytes of a regular file of at most `most` (None: what fits into memory); None where it is none such."""
+def _entry_or_none(path: Path) -> Stored | None:
     try:
-        return read_regular(path, half_of_memory() if most is None else most)
-    except (OSError, MemoryError):
+        return _entry(path)
+    except UnreadableError:
+        return None
+
+
+def _weights(entry: Stored) -> bytes | None:
+    """Of the length that its facts say; None where they are not. UnreadableError where they cannot be read now."""
+    path = entry.path / "weights.safetensors"
+    try:
+        with readable(path, _REMEDY):
+            return read_whole(path, entry.facts.get("bytes"))
+    except OSError:
         return None
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import torch
 from support.presets import tiny
+from support.refusal import little_memory, refused
 from support.saboteur import Crash, Saboteur
 from support.training import make_trainer
 
@@ -22,7 +23,7 @@ from engine.checkpoint import load_checkpoint
 from engine.checkpoints_of_run import RunCheckpoints
 from engine.compiled.pure import Pure
 from engine.compiled.steps import CompiledStepper
-from engine.errors import StoppedError, UserError
+from engine.errors import StoppedError, UnreadableError, UserError
 from engine.events import CheckpointSaved, EpochEnded, Event, Log
 from engine.meta.sgd import Sgd
 from engine.origin import machine_of
@@ -214,6 +215,74 @@ def test_killed_at_any_call_of_saving_and_pruning_the_newest_whole_one_is_there(
     assert at > 12
     assert found == sorted(found)
     assert {found[0], found[-1]} == {2, new}
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE, errno.EMFILE, errno.EACCES], ids=errno.errorcode.get)
+@pytest.mark.parametrize(
+    ("call", "place"),
+    [
+        ("list", ""),
+        ("stat", "distil-0-step-000002"),
+        *(("open", f"distil-0-step-000002/{name}") for name in ("manifest.json", "facts.json", "tensors.safetensors")),
+    ],
+)
+def test_what_cannot_be_read_now_is_neither_none_nor_damaged(
+    call: str, place: str, number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for step in (1, 2):
+        RunCheckpoints(tmp_path, lambda event: None).save(Stub(step))  # type: ignore[arg-type]
+    before = files(tmp_path)
+    with monkeypatch.context() as context:
+        refused(context, call, tmp_path / place, number)
+        with pytest.raises(UnreadableError) as caught:
+            taken_up(tmp_path)
+    for fragment in (str(tmp_path / place), os.strerror(number), "nothing was changed", "again"):
+        assert fragment in str(caught.value)
+    assert files(tmp_path) == before
+    assert taken_up(tmp_path) == 2
+
+
+def test_a_checkpoint_for_which_memory_does_not_suffice_is_not_damaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    RunCheckpoints(tmp_path, lambda event: None).save(Stub(1))  # type: ignore[arg-type]
+    before = files(tmp_path)
+    with monkeypatch.context() as context:
+        little_memory(context, 20)
+        with pytest.raises(UnreadableError, match="more than half of this machine's memory"):
+            taken_up(tmp_path)
+    assert files(tmp_path) == before
+
+
+@pytest.mark.parametrize("error", [MemoryError(), OSError(errno.EIO, "Input/output error"), torch.OutOfMemoryError("no room")])
+def test_the_machines_trouble_while_a_checkpoint_is_taken_up_is_not_its_own(error: Exception, tmp_path: Path) -> None:
+    RunCheckpoints(tmp_path, lambda event: None).save(Stub(1))  # type: ignore[arg-type]
+    trainer, before = Stub(), files(tmp_path)
+
+    def load_state(*_: object) -> None:
+        raise error
+
+    trainer.load_state = load_state  # type: ignore[method-assign]
+    with pytest.raises((UnreadableError, torch.OutOfMemoryError)):
+        RunCheckpoints(tmp_path, lambda event: None).take_up(trainer)  # type: ignore[arg-type]
+    assert files(tmp_path) == before
+
+
+def test_where_the_folder_cannot_be_listed_a_new_checkpoint_is_saved_and_the_run_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[Event] = []
+    checkpoints = RunCheckpoints(tmp_path, said.append, CheckpointsPart(keep=1))
+    with monkeypatch.context() as context:
+        refused(context, "list", tmp_path, errno.EIO)
+        for step in (1, 2):
+            assert checkpoints.save(Stub(step))  # type: ignore[arg-type]
+        checkpoints.forget(Stub().phase)
+    assert "not deleted yet: Input/output error" in next(event.message for event in said if isinstance(event, Log))
+    checkpoints.save(Stub(3))  # type: ignore[arg-type]
+    assert [path.name for path in tmp_path.iterdir()] == ["distil-0-step-000003"]
 
 
 def full(*_: object, **__: object) -> None:

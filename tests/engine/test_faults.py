@@ -20,6 +20,7 @@ import pytest
 import safetensors.torch
 import torch
 from support.hosts import Watched, wait_until
+from support.nfs import mounted_at
 from support.presets import tiny
 from support.training import make_trainer
 
@@ -454,6 +455,36 @@ def test_on_a_full_disk_a_run_still_gives_signs_of_life(small_disk: Path) -> Non
     assert folder.heartbeat.read_text() == before
     assert folder.heartbeat.stat().st_mtime > 1.0
     assert sorted(path.name for path in small_disk.iterdir()) == ["filler", "heartbeat.json"]
+
+
+@pytest.mark.parametrize("kind", ["nfs", "ext4"])
+def test_on_a_network_events_are_sent_with_each_heartbeat(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another machine, which cannot see the lock, would take the run for silent."""
+    from engine.serving import _Loop
+
+    mounted_at(monkeypatch, tmp_path, kind)
+    loop = _Loop(Run(PRESET, tmp_path / "run"), None)
+    loop.run.dir.path.mkdir()
+    loop.run.dir.events.touch()
+    loop.position = {"phase": "distil", "step": 3}
+    events = loop.run.dir.events.stat()
+    sent: list[bool] = []
+    monkeypatch.setattr(os, "fsync", lambda handle: sent.append(os.path.samestat(os.fstat(handle), events)))
+    loop._heartbeat()
+    loop._heartbeat()  # too early
+    loop.beat = 0.0
+    loop._heartbeat()
+    assert sent == [True] * (2 if kind == "nfs" else 0)
+
+    def broken(handle: int) -> None:
+        raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+
+    monkeypatch.setattr(os, "fsync", broken)
+    loop.beat = 0.0
+    loop._heartbeat()
+    loop.run.dir.events.unlink()
+    loop.beat = 0.0
+    loop._heartbeat()
 
 
 def test_a_wish_that_a_full_disk_tore_spoils_no_other(small_disk: Path) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from support import picture_sets as sets
+from support.nfs import locks_of_ranges
 
 from engine import catalog, fetching
 from engine.data_files import find_files
@@ -191,6 +192,26 @@ def test_what_a_killed_fetch_left_is_cleared_away(tmp_path: Path, monkeypatch: p
     sets.published_as("cub-200", monkeypatch, content)
     sets.put(tmp_path / "cub-200", content | {".unpacking-killed/CUB_200_2011/images.txt": b"half"})
     fetch(catalog.DATASETS["cub-200"], tmp_path, quiet)
+    assert sorted(path.name for path in (tmp_path / "cub-200").iterdir()) == ["CUB_200_2011", "CUB_200_2011.tgz"]
+
+
+@pytest.mark.parametrize("nfs", [False, True])
+def test_two_fetches_do_not_unpack_the_same_set(nfs: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    content = ARCHIVES["cub-200"]()
+    sets.published_as("cub-200", monkeypatch, content)
+    sets.put(tmp_path / "cub-200", content)
+    if nfs:
+        locks_of_ranges(monkeypatch)
+    refusals: list[str] = []
+
+    def fetch_too(progress: Progress) -> None:
+        if progress.what == "unpacking" and not refusals:
+            with pytest.raises(UserError) as caught:
+                fetch(catalog.DATASETS["cub-200"], tmp_path, quiet)
+            refusals.append(str(caught.value))
+
+    fetch(catalog.DATASETS["cub-200"], tmp_path, fetch_too)
+    assert refusals == ["cub-200 is being fetched by another process; wait for it, or end it"]
     assert sorted(path.name for path in (tmp_path / "cub-200").iterdir()) == ["CUB_200_2011", "CUB_200_2011.tgz"]
 
 

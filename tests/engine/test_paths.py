@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from support.homeless import without_home
 from support.saboteur import Crash, Saboteur
 
-from engine.paths import write_whole
+from engine.errors import UserError
+from engine.paths import cache_dir, data_root, teacher_cache, teacher_store, write_whole
 
 OLD, NEW = b"old" * 50_000, b"new" * 60_000
 
@@ -36,3 +39,19 @@ def test_a_crash_at_any_call_leaves_the_old_one_or_the_new_one(
     assert found[0] == OLD
     assert found[-1] == NEW
     assert [content == NEW for content in found] == sorted(content == NEW for content in found)
+
+
+@pytest.mark.parametrize("place", [cache_dir, data_root, teacher_cache, teacher_store])
+def test_without_a_home_folder_the_variables_are_named(place: Callable[[], Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    without_home(monkeypatch)
+    with pytest.raises(UserError) as caught:
+        place()
+    assert "MMKD_CACHE" in str(caught.value)
+    assert "MMKD_TEACHERS" in str(caught.value)
+    monkeypatch.setenv("MMKD_CACHE", "/somewhere")
+    monkeypatch.setenv("MMKD_TEACHERS", "~/teachers")
+    if place is teacher_store:
+        with pytest.raises(UserError, match="MMKD_TEACHERS is ~/teachers, but there is no such home folder"):
+            place()
+    else:
+        assert place().is_relative_to("/somewhere")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from collections.abc import Callable, Iterator
@@ -12,6 +13,7 @@ import pytest
 import safetensors.torch
 from support.hosts import Watched, no_process_left, wait_until
 from support.presets import tiny
+from support.refusal import refused
 
 from engine import Preset, Run
 from engine.checkpoint import load_checkpoint
@@ -196,6 +198,26 @@ def test_a_damaged_checkpoint_is_set_aside_and_the_one_before_it_is_used(tmp_pat
     (left,) = (folder / "checkpoints").iterdir()
     assert left.name.startswith(f"damaged-{names[1]}")
     assert not list(folder.glob(".*.partial"))
+    assert_same(folder, events, whole)
+
+
+def test_a_read_error_ends_the_resume_and_costs_nothing(
+    tmp_path: Path, whole: tuple[Path, list[Event]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, store = tmp_path / "run", whole[0] / "teachers"
+    stopped(folder, PRESET, store, at("distil", 0, 3))
+    run = Run(PRESET, folder, store=store, resume=True)
+    with monkeypatch.context() as context:
+        refused(context, "list", folder / "checkpoints", errno.ESTALE)
+        execute(run)
+    assert run.result is not None
+    assert (run.result.state, run.result.mistake) == ("failed", True)
+    assert run.result.message == (
+        f"{folder / 'checkpoints'} cannot be read now: {os.strerror(errno.ESTALE)}; nothing was changed: mmkd resume tries again"
+    )
+    events = execute(Run(PRESET, folder, store=store, resume=True))
+    (begun,) = [event for event in events if isinstance(event, PhaseStarted)]
+    assert begun.step >= 3
     assert_same(folder, events, whole)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import math
@@ -15,14 +16,16 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from support.nfs import files_that_are_open_stay
 from support.presets import tiny
+from support.refusal import refused
 
-from engine.errors import UserError
+from engine.errors import UnreadableError, UserError
 from engine.event_reader import BLOCK, MOST_EVENTS
 from engine.events import EpochEnded, Event, Log, Metrics, RunStarted, from_line, to_line
 from engine.preset_yaml import dump_preset
 from engine.run_client import DirectoryClient, RunState, find_run, list_runs, remove_run
-from engine.run_dir import Lock, RunDir
+from engine.run_dir import Lock, RunDir, take_over
 from engine.run_state import PATIENCE
 
 
@@ -231,6 +234,21 @@ def test_of_another_machine_only_the_heartbeat_tells(folder: RunDir) -> None:
     assert client.state() is RunState.NOT_RESPONDING
 
 
+def test_a_lock_names_its_machine_on_the_disk_before_it_counts(folder: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a network, others read a file as its server has it: without a name they would take the lock for one of their own."""
+    folder.lock.write_text("another-machine-with-a-long-name")
+    synced: list[str] = []
+    monkeypatch.setattr(os, "fsync", lambda handle: synced.append(os.pread(handle, 256, 0).decode()))
+    Lock(folder).release()
+    assert synced == [platform.node()] == [folder.lock.read_text()]
+
+    def broken(handle: int) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(os, "fsync", broken)
+    Lock(folder).release()
+
+
 def test_looking_never_makes_a_lock_nor_keeps_a_host_out(folder: RunDir) -> None:
     client = DirectoryClient(folder.path)
     client.state()
@@ -347,6 +365,29 @@ def test_removing_takes_the_folder_and_follows_no_link(tmp_path: Path) -> None:
         remove_run(live.path)
     lock.release()
     assert live.events.exists()
+
+
+def test_removing_a_run_on_nfs_takes_its_folder_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = make_run(tmp_path / "runs", "one", state="done")
+    Lock(run).release()
+    files_that_are_open_stay(monkeypatch)
+    remove_run(run.path)
+    assert list((tmp_path / "runs").iterdir()) == []
+
+
+def test_a_finished_run_whose_result_cannot_be_read_now_is_not_taken_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = make_run(tmp_path, "one", state="done")
+    run.preset.write_text(dump_preset(tiny()))
+    before = run.result.read_bytes()
+    with monkeypatch.context() as context:
+        refused(context, "open", run.result, errno.EIO)
+        with pytest.raises(UnreadableError, match="Input/output error"):
+            take_over(run)
+    assert run.result.read_bytes() == before
+    with pytest.raises(UserError, match="is finished"):
+        take_over(run)
+    run.result.unlink()
+    take_over(run).release()  # whoever refused holds no lock
 
 
 def test_a_viewer_needs_no_torch() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from support.homeless import without_home
 
 from mmkd_tui.settings import Settings, SettingsSaver, load_settings, save_settings, settings_path, usual_runs_dir
 
@@ -58,3 +59,10 @@ def test_a_place_that_cannot_be_written_is_no_error(tmp_path: Path, monkeypatch:
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("MMKD_CONFIG", str(tmp_path / "file"))
     assert not save_settings(Settings())
+
+
+def test_without_a_home_folder_there_are_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
+    without_home(monkeypatch)
+    assert load_settings() == Settings()
+    assert not save_settings(Settings(log_y=True))
+    assert usual_runs_dir() == Path("runs")

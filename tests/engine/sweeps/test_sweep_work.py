@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import time
 from dataclasses import replace
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from support.presets import tiny
+from support.refusal import refused
 
 from engine.errors import UserError
 from engine.events import EpochEnded, PhaseStarted, to_line
@@ -135,6 +137,16 @@ def test_networks_that_several_runs_want_are_trained_by_one_of_them(tmp_path: Pa
     assert executor.begun[:2] == ["a", "b"]  # c wants the teachers that a is about to train
     assert executor.begun[2] == "c"
     assert len(networks_of(jobs[0].preset)) == 2
+
+
+def test_networks_that_nobody_here_may_look_at_keep_no_run_waiting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    quality = {"a": 0.5, "b": 0.5}
+    jobs, executor = jobs_of(tmp_path, quality), Scripted(quality)
+    for key in networks_of(jobs[0].preset):
+        refused(monkeypatch, "stat", tmp_path / "store" / key / "facts.json", errno.EACCES)
+    works = work_off(jobs, executor, store=tmp_path / "store")
+    assert set(states(works).values()) == {"finished"}
+    assert executor.most == 2
 
 
 def test_a_stop_is_passed_on_and_the_next_time_goes_on(tmp_path: Path) -> None:

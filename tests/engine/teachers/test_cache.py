@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -16,16 +17,18 @@ import pytest
 import torch
 from support import caches
 from support.caches import CHUNKS, Counted, batches, digits, files, filled, opened, panel, preset
+from support.nfs import mounted_at
+from support.refusal import refused
 from torch import Tensor
 
 from engine.data import Batch
-from engine.errors import StoppedError, UserError
+from engine.errors import StoppedError, UnreadableError, UserError
 from engine.events import CacheProgress, Event, Log
 from engine.models import Output
 from engine.models.panel import TeacherPanel
 from engine.preset import Preset
 from engine.teachers.cache import CachedTeachers
-from engine.teachers.cache_part import Layout
+from engine.teachers.cache_part import FileWriter, Layout, PartFile
 from engine.teachers.cache_rows import DTYPES, rows_of
 
 TESTS = Path(__file__).resolve().parents[2]
@@ -222,6 +225,44 @@ def test_a_damaged_file_is_set_aside_and_computed_again(tmp_path: Path, what: st
         assert aside.name in said
 
 
+@pytest.mark.parametrize(("call", "ending"), [("open", ".json"), ("stat", ".rows"), ("open", ".rows")])
+def test_a_file_that_cannot_be_read_now_is_not_computed_again(
+    tmp_path: Path, call: str, ending: str, counted: type[Counted], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    filled(tmp_path, preset(1)).close()
+    before = sorted((path, path.stat().st_mtime_ns) for path in tmp_path.glob("*/*"))
+    counted.passes = 0
+    place = min(tmp_path.glob(f"*/view-0000-features{ending}"))
+    with monkeypatch.context() as context:
+        refused(context, call, place, errno.EIO)
+        with pytest.raises(UnreadableError) as caught:
+            filled(tmp_path, preset(1))
+    for fragment in (str(place), "Input/output error", "MMKD_TEACHER_CACHE"):
+        assert fragment in str(caught.value)
+    assert counted.passes == 0
+    assert sorted((path, path.stat().st_mtime_ns) for path in tmp_path.glob("*/*")) == before
+    filled(tmp_path, preset(1)).close()
+    assert counted.passes == 0
+
+
+def test_a_journal_that_cannot_be_read_now_begins_nothing_anew(
+    tmp_path: Path, counted: type[Counted], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop_after_two() -> None:
+        if counted.passes == 2:
+            raise StoppedError
+
+    with pytest.raises(StoppedError):
+        filled(tmp_path, preset(1), stop_after_two)
+    with monkeypatch.context() as context:
+        refused(context, "open", next(tmp_path.glob("*/view-0000-features.journal")), errno.ESTALE)
+        with pytest.raises(UnreadableError, match="journal"):
+            filled(tmp_path, preset(1))
+    counted.passes = 0
+    filled(tmp_path, preset(1)).close()
+    assert counted.passes == TEACHERS * CHUNKS - 2
+
+
 def test_another_process_waits_and_uses_what_is_there(tmp_path: Path, counted: type[Counted]) -> None:
     other: list[subprocess.Popen[str]] = []
     said: list[dict[str, Any]] = []
@@ -287,6 +328,18 @@ def test_too_little_room_is_told_before_anything_is_computed(tmp_path: Path, mon
     filled(tmp_path / "cache", preset(2)).close()
     free(monkeypatch, 0)  # what is there needs no more room
     filled(tmp_path / "cache", preset(2)).close()
+
+
+@pytest.mark.parametrize("kind", ["nfs4", "ext4"])
+def test_room_is_taken_at_once_but_over_a_network(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """There the C library reads and writes a byte of every 4 KB."""
+    asked: list[int] = []
+    monkeypatch.setattr(os, "posix_fallocate", lambda handle, start, size: asked.append(size))
+    mounted_at(monkeypatch, tmp_path, kind)
+    part = PartFile(tmp_path, 0, "logits", (10,), 300)
+    FileWriter(part, Layout("logits", (10,), "float32"), lambda: None).close()
+    assert asked == ([] if kind == "nfs4" else [300 * 40])
+    assert part.partial.stat().st_size == 300 * 40
 
 
 def test_where_the_disk_is_full_auto_takes_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

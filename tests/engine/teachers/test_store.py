@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
@@ -11,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.refusal import little_memory, refused
 
-from engine.errors import UserError
+from engine.errors import UnreadableError, UserError
 from engine.teachers.store import TeacherStore
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -79,6 +81,38 @@ def test_damaged_weights_are_set_aside(damage: str, store: TeacherStore) -> None
     assert store.find(KEY) is None
     assert len(names(store)) == 2
     store.add(KEY, DATA, {})
+    assert store.find(KEY) is not None
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EIO, errno.ESTALE, errno.EMFILE], ids=errno.errorcode.get)
+@pytest.mark.parametrize("name", ["facts.json", "weights.safetensors"])
+def test_what_cannot_be_read_now_stays_and_is_told(
+    name: str, number: int, store: TeacherStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where another user keeps teachers in a store that is shared."""
+    path = store.add(KEY, DATA, {}).path / name
+    store.add(OTHER, DATA, {})
+    with monkeypatch.context() as context:
+        refused(context, "open", path, number)
+        with pytest.raises(UnreadableError) as caught:
+            store.find(KEY)
+        for fragment in (str(path), os.strerror(number), "MMKD_TEACHERS"):
+            assert fragment in str(caught.value)
+        assert [entry.key for entry in store.entries()] == ([OTHER] if name == "facts.json" else [KEY, OTHER])
+        with pytest.raises(OSError, match=os.strerror(number)):  # a network at hand is not lost by that
+            store.add(KEY, b"mine", {})
+    assert names(store) == [KEY, OTHER]
+    found = store.find(KEY)
+    assert found is not None
+    assert found[1] == DATA
+
+
+def test_weights_for_which_memory_does_not_suffice_are_not_damaged(store: TeacherStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    store.add(KEY, DATA, {})
+    with monkeypatch.context() as context:
+        little_memory(context, len(DATA))
+        with pytest.raises(UnreadableError, match="more than half of this machine's memory"):
+            store.find(KEY)
     assert store.find(KEY) is not None
 
 

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from support import caches
+from support import caches, nfs
 
 from engine.paths import teacher_cache
 from engine.teachers.cache_files import CacheStore
@@ -94,6 +94,14 @@ def test_what_a_run_uses_is_never_removed(kept: list[str], capsys: Capture) -> N
     cached.close()
     assert run_command(["cache", "rm", "--all", "--yes"]) == 0
     assert caches.files(teacher_cache()) == {}
+
+
+def test_on_nfs_what_no_run_uses_is_removed(kept: list[str], capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    nfs.files_that_are_open_stay(monkeypatch)
+    nfs.locks_of_ranges(monkeypatch)
+    assert [entry.in_use for entry in CacheStore(teacher_cache()).entries()] == [False, False]
+    assert run_command(["cache", "rm", "--all", "--yes"]) == 0
+    assert list(teacher_cache().iterdir()) == []
 
 
 def test_a_link_is_only_unlinked(kept: list[str], tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from support.homeless import without_home
 
 from engine.errors import PresetError, UserError
 from mmkd_tui.cli import main as cli
@@ -133,3 +134,20 @@ def test_a_terminal_that_knows_only_ascii_gets_escapes() -> None:
     )
     assert done.returncode == 0, done.stderr
     assert "\\u2192" in done.stdout
+
+
+@pytest.mark.parametrize("arguments", [["tui"], ["teachers", "list"], ["cache", "list"], ["data", "list"], ["run", "quickstart"]])
+def test_without_a_home_folder_there_is_one_message(
+    arguments: list[str], tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    without_home(monkeypatch)
+    monkeypatch.chdir(tmp_path)
+    for stream in (sys.stdin, sys.stdout):
+        monkeypatch.setattr(stream, "isatty", lambda: True)
+    assert cli.run_command(arguments) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.endswith(
+        "mmkd: this user has no home folder to keep things in; set MMKD_CACHE and MMKD_TEACHERS to folders, or HOME\n"
+    )
+    assert list(tmp_path.iterdir()) == []
