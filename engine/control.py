@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ from typing import Literal, get_args
 
 Command = Literal["pause", "resume", "checkpoint", "stop"]
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)  # wishes of the system's, carried out as "stop"
+TOGETHER = 2.0  # seconds in which several signals are one request to stop: whoever ends a job tells each of its processes
 COMMANDS: tuple[Command, ...] = get_args(Command)
 
 
@@ -25,6 +27,32 @@ def on_stop_signals(handler: Callable[[int, FrameType | None], None]) -> Iterato
     finally:
         for number, old in before.items():
             signal.signal(number, old)
+
+
+class StopSignals:
+    """The signals that asked to stop: when they came, and which of them says that nobody waits any longer.
+
+    Where a session or a control group is taken down, a run is told by the system and by the process that started it: that is no
+    second request. A person's second Ctrl-C is one at any time.
+    """
+
+    def __init__(self) -> None:
+        self.first: int | None = None
+        self.terminated: float | None = None  # when the first SIGTERM came, by the monotonic clock
+        self._interrupted = False
+        self._since = 0.0
+
+    def take(self, number: int) -> bool:
+        """Notes a signal; True where it is a second request, which ends all at once."""
+        now = time.monotonic()
+        again = self._interrupted and number == signal.SIGINT
+        self._interrupted |= number == signal.SIGINT
+        if self.terminated is None and number == signal.SIGTERM:
+            self.terminated = now
+        if self.first is None:
+            self.first, self._since = number, now
+            return False
+        return again or now - self._since > TOGETHER
 
 
 class Control:

@@ -127,6 +127,23 @@ def test_sigterm_saves_a_checkpoint_and_exits_143(runs: Path) -> None:
     assert run_dir.student.exists()
 
 
+@pytest.mark.parametrize("second", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
+def test_the_same_request_twice_saves_a_checkpoint_all_the_same(second: signal.Signals, runs: Path) -> None:
+    """Where a session or a control group is ended, the system tells a run, and then the process that started it does."""
+    run_dir = RunDir(runs / "mine")
+    run_dir.path.mkdir(parents=True)
+    write_whole(run_dir.preset, dump_preset(tiny(*ENDLESS)))
+    process = subprocess.Popen([sys.executable, "-m", "engine.host", str(run_dir.path)], cwd=ROOT)
+    watched = Watched(run_dir.path)
+    wait_until(lambda: watched.seen(training), "training")
+    process.send_signal(signal.SIGTERM)
+    time.sleep(0.01)  # two that wait together would be taken in the order of their numbers, or be one
+    process.send_signal(second)
+    assert process.wait(30) == 143
+    assert watched.client.state() is RunState.STOPPED
+    assert len(list(run_dir.checkpoints.iterdir())) == 1
+
+
 @pytest.mark.parametrize(
     "delay", [0.0, pytest.param(0.3, marks=pytest.mark.slow), 1.0]
 )  # at once, while Python starts, while PyTorch is loaded
