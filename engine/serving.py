@@ -48,9 +48,9 @@ class Served:
 def serve(run: Run, view: View | None = None) -> Served:
     """Runs `run` on the thread `mmkd-train` and keeps it in touch with the world until it ends; main thread only.
 
-    `view` is given what has happened, four times a second. A first SIGINT or SIGTERM asks the run to stop after its step; a
-    second request (see StopSignals) raises EndedAtOnce, and so does the end of GRACE after a SIGTERM. SIGHUP is ignored: a lost
-    terminal is no reason to lose a run.
+    `view` is given what has happened, four times a second. A first signal of STOP_SIGNALS asks the run to stop after its step;
+    a second request (see StopSignals) raises EndedAtOnce, and so does the end of GRACE after a SIGTERM. SIGHUP is ignored: a
+    lost terminal is no reason to lose a run.
     """
     loop = _Loop(run, view)
     with on_stop_signals(loop.on_signal):

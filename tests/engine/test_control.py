@@ -9,7 +9,7 @@ import pytest
 
 from engine.control import TOGETHER, StopSignals
 
-INT, TERM = signal.SIGINT, signal.SIGTERM
+INT, TERM, NOTICE, OTHER = signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2
 SOON, LATE = TOGETHER / 2, TOGETHER + 1
 
 
@@ -25,6 +25,12 @@ SOON, LATE = TOGETHER / 2, TOGETHER + 1
         ([(0, INT), (LATE, TERM)], True),
         ([(0, TERM), (LATE, INT)], True),
         ([(0, TERM), (SOON, TERM), (LATE, TERM)], True),
+        ([(0, NOTICE), (90, TERM)], False),
+        ([(0, OTHER), (SOON, INT), (90, TERM), (91, INT)], False),
+        ([(0, NOTICE), (90, TERM), (93, TERM)], True),
+        ([(0, NOTICE), (SOON, TERM), (90, TERM)], True),
+        ([(0, NOTICE), (LATE, INT)], True),
+        ([(0, TERM), (LATE, NOTICE)], True),
     ],
 )
 def test_a_second_request_is_told_from_the_first(

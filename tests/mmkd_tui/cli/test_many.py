@@ -10,6 +10,7 @@ import pytest
 from mmkd_tui.cli.many import stop_signals
 
 BOTH = (signal.SIGINT, signal.SIGTERM)
+NOTICES = (signal.SIGUSR1, signal.SIGUSR2)
 
 
 @pytest.mark.parametrize("first", BOTH, ids=lambda number: number.name)
@@ -39,3 +40,15 @@ def test_what_comes_with_the_first_signal_is_the_same_request_unless_a_person_in
         assert stops[0] == signal.SIGTERM
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), signal.SIGINT)
+
+
+@pytest.mark.parametrize("number", NOTICES, ids=lambda number: number.name)
+def test_a_notice_that_the_job_will_end_is_a_wish_to_stop(number: signal.Signals) -> None:
+    before = signal.signal(number, signal.SIG_IGN)
+    try:
+        with stop_signals() as stops:
+            os.kill(os.getpid(), number)
+            assert stops == [number]
+        assert signal.getsignal(number) == signal.SIG_IGN
+    finally:
+        signal.signal(number, before)
