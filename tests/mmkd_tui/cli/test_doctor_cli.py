@@ -87,6 +87,13 @@ def test_a_missing_compiler_is_told(monkeypatch: pytest.MonkeyPatch, capfd: Capt
     assert "g++" in found["remedy"]
 
 
+def test_under_slurm_a_run_is_to_be_a_job_step_or_no_signal_reaches_it() -> None:
+    (found,) = (one for one in session.findings({"SLURM_JOB_ID": "4711"}) if one.name == "Slurm")
+    assert "4711" in found.value
+    assert "--signal=TERM@120" in found.remedy
+    assert "srun mmkd run" in found.remedy
+
+
 @pytest.mark.parametrize(
     ("kills", "lingers", "grade"),
     [("b true", "no", "problem"), ("b true", "yes", "ok"), ("b false", "no", "ok"), ("", "no", "note")],
