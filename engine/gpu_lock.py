@@ -1,8 +1,9 @@
 """One run at a time on a GPU, unless somebody wants it otherwise: a lock for each GPU, held as long as the run's process works.
 
 A GPU belongs to a machine and not to a folder of runs, so its lock lies in the user's cache, under the machine's name (a home may
-be shared by several): two runs find each other from whatever folders they are started. The system frees the lock when the process
-ends, however it ends. Who shares a GPU by wish takes a further lock of it, so that the next one is told, too.
+be shared by several): two runs find each other from whatever folders they are started. Each job of Slurm's has names for its GPUs that
+are its own, so the job's number belongs to the folder's name. The system frees the lock when the process ends, however it ends. Who
+shares a GPU by wish takes a further lock of it, so that the next one is told, too.
 """
 
 from __future__ import annotations
@@ -102,7 +103,8 @@ def _refuse(gpu: str) -> None:
 
 
 def _paths(gpu: str) -> Iterator[Path]:
-    folder = paths.cache_dir() / "locks" / (re.sub(r"[^A-Za-z0-9.-]", "", platform.node()) or "here")
+    machine, job = (re.sub(r"[^A-Za-z0-9.-]", "", name)[:128] for name in (platform.node(), os.environ.get("SLURM_JOB_ID", "")))
+    folder = paths.cache_dir() / "locks" / ((machine or "here") + f"-job{job}" * bool(job))
     return (folder / (f"gpu{gpu}.lock" if number == 1 else f"gpu{gpu}-{number}.lock") for number in range(1, MOST + 1))
 
 

@@ -81,6 +81,17 @@ def test_a_run_that_would_not_be_alone_is_not_begun(holder: subprocess.Popen[str
         assert not runs.exists()
 
 
+def test_jobs_of_slurm_that_each_call_their_gpu_the_first_do_not_meet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SLURM_JOB_ID", "4711/")
+    held = GpuLock.take("0", tmp_path / "one")
+    monkeypatch.setenv("SLURM_JOB_ID", "4712")
+    GpuLock.take("0", tmp_path / "two").release()
+    monkeypatch.setenv("SLURM_JOB_ID", "4711")
+    with pytest.raises(GpuBusyError, match="one"):
+        refuse_if_busy("cuda:0", {})
+    held.release()
+
+
 def test_a_run_on_a_processor_takes_no_lock(tmp_path: Path) -> None:
     preset = tiny("hardware.device=cpu", "train.epochs=1", "evaluate.student_alone=false")
     assert Run(preset, tmp_path / "run").execute().state == "done"
