@@ -1,9 +1,9 @@
 """One run at a time on a GPU, unless somebody wants it otherwise: a lock for each GPU, held as long as the run's process works.
 
 A GPU belongs to a machine and not to a folder of runs, so its lock lies in the user's cache, under the machine's name (a home may
-be shared by several): two runs find each other from whatever folders they are started. Each job of Slurm's has names for its GPUs that
-are its own, so the job's number belongs to the folder's name. The system frees the lock when the process ends, however it ends. Who
-shares a GPU by wish takes a further lock of it, so that the next one is told, too.
+be shared by several): two runs find each other from whatever folders they are started. Under Slurm the names of GPUs are a job's
+own, so the folder has its number, too. The system frees the lock when the process ends, however it ends. Who shares a GPU by wish
+takes a further lock of it, so that the next one is told, too.
 """
 
 from __future__ import annotations
@@ -58,7 +58,9 @@ class GpuLock:
 
     @classmethod
     def take(cls, gpu: str, run: Path, *, share: bool = False) -> GpuLock:
-        """For a run's folder. GpuBusyError where another run has the GPU and `share` does not say that this is all right."""
+        """For a run's folder. GpuBusyError where another run has the GPU and `share` does not say that this is all right;
+        OSError where no lock can be had in our cache, which need not keep a run from its work.
+        """
         if not share:
             _refuse(gpu)
         for path in _paths(gpu):
@@ -72,8 +74,12 @@ class GpuLock:
                 if not share:
                     raise GpuBusyError(gpu, holder) from None
                 continue
-            os.ftruncate(handle, 0)
-            os.pwrite(handle, os.fsencode(run.absolute()), 0)
+            except OSError:
+                os.close(handle)
+                raise
+            with suppress(OSError):  # of a full disk: who holds it is not told, then
+                os.ftruncate(handle, 0)
+                os.pwrite(handle, os.fsencode(run.absolute()), 0)
             return cls(handle)
         raise UserError(f"{MOST} runs share GPU {gpu} already; wait for the end of one")
 
@@ -92,7 +98,7 @@ def refuse_if_busy(device: str, environment: Mapping[str, str] = os.environ) -> 
 
 def _refuse(gpu: str) -> None:
     for path in _paths(gpu):
-        with suppress(FileNotFoundError):
+        with suppress(OSError):  # it is not there, or our cache is of no use for locks: nobody can be told of, then
             handle = open_regular(path)
             try:
                 fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)

@@ -91,6 +91,7 @@ class Run:
         self._share_gpu = share_gpu
         self._student_saved = False  # by this process, since the newest best epoch
         self._gpu_lock: GpuLock | None = None
+        self._no_gpu_lock = ""  # why there is none
         self._resume, self._lock, self._folder_given = resume, lock, lock is not None
         self._checkpoints = RunCheckpoints(self.dir.checkpoints, self._emit, preset.checkpoints, ranks)
         self._wishes = Wishes(self.control, self._checkpoints, self._emit, self._leave_student, lambda: self._watch.look(), ranks)
@@ -187,7 +188,10 @@ class Run:
         self.ranks.use(device)
         self._begun_with = self.ranks.told([self._ranks_before()])[0]
         if (gpu := gpu_of(str(device))) is not None:
-            self._gpu_lock = GpuLock.take(gpu, self.dir.path, share=self._share_gpu)
+            try:
+                self._gpu_lock = GpuLock.take(gpu, self.dir.path, share=self._share_gpu)
+            except OSError as error:  # a home that is read-only, or has no locks: no reason not to train
+                self._no_gpu_lock = error.strerror or str(error)
         if self.preset.hardware.threads is not None:
             torch.set_num_threads(self.preset.hardware.threads)
         images = load_images(self.preset.dataset, self.data_root, device, self.preset.hardware.workers)
@@ -272,6 +276,9 @@ class Run:
                 resumed=self._resume,
             )
         )
+        if self._no_gpu_lock:
+            where = f"{paths.cache_dir()} cannot be locked in ({self._no_gpu_lock}); MMKD_CACHE names another place"
+            self._log("warning", f"another run on this GPU would not be refused: {where}")
         held.callback(images.close)
         images.troubles.listen(self._log)
         classroom = self._classroom(device, images)

@@ -229,7 +229,7 @@ class DashboardScreen(MmkdScreen):
         except GpuBusyError as error:
             again = busy_question(error)
             self.app.push_screen(again, lambda answer: self.action_respawn(True) if answer == START else None)
-        except UserError as error:
+        except (UserError, OSError) as error:
             self.say(str(error), bad=True)
         self.follower.look_again()
         self._tick()
