@@ -12,6 +12,7 @@ import fcntl
 import os
 import platform
 import re
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -22,6 +23,7 @@ from engine.text import plain
 from engine.untrusted import open_regular
 
 MOST = 16  # runs that share a GPU by wish
+LOOKS = 20  # at a lock, 20 ms apart, until it is taken for held
 
 
 class GpuBusyError(UserError):
@@ -67,16 +69,16 @@ class GpuLock:
             paths.private_folder(path.parent)
             handle = open_regular(path, os.O_RDWR | os.O_CREAT)
             try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                holder = _content(handle)
-                os.close(handle)
-                if not share:
-                    raise GpuBusyError(gpu, holder) from None
-                continue
+                free = _locked(handle, looks=1 if share else LOOKS)
             except OSError:
                 os.close(handle)
                 raise
+            if not free:
+                holder = _content(handle)
+                os.close(handle)
+                if not share:
+                    raise GpuBusyError(gpu, holder)
+                continue
             with suppress(OSError):  # of a full disk: who holds it is not told, then
                 os.ftruncate(handle, 0)
                 os.pwrite(handle, os.fsencode(run.absolute()), 0)
@@ -106,6 +108,19 @@ def _refuse(gpu: str) -> None:
                 raise GpuBusyError(gpu, _content(handle)) from None
             finally:
                 os.close(handle)
+
+
+def _locked(handle: int, looks: int) -> bool:
+    """Whether the lock could be had; who looks whether it is held, holds it for a moment."""
+    for left in reversed(range(looks)):
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if left:
+                time.sleep(0.02)
+        else:
+            return True
+    return False
 
 
 def _paths(gpu: str) -> Iterator[Path]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -118,6 +120,16 @@ def test_a_disk_without_locks_is_no_busy_gpu(tmp_path: Path, monkeypatch: pytest
     for share in (False, True):
         with pytest.raises(OSError, match="No locks"):
             GpuLock.take("0", tmp_path / "one", share=share)
+
+
+def test_who_looks_in_passing_is_not_taken_for_a_run(tmp_path: Path) -> None:
+    GpuLock.take("0", tmp_path / "gone").release()
+    (file,) = (paths.cache_dir() / "locks").glob("*/gpu0.lock")
+    with file.open() as passing:
+        fcntl.flock(passing, fcntl.LOCK_SH)
+        threading.Timer(0.1, fcntl.flock, (passing, fcntl.LOCK_UN)).start()
+        GpuLock.take("0", tmp_path / "mine").release()
+    assert file.read_text() == str(tmp_path / "mine")
 
 
 def test_a_run_on_a_processor_takes_no_lock(tmp_path: Path) -> None:
