@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+
 import torch
 
+from engine.control_group import usable_cores
 from engine.errors import UserError
 from engine.preset import HardwarePart
 
@@ -39,6 +42,16 @@ def prepare(device: torch.device) -> None:
     torch.backends.cudnn.allow_tf32 = False
     if device.type == "cuda":
         torch.cuda.set_device(device)
+
+
+def use_threads(hardware: HardwarePart) -> None:
+    """Has PyTorch compute with the threads that the preset wants. If it says nothing, and OMP_NUM_THREADS neither, with no more
+    than this process has processor time for: PyTorch counts the machine's cores, and threads beyond our share only wait.
+    """
+    if hardware.threads is not None:
+        torch.set_num_threads(hardware.threads)
+    elif "OMP_NUM_THREADS" not in os.environ and torch.get_num_threads() > (cores := usable_cores()):
+        torch.set_num_threads(cores)
 
 
 def uses_bf16(hardware: HardwarePart, device: torch.device) -> bool:

@@ -19,7 +19,7 @@ from engine.checkpoints_of_run import RunCheckpoints
 from engine.compiled.stepper import panel_of, stepper_of
 from engine.control import Control
 from engine.data import Images, load_images
-from engine.device import device_name, resolve_device, uses_bf16
+from engine.device import device_name, resolve_device, use_threads, uses_bf16
 from engine.errors import StoppedError, TrainingError, UserError
 from engine.event_writer import EventWriter
 from engine.events import (
@@ -192,8 +192,7 @@ class Run:
                 self._gpu_lock = GpuLock.take(gpu, self.dir.path, share=self._share_gpu)
             except OSError as error:  # a home that is read-only, or has no locks: no reason not to train
                 self._no_gpu_lock = error.strerror or str(error)
-        if self.preset.hardware.threads is not None:
-            torch.set_num_threads(self.preset.hardware.threads)
+        use_threads(self.preset.hardware)
         images = load_images(self.preset.dataset, self.data_root, device, self.preset.hardware.workers)
         steps_per_epoch(images, self.preset.train, ranks=self.ranks.size)
         for number, part in enumerate(self.preset.teachers):

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from engine import plugins
 from engine.control import STOP_SIGNALS
+from engine.control_group import usable_cores
 from engine.errors import PresetError, UserError
 from engine.gpu_lock import refuse_if_busy
 from engine.paths import write_whole
@@ -166,7 +167,7 @@ def _launched(processes: int) -> dict[str, str]:
     """
     if processes == 1:
         return {}
-    cores = str(max(len(os.sched_getaffinity(0)) // processes, 1))
+    cores = str(max(usable_cores() // processes, 1))
     handed_on = "SIGTERM,SIGINT,SIGQUIT,SIGUSR1,SIGUSR2"
     return {
         "TORCHELASTIC_SIGNALS_TO_HANDLE": handed_on,
