@@ -66,6 +66,14 @@ def bf16_is_fast(device: torch.device) -> bool:
     return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
 
 
+def gpu_uuid(device: torch.device) -> str | None:
+    """Its name, whatever CUDA_VISIBLE_DEVICES says, as the driver writes it: `GPU-8f2d...`; None where there is none."""
+    if device.type != "cuda":
+        return None
+    found = getattr(torch.cuda.get_device_properties(device), "uuid", None)  # older releases lack it
+    return None if found is None else f"GPU-{str(found).removeprefix('GPU-')}"
+
+
 def device_name(device: torch.device) -> str:
     """For people: `cuda:0 (NVIDIA H100)`, `cpu (2 threads)`."""
     if device.type == "cuda":

@@ -154,8 +154,10 @@ class DashboardScreen(MmkdScreen):
 
     def _show_system(self) -> None:
         started = self.follower.view.started
-        if started is not None and self._monitor is None and self.follower.state.live:
-            self._monitor = SystemMonitor(started.device)
+        state = self.follower.state
+        # While a process is starting, what is known of one is of the one before it.
+        if started is not None and self._monitor is None and state.live and state is not RunState.STARTING:
+            self._monitor = SystemMonitor(started.device, self.follower.client.process())
         text = self._monitor.latest if self._monitor is not None else ""
         if text != self._system:
             self._system = text
