@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,7 +12,12 @@ from types import FrameType
 from typing import Literal, get_args
 
 Command = Literal["pause", "resume", "checkpoint", "stop"]
-STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)  # wishes of the system's, carried out as "stop"
+NOTICES = (
+    signal.SIGUSR1,
+    signal.SIGUSR2,
+)  # that a job's time is almost over; batch systems are asked to send it
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, *NOTICES)  # wishes of the system's, carried out as "stop"
+TOGETHER = 2.0  # seconds in which several signals are one request to stop: whoever ends a job tells each of its processes
 COMMANDS: tuple[Command, ...] = get_args(Command)
 
 
@@ -25,6 +31,33 @@ def on_stop_signals(handler: Callable[[int, FrameType | None], None]) -> Iterato
     finally:
         for number, old in before.items():
             signal.signal(number, old)
+
+
+class StopSignals:
+    """The signals that asked to stop: when they came, and which of them says that nobody waits any longer.
+
+    Where a session or a control group is taken down, a run is told by the system and by the process that started it: that is no
+    second request. A person's second Ctrl-C is one at any time. The SIGTERM that was given notice of is none, however late.
+    """
+
+    def __init__(self) -> None:
+        self.first: int | None = None
+        self.terminated: float | None = None  # when the first SIGTERM came, by the monotonic clock
+        self._interrupted = False
+        self._since = 0.0
+
+    def take(self, number: int) -> bool:
+        """Notes a signal; True where it is a second request, which ends all at once."""
+        now, interrupts = time.monotonic(), number == signal.SIGINT
+        first_end = number == signal.SIGTERM and self.terminated is None
+        if first_end:
+            self.terminated = now
+        if self.first is None or (first_end and self.first in NOTICES):
+            self.first, self._since, self._interrupted = self.first or number, now, interrupts
+            return False
+        again = interrupts and self._interrupted
+        self._interrupted |= interrupts
+        return again or now - self._since > TOGETHER
 
 
 class Control:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+
 import torch
 
+from engine.control_group import usable_cores
 from engine.errors import UserError
 from engine.preset import HardwarePart
 
@@ -41,6 +44,16 @@ def prepare(device: torch.device) -> None:
         torch.cuda.set_device(device)
 
 
+def use_threads(hardware: HardwarePart) -> None:
+    """Has PyTorch compute with the threads that the preset wants. If it says nothing, and OMP_NUM_THREADS neither, with no more
+    than this process has processor time for: PyTorch counts the machine's cores, and threads beyond our share only wait.
+    """
+    if hardware.threads is not None:
+        torch.set_num_threads(hardware.threads)
+    elif "OMP_NUM_THREADS" not in os.environ and torch.get_num_threads() > (cores := usable_cores()):
+        torch.set_num_threads(cores)
+
+
 def uses_bf16(hardware: HardwarePart, device: torch.device) -> bool:
     """Whether convolutions run in bfloat16: as the preset says; under `auto`, where the device has instructions for it."""
     return bf16_is_fast(device) if hardware.precision == "auto" else hardware.precision == "bf16"
@@ -51,6 +64,14 @@ def bf16_is_fast(device: torch.device) -> bool:
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
     return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+
+
+def gpu_uuid(device: torch.device) -> str | None:
+    """Its name, whatever CUDA_VISIBLE_DEVICES says, as the driver writes it: `GPU-8f2d...`; None where there is none."""
+    if device.type != "cuda":
+        return None
+    found = getattr(torch.cuda.get_device_properties(device), "uuid", None)  # older releases lack it
+    return None if found is None else f"GPU-{str(found).removeprefix('GPU-')}"
 
 
 def device_name(device: torch.device) -> str:

@@ -1,8 +1,9 @@
 """One run at a time on a GPU, unless somebody wants it otherwise: a lock for each GPU, held as long as the run's process works.
 
 A GPU belongs to a machine and not to a folder of runs, so its lock lies in the user's cache, under the machine's name (a home may
-be shared by several): two runs find each other from whatever folders they are started. The system frees the lock when the process
-ends, however it ends. Who shares a GPU by wish takes a further lock of it, so that the next one is told, too.
+be shared by several): two runs find each other from whatever folders they are started. Under Slurm the names of GPUs are a job's
+own, so the folder has its number, too. The system frees the lock when the process ends, however it ends. Who shares a GPU by wish
+takes a further lock of it, so that the next one is told, too.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import fcntl
 import os
 import platform
 import re
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -21,6 +23,7 @@ from engine.text import plain
 from engine.untrusted import open_regular
 
 MOST = 16  # runs that share a GPU by wish
+LOOKS = 20  # at a lock, 20 ms apart, until it is taken for held
 
 
 class GpuBusyError(UserError):
@@ -57,22 +60,28 @@ class GpuLock:
 
     @classmethod
     def take(cls, gpu: str, run: Path, *, share: bool = False) -> GpuLock:
-        """For a run's folder. GpuBusyError where another run has the GPU and `share` does not say that this is all right."""
+        """For a run's folder. GpuBusyError where another run has the GPU and `share` does not say that this is all right;
+        OSError where no lock can be had in our cache, which need not keep a run from its work.
+        """
         if not share:
             _refuse(gpu)
         for path in _paths(gpu):
             paths.private_folder(path.parent)
             handle = open_regular(path, os.O_RDWR | os.O_CREAT)
             try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
+                free = _locked(handle, looks=1 if share else LOOKS)
+            except OSError:
+                os.close(handle)
+                raise
+            if not free:
                 holder = _content(handle)
                 os.close(handle)
                 if not share:
-                    raise GpuBusyError(gpu, holder) from None
+                    raise GpuBusyError(gpu, holder)
                 continue
-            os.ftruncate(handle, 0)
-            os.pwrite(handle, os.fsencode(run.absolute()), 0)
+            with suppress(OSError):  # of a full disk: who holds it is not told, then
+                os.ftruncate(handle, 0)
+                os.pwrite(handle, os.fsencode(run.absolute()), 0)
             return cls(handle)
         raise UserError(f"{MOST} runs share GPU {gpu} already; wait for the end of one")
 
@@ -91,7 +100,7 @@ def refuse_if_busy(device: str, environment: Mapping[str, str] = os.environ) -> 
 
 def _refuse(gpu: str) -> None:
     for path in _paths(gpu):
-        with suppress(FileNotFoundError):
+        with suppress(OSError):  # it is not there, or our cache is of no use for locks: nobody can be told of, then
             handle = open_regular(path)
             try:
                 fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -101,8 +110,22 @@ def _refuse(gpu: str) -> None:
                 os.close(handle)
 
 
+def _locked(handle: int, looks: int) -> bool:
+    """Whether the lock could be had; who looks whether it is held, holds it for a moment."""
+    for left in reversed(range(looks)):
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if left:
+                time.sleep(0.02)
+        else:
+            return True
+    return False
+
+
 def _paths(gpu: str) -> Iterator[Path]:
-    folder = paths.cache_dir() / "locks" / (re.sub(r"[^A-Za-z0-9.-]", "", platform.node()) or "here")
+    machine, job = (re.sub(r"[^A-Za-z0-9.-]", "", name)[:128] for name in (platform.node(), os.environ.get("SLURM_JOB_ID", "")))
+    folder = paths.cache_dir() / "locks" / ((machine or "here") + f"-job{job}" * bool(job))
     return (folder / (f"gpu{gpu}.lock" if number == 1 else f"gpu{gpu}-{number}.lock") for number in range(1, MOST + 1))
 
 

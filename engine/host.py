@@ -24,7 +24,7 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 import engine.openmp  # noqa: F401  before torch
-from engine.control import STOP_SIGNALS, on_stop_signals
+from engine.control import STOP_SIGNALS, StopSignals, on_stop_signals
 from engine.errors import UserError
 from engine.launched import Launched, launched
 from engine.result import Result
@@ -56,15 +56,17 @@ def main(arguments: Sequence[str]) -> int:
     except (UserError, OSError) as error:
         print(error, file=sys.stderr)  # noqa: T201
         return 2
-    stopped_by: list[int] = []
+    stops = StopSignals()
 
     def stop(number: int, frame: FrameType | None) -> None:
         """Before there is a run that can take a signal. An exception would do harm: libraries that are being loaded swallow it,
-        and go on with halves of what they were loading. A second signal waits for nothing.
+        and go on with halves of what they were loading. A second request waits for nothing.
         """
-        stopped_by.append(number)
+        begun = stops.first is not None
+        if not stops.take(number) and begun:
+            return  # what interrupts the first one's handler here is the same request: let that come to its end
         try:
-            if len(stopped_by) == 1 and not run_dir.result.exists():  # or so late that all is done
+            if not begun and not run_dir.result.exists():  # or so late that all is done
                 _conclude(run_dir, lock, Result(str(run_dir.path), state="stopped", message="stopped before it began"))
         finally:
             os._exit(128 + number)

@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from engine import plugins
+from engine.device import gpu_uuid
 from engine.errors import UserError
 from engine.preset import Preset
 from engine.preset_changes import refuse_changes
@@ -34,6 +35,7 @@ def made_with(preset: Preset, device: torch.device, data_root: Path) -> dict[str
         "versions": versions(),
         "seed": preset.seed,
         "device": str(device),
+        "gpu": gpu_uuid(device),
         "argv": sys.argv,
         "host": platform.node(),
         "pid": os.getpid(),

@@ -19,7 +19,7 @@ from engine.checkpoints_of_run import RunCheckpoints
 from engine.compiled.stepper import panel_of, stepper_of
 from engine.control import Control
 from engine.data import Images, load_images
-from engine.device import device_name, resolve_device, uses_bf16
+from engine.device import device_name, resolve_device, use_threads, uses_bf16
 from engine.errors import StoppedError, TrainingError, UserError
 from engine.event_writer import EventWriter
 from engine.events import (
@@ -91,6 +91,7 @@ class Run:
         self._share_gpu = share_gpu
         self._student_saved = False  # by this process, since the newest best epoch
         self._gpu_lock: GpuLock | None = None
+        self._no_gpu_lock = ""  # why there is none
         self._resume, self._lock, self._folder_given = resume, lock, lock is not None
         self._checkpoints = RunCheckpoints(self.dir.checkpoints, self._emit, preset.checkpoints, ranks)
         self._wishes = Wishes(self.control, self._checkpoints, self._emit, self._leave_student, lambda: self._watch.look(), ranks)
@@ -187,9 +188,11 @@ class Run:
         self.ranks.use(device)
         self._begun_with = self.ranks.told([self._ranks_before()])[0]
         if (gpu := gpu_of(str(device))) is not None:
-            self._gpu_lock = GpuLock.take(gpu, self.dir.path, share=self._share_gpu)
-        if self.preset.hardware.threads is not None:
-            torch.set_num_threads(self.preset.hardware.threads)
+            try:
+                self._gpu_lock = GpuLock.take(gpu, self.dir.path, share=self._share_gpu)
+            except OSError as error:  # a home that is read-only, or has no locks: no reason not to train
+                self._no_gpu_lock = error.strerror or str(error)
+        use_threads(self.preset.hardware)
         images = load_images(self.preset.dataset, self.data_root, device, self.preset.hardware.workers)
         steps_per_epoch(images, self.preset.train, ranks=self.ranks.size)
         for number, part in enumerate(self.preset.teachers):
@@ -272,6 +275,9 @@ class Run:
                 resumed=self._resume,
             )
         )
+        if self._no_gpu_lock:
+            where = f"{paths.cache_dir()} cannot be locked in ({self._no_gpu_lock}); MMKD_CACHE names another place"
+            self._log("warning", f"another run on this GPU would not be refused: {where}")
         held.callback(images.close)
         images.troubles.listen(self._log)
         classroom = self._classroom(device, images)

@@ -44,6 +44,7 @@ class Process(NamedTuple):
 
     pid: int
     machine: str
+    gpu: str = ""  # the UUID of its GPU, where it has one and that is known; untrusted, too
 
     @property
     def here(self) -> bool:
@@ -144,4 +145,4 @@ class DirectoryClient:
         """The process that owns the run, as `meta.json` has it; None where that does not say."""
         meta = read_object(self._dir.meta) or {}
         pid = as_number(meta.get("pid"))
-        return Process(int(pid), as_text(meta.get("host"))) if pid is not None and pid > 1 else None
+        return Process(int(pid), as_text(meta.get("host")), as_text(meta.get("gpu"))) if pid is not None and pid > 1 else None

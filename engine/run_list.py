@@ -15,7 +15,7 @@ from engine.errors import PresetError, UserError
 from engine.events import RunStarted, from_line
 from engine.preset_yaml import load_preset
 from engine.run_dir import Lock, RunDir
-from engine.run_state import RunState, StateReader
+from engine.run_state import RunState, StateReader, other_machine
 from engine.text import plain
 from engine.untrusted import as_moment, as_number, as_share, as_text, open_regular, read_object
 
@@ -123,8 +123,8 @@ def remove_run(path: Path) -> None:
         if path.is_symlink():
             path.unlink()
             return
-        if StateReader(run_dir).read().live:
-            raise UserError(f"{plain(path.name)} is live; mmkd stop {plain(path.name)} stops it")
+        if (state := StateReader(run_dir).read()).live:
+            raise UserError(f"{plain(path.name)} is live ({state}); {how_to_end(path, state)}")
         lock = Lock(run_dir)
         try:
             # Renamed in one step, so that nobody finds half a run.
@@ -134,6 +134,15 @@ def remove_run(path: Path) -> None:
         shutil.rmtree(gone)
     except OSError as error:
         raise UserError(f"{plain(str(path))} cannot be removed: {error.strerror or error}") from error
+
+
+def how_to_end(path: Path, state: RunState) -> str:
+    """What has a live run end, so that it can be removed."""
+    name = plain(path.name)
+    if state is RunState.NOT_RESPONDING and (machine := other_machine(path)):
+        taken = f"if {machine}, where it was at work, is gone for good, mmkd resume {name} --force takes it over, and then "
+        return f"{taken}mmkd stop {name} stops it"
+    return f"mmkd stop {name} stops it"
 
 
 def is_run(path: Path) -> bool:

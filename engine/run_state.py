@@ -10,6 +10,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from engine.run_dir import RunDir
+from engine.text import one_line
 from engine.untrusted import as_number, open_regular, read_object
 
 PATIENCE = 30.0  # seconds without a heartbeat until a run is said not to respond
@@ -109,3 +110,18 @@ def lock_held(lock: Path) -> bool | None:
     finally:
         os.close(handle)  # and with it the shared lock
     return False
+
+
+def other_machine(path: Path) -> str:
+    """The machine that the lock in a run's folder names, where that is not this one: only the heartbeat tells of such a run. ""
+    where it is this one, or none is named. Untrusted.
+    """
+    try:
+        handle = open_regular(RunDir(path).lock)
+        try:
+            holder = os.read(handle, 256).decode(errors="replace").strip()
+        finally:
+            os.close(handle)
+    except OSError:
+        return ""
+    return "" if holder == platform.node() else one_line(holder, 60)

@@ -17,7 +17,7 @@ from functools import cached_property
 from types import FrameType
 
 from engine.console_file import bound_console
-from engine.control import COMMANDS, on_stop_signals
+from engine.control import COMMANDS, StopSignals, on_stop_signals
 from engine.events import Acknowledged, Averages, CacheProgress, Event, PhaseStarted, RunStarted
 from engine.file_systems import on_network
 from engine.result import Result
@@ -50,13 +50,13 @@ class Served:
 def serve(run: Run, view: View | None = None) -> Served:
     """Runs `run` on the thread `mmkd-train` and keeps it in touch with the world until it ends; main thread only.
 
-    `view` is given what has happened, four times a second. A first SIGINT or SIGTERM asks the run to stop after its step; a
-    second one raises EndedAtOnce, and so does the end of GRACE after a SIGTERM. SIGHUP is ignored: a lost terminal is no reason
-    to lose a run.
+    `view` is given what has happened, four times a second. A first signal of STOP_SIGNALS asks the run to stop after its step;
+    a second request (see StopSignals) raises EndedAtOnce, and so does the end of GRACE after a SIGTERM. SIGHUP is ignored: a
+    lost terminal is no reason to lose a run.
     """
     loop = _Loop(run, view)
     with on_stop_signals(loop.on_signal):
-        return Served(loop.run_to_end(), loop.stopped_by)
+        return Served(loop.run_to_end(), loop.stops.first)
 
 
 class _Loop:
@@ -64,15 +64,13 @@ class _Loop:
         self.run, self.view = run, view
         self.events: queue.SimpleQueue[Event] = queue.SimpleQueue()
         self.control = _ControlFile(run)
-        self.stopped_by: int | None = None
-        self.stopped_at = 0.0  # by the monotonic clock
+        self.stops = StopSignals()
         self.beat = 0.0
         self.position: dict[str, object] = {}
 
     def on_signal(self, number: int, frame: FrameType | None) -> None:
-        if self.stopped_by is not None:
+        if self.stops.take(number):
             raise EndedAtOnce(number)
-        self.stopped_by, self.stopped_at = number, time.monotonic()
         # The lock that Control takes may be held by this very thread: ask from the loop, not from here.
 
     def run_to_end(self) -> Result:
@@ -81,11 +79,11 @@ class _Loop:
         asked = False
         try:
             while (result := self.run.join(0)) is None:
-                if self.stopped_by is not None and not asked:
+                if self.stops.first is not None and not asked:
                     asked = True
                     self.run.control.stop()
-                if self.stopped_by == signal.SIGTERM and time.monotonic() - self.stopped_at > GRACE:
-                    raise EndedAtOnce(self.stopped_by)
+                if self.stops.terminated is not None and time.monotonic() - self.stops.terminated > GRACE:
+                    raise EndedAtOnce(signal.SIGTERM)
                 self._look()
             self._look(wait=False)
             return result

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from engine import plugins
 from engine.control import STOP_SIGNALS
+from engine.control_group import usable_cores
 from engine.errors import PresetError, UserError
 from engine.gpu_lock import refuse_if_busy
 from engine.paths import write_whole
@@ -166,9 +167,11 @@ def _launched(processes: int) -> dict[str, str]:
     """
     if processes == 1:
         return {}
-    cores = str(max(len(os.sched_getaffinity(0)) // processes, 1))
+    cores = str(max(usable_cores() // processes, 1))
+    handed_on = "SIGTERM,SIGINT,SIGQUIT,SIGUSR1,SIGUSR2"
     return {
-        "TORCHELASTIC_SIGNALS_TO_HANDLE": "SIGTERM,SIGINT,SIGQUIT",
+        "TORCHELASTIC_SIGNALS_TO_HANDLE": handed_on,
+        "PET_SIGNALS_TO_HANDLE": handed_on,  # newer launchers overwrite the former by this option's value
         "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", cores),
     }
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
+from engine.control_group import usable_cores
 from engine.text import one_line
 from mmkd_tui.nvml import nvml
 
@@ -36,13 +37,7 @@ class Machine:
 def this_machine() -> Machine:
     """As it was when first asked."""
     total, free = _memory()
-    return Machine(_cores(), total, free, _gpus())
-
-
-def _cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    return Machine(usable_cores(), total, free, _gpus())
 
 
 def _memory() -> tuple[int | None, int | None]:

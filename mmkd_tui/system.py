@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import re
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from engine.run_client import Process
 from mmkd_tui.nvml import nvml
 
 EVERY = 2.0  # seconds
@@ -55,14 +56,17 @@ class Machine:
 class Gpu:
     """One NVIDIA GPU, by nvidia-ml-py, which is optional. RuntimeError where there is none to be read."""
 
-    def __init__(self, index: int, library: Any = None) -> None:
-        """`library`: as `nvml` gives it, which is the default."""
+    def __init__(self, which: int | str, library: Any = None) -> None:
+        """`which`: its number or its UUID, as the driver has them. `library`: as `nvml` gives it, which is the default."""
         self._library = nvml() if library is None else library
         try:
-            self._handle = self._library.nvmlDeviceGetHandleByIndex(index)
+            if isinstance(which, str):
+                self._handle = self._library.nvmlDeviceGetHandleByUUID(which)
+                self._index = int(self._library.nvmlDeviceGetIndex(self._handle))
+            else:
+                self._handle, self._index = self._library.nvmlDeviceGetHandleByIndex(which), which
         except Exception as error:  # the library has its own for a device that is not there
             raise RuntimeError("there is no such GPU") from error
-        self._index = index
 
     def read(self) -> str:
         """For example `GPU 0  93 %  11.2/79.6 GiB  61 °C`; what the driver does not tell is left out."""
@@ -85,29 +89,47 @@ class Gpu:
         return f"{self._library.nvmlDeviceGetTemperature(self._handle, self._library.NVML_TEMPERATURE_GPU)} °C"
 
 
-def reader_for(device: str) -> Callable[[], str]:
-    """What to read for a run on this device: `cuda:1 (...)` has its GPU, where that is possible."""
+def reader_for(device: str, process: Process | None) -> Callable[[], str]:
+    """What to read for a run's process on this device: `cuda:1 (...)` has its GPU, where that is possible. Nothing of a run on
+    another machine: what goes on here has nothing to do with it.
+    """
+    if process is None or not process.here:
+        return lambda: ""
     machine = Machine()
-    if found := re.match(r"cuda(?::(\d{1,3}))?", device):
-        try:
-            gpu = Gpu(int(found[1] or 0))
-        except RuntimeError:
+    try:
+        if (which := _which(device, process)) is None:
             return machine.read
-        return lambda: "  ".join(part for part in (gpu.read(), machine.read()) if part)
-    return machine.read
+        gpu = Gpu(which)
+    except RuntimeError:
+        return machine.read
+    return lambda: "  ".join(part for part in (gpu.read(), machine.read()) if part)
+
+
+def _which(device: str, process: Process, environment: Mapping[str, str] = os.environ) -> int | str | None:
+    """The GPU, as the driver knows it. A number of the run's is one of those that it could see: of a run that has not told the
+    UUID, it is taken for the driver's where nothing says that only some can be seen.
+    """
+    found = re.match(r"cuda(?::(\d{1,3}))?", device)
+    if found is None:
+        return None
+    if process.gpu:
+        return process.gpu
+    return int(found[1] or 0) if "CUDA_VISIBLE_DEVICES" not in environment else None
 
 
 class SystemMonitor:
     """Reads every two seconds until `stop`; a driver that hangs holds up nobody. `latest` is the newest line."""
 
-    def __init__(self, device: str, make: Callable[[str], Callable[[], str]] = reader_for) -> None:
+    def __init__(
+        self, device: str, process: Process | None, make: Callable[[str, Process | None], Callable[[], str]] = reader_for
+    ) -> None:
         self.latest = ""
         self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self._run, args=(device, make), name="mmkd-system", daemon=True)
+        self._thread = threading.Thread(target=self._run, args=(device, process, make), name="mmkd-system", daemon=True)
         self._thread.start()
 
-    def _run(self, device: str, make: Callable[[str], Callable[[], str]]) -> None:
-        read = make(device)
+    def _run(self, device: str, process: Process | None, make: Callable[[str, Process | None], Callable[[], str]]) -> None:
+        read = make(device, process)
         read()
         while not self._stopped.wait(0.5 if not self.latest else EVERY):
             self.latest = read()

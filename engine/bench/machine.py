@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from engine.control_group import usable_cores
 from engine.text import one_line
 from engine.version import version
 
@@ -25,7 +26,7 @@ def describe(device: torch.device) -> dict[str, Any]:
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "processor": model,
         "flags": [flag for flag in FLAGS if flag in flags],
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cores": usable_cores(),
         "threads": torch.get_num_threads(),
         "load": load(),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",

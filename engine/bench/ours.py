@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -17,6 +16,7 @@ from engine.compiled.flat import Function, callable_of, compile_flat
 from engine.compiled.panel import CompiledPanel
 from engine.compiled.pure import Pure, PurePanel
 from engine.compiled.steps import CompiledStepper
+from engine.control_group import usable_cores
 from engine.data import Batch
 from engine.device import uses_bf16
 from engine.meta.sgd import Sgd, momenta_of
@@ -127,7 +127,7 @@ class _AtOnce:
 
     def take(self, part: str) -> Function | Exception:
         if part not in self.found:
-            made = compile_flat(getattr(self.pure, part), self.example, self.threads, workers=os.cpu_count() or 1)
+            made = compile_flat(getattr(self.pure, part), self.example, self.threads, workers=usable_cores())
             self.found[part] = callable_of(*made)
         return self.found[part]
 

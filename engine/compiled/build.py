@@ -24,12 +24,13 @@ def main(folder: Path) -> None:
 
     from engine.compiled.flat import compile_flat, save
     from engine.compiled.request import request_of
+    from engine.control_group import usable_cores
     from engine.device import prepare
 
     torch.set_num_threads(1)
     request = request_of((folder / REQUEST).read_text())
     prepare(torch.device(request.device))
-    workers = max(1, (os.cpu_count() or 1) // 4)
+    workers = max(1, usable_cores() // 4)
     for part in request.parts:
         target = folder / f"{part}.bin"
         if not target.exists():

@@ -14,6 +14,7 @@ from itertools import islice
 from multiprocessing.connection import Connection, Pipe
 from typing import cast
 
+from engine.control_group import usable_cores
 from engine.errors import TrainingError
 from engine.pictures import Decoded, Job, decode_all
 
@@ -26,7 +27,7 @@ _CODE = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from {} import
 
 def chosen_workers(asked: int | None) -> int:
     """What `hardware.workers` means on this machine."""
-    return min(max(len(os.sched_getaffinity(0)) - 1, 1), 16) if asked is None else asked
+    return min(max(usable_cores() - 1, 1), 16) if asked is None else asked
 
 
 class Decoders:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from engine.catalog import DATASETS
+from engine.control_group import usable_cores
 from engine.data.augment import Augmentation
 from engine.data.lists import inside, lines_of
 from engine.data_files import files_of
@@ -134,7 +135,7 @@ def _decode(folder: Path, listing: Listing, shape: tuple[int, ...]) -> np.ndarra
         pixels[number] = picture.transpose(2, 0, 1)
 
     # Pillow decodes outside of Python's lock.
-    with ThreadPoolExecutor(min(len(os.sched_getaffinity(0)), 8)) as pool:
+    with ThreadPoolExecutor(min(usable_cores(), 8)) as pool:
         for _ in pool.map(one, range(len(listing)), chunksize=64):
             pass
     return pixels

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from engine.bench.machine import FLAGS, processor
+from engine.control_group import memory_limit, usable_cores
 from engine.device import bf16_is_fast
 from engine.doctor.finding import Finding, Grade
 from engine.gpu_lock import GpuBusyError, gpu_of, refuse_if_busy
@@ -21,7 +22,7 @@ GIB = 1 << 30
 def findings() -> Iterator[Finding]:
     """Of the processor, its memory, and each GPU."""
     model, flags = processor()
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = usable_cores()
     known = ", ".join(flag for flag in FLAGS if flag in flags)
     yield Finding(SECTION, "processor", f"{model}, {cores} core{'s' * (cores > 1)}{f' ({known})' * bool(known)}")
     fast = "bf16 and fp32" if bf16_is_fast(torch.device("cpu")) else "fp32 (no bf16 instructions)"
@@ -33,22 +34,13 @@ def findings() -> Iterator[Finding]:
 def _memory() -> Iterator[Finding]:
     pages, size = os.sysconf("SC_PHYS_PAGES"), os.sysconf("SC_PAGE_SIZE")
     total = pages * size
-    limit = _container_limit()
+    limit = memory_limit()
     if limit is not None and limit < total:
         remedy = "a run that needs more is killed; give the container or job more memory"
         grade: Grade = "warning" if limit < 4 * GIB else "note"
-        yield Finding(SECTION, "memory", f"{limit / GIB:.1f} GiB of {total / GIB:.1f} for this container", grade, remedy)
+        yield Finding(SECTION, "memory", f"{limit / GIB:.1f} GiB of {total / GIB:.1f} for this container or job", grade, remedy)
     else:
         yield Finding(SECTION, "memory", f"{total / GIB:.1f} GiB")
-
-
-def _container_limit() -> int | None:
-    for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
-        try:
-            return int(Path(path).read_text())
-        except (OSError, ValueError):
-            continue
-    return None
 
 
 def _gpus() -> Iterator[Finding]:

@@ -9,6 +9,8 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import torch
+
 from engine import paths
 from engine.catalog import DATASETS
 from engine.data_files import find_files
@@ -19,7 +21,7 @@ from engine.teachers.cache_files import CacheStore
 from engine.teachers.store import TeacherStore
 
 LOW, SCARCE = 10 << 30, 1 << 30  # bytes free: a warning, a problem
-LEAST_SHARED = 256 << 20  # bytes of /dev/shm, through which workers hand on batches
+LEAST_SHARED = 256 << 20  # bytes of /dev/shm, by which NCCL connects the processes of one machine
 
 
 def data_findings(data_root: Path) -> Iterator[Finding]:
@@ -49,8 +51,9 @@ def folder_findings(runs: Path, data_root: Path) -> Iterator[Finding]:
     for name, path, words in folders:
         yield _folder(name, path, words)
     shared = Path("/dev/shm")
-    if shared.is_dir() and (total := shutil.disk_usage(shared).total) < LEAST_SHARED:
-        remedy = "give the container more (docker run --shm-size=2g), or set hardware.workers to 0"
+    several = torch.cuda.device_count() > 1  # one process needs none: decoded pictures come through pipes
+    if several and shared.is_dir() and (total := shutil.disk_usage(shared).total) < LEAST_SHARED:
+        remedy = "mmkd run --gpus N may need more of it: docker run --shm-size=2g"
         yield Finding("places", "/dev/shm", _size(total), "warning", remedy)
 
 

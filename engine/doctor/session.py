@@ -20,7 +20,8 @@ DETACHED = "a detached run outlives its terminal"
 def findings(environment: Mapping[str, str] = os.environ) -> Iterator[Finding]:
     """Of logout, the job scheduler and the process's limits."""
     if job := environment.get("SLURM_JOB_ID"):
-        remedy = "ask for enough time (--time); --signal=TERM@120 gives a run two minutes to save a checkpoint"
+        # Slurm signals a job's steps, and not its batch script: a run that this starts by itself would never be told.
+        remedy = "ask for enough time (--time); --signal=TERM@120 gives a run that `srun mmkd run ...` starts two minutes to save"
         yield Finding(SECTION, "Slurm", f"job {job[:32]}: its end ends every run in it", "note", remedy)
     yield _logout(environment)
     files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)

@@ -10,6 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from engine.control_group import usable_cores
 from engine.gpu_lock import GpuBusyError, refuse_if_busy
 from engine.paths import private_folder
 from engine.run_dir import Lock, RunDir, take_over
@@ -82,8 +83,11 @@ class LocalExecutor:
         found = {} if device is None else {"CUDA_VISIBLE_DEVICES": device}
         # Several runs that each take all cores are slower than one after the other.
         if self.capacity > 1 and job.preset.hardware.threads is None and "OMP_NUM_THREADS" not in os.environ:
-            found["OMP_NUM_THREADS"] = str(max(1, _cores() // self.capacity))
+            found["OMP_NUM_THREADS"] = str(self._share_of_cores())
         return found
+
+    def _share_of_cores(self) -> int:
+        return max(usable_cores() // self.capacity, 1)
 
 
 def begin(
@@ -99,7 +103,3 @@ def begin(
         return start_host(run_dir, lock, data_root, [*["--resume"] * begun, *options], environment)
     finally:
         lock.release()
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

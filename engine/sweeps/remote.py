@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from engine import plugins
+from engine.control import NOTICES
 from engine.errors import UserError
 from engine.run_dir import RunDir
 from engine.run_state import RunState, StateReader
@@ -72,7 +73,7 @@ class Attempt:
             )
             while (code := self.process.poll()) is None:
                 time.sleep(TICK)
-            if code < 0 or code == 128 + signal.SIGTERM:
+            if code < 0 or code - 128 in (signal.SIGTERM, *NOTICES):
                 # A node that goes down takes its processes one after the other: if we are next, this is no end of the run.
                 time.sleep(GRACE)
             return code

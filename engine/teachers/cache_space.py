@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 
+from engine.control_group import memory_left
 from engine.errors import UserError
 
 RESERVE = 1 << 30  # bytes of the disk that are left to others
@@ -70,18 +71,13 @@ def free_disk(root: Path) -> int:
 
 
 def free_memory() -> int:
-    """Bytes of memory that this process may still take; the limits of its control group count."""
+    """Bytes of memory that this process may still take; the limits of its control groups count."""
     free = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES")
     with suppress(OSError, ValueError, StopIteration):
         lines = Path("/proc/meminfo").read_text().splitlines()
         free = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
-    with suppress(OSError, ValueError, StopIteration):  # "max" where there is no limit
-        group = Path("/sys/fs/cgroup")
-        limit = int((group / "memory.max").read_text())
-        lines = (group / "memory.stat").read_text().splitlines()
-        reclaimable = next(int(line.split()[1]) for line in lines if line.startswith("inactive_file "))
-        free = min(free, limit - int((group / "memory.current").read_text()) + reclaimable)
-    return max(free, 0)
+    left = memory_left()
+    return max(free if left is None else min(free, left), 0)
 
 
 def _free_on(device: torch.device) -> int:

@@ -15,7 +15,7 @@ from torch import Tensor
 from engine.compiled.changeover import Compile
 from engine.compiled.stepper import stepper_of
 from engine.data import Images, load_images
-from engine.device import resolve_device, uses_bf16
+from engine.device import resolve_device, use_threads, uses_bf16
 from engine.errors import UserError
 from engine.events import Event, Log
 from engine.keeper import Keeper
@@ -259,8 +259,7 @@ def train_teachers(
     not suit the data or this machine; TrainingError where a training cannot go on.
     """
     device = resolve_device(preset.hardware)
-    if preset.hardware.threads is not None:
-        torch.set_num_threads(preset.hardware.threads)
+    use_threads(preset.hardware)
     images = load_images(preset.dataset, data_root, device, preset.hardware.workers)
     images.troubles.listen(lambda level, message: emit(Log(level=level, message=message)))
     for number, part in enumerate(preset.teachers):

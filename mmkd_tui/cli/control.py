@@ -11,7 +11,7 @@ import typer
 
 from engine.errors import UserError
 from mmkd_tui.cli import exit_codes
-from mmkd_tui.cli.options import DataRoot, Force, Gpus, Overrides, Plugin, RunsDir, load_plugins
+from mmkd_tui.cli.options import DataRoot, Gpus, Overrides, Plugin, RunsDir, load_plugins
 from mmkd_tui.cli.talk import say
 
 if TYPE_CHECKING:
@@ -63,7 +63,13 @@ def resume_command(
     run: RunName = None,
     runs_dir: RunsDir = Path("runs"),
     data_root: DataRoot = None,
-    force: Force = False,
+    force: Annotated[
+        bool,
+        typer.Option(
+            "--force",
+            help="Start even where another run is at work on the same GPU, or where the run's own machine does not respond.",
+        ),
+    ] = False,
     plugin: Plugin = None,
     overrides: Overrides = None,
     gpus: Gpus = 1,
@@ -73,11 +79,14 @@ def resume_command(
 
     From its newest checkpoint, in the background.
 
+    One that was at work on another machine, which gives no sign of life any more, is taken over with --force.
+
     --set changes what leaves its past as it was: more epochs, another device, when checkpoints are saved.
 
     Example: mmkd resume quickstart --set train.epochs=40
     """
     from engine.run_client import DirectoryClient, RunState, respawn
+    from engine.run_state import other_machine
 
     load_plugins(plugin)
     path = _to_resume(runs_dir, run)
@@ -85,7 +94,13 @@ def resume_command(
     state = client.state()
     if state is RunState.FINISHED:
         raise UserError(f"{path.name} is finished; there is nothing to resume")
-    if not state.resumable:
+    lost = other_machine(path) if state is RunState.NOT_RESPONDING else ""
+    if lost and not force:
+        raise UserError(
+            f"{path.name} does not respond, and was at work on {lost}. If that machine or container is gone for good, "
+            f"mmkd resume {path.name} --force takes it over; if it may still be at work, wait: two processes would spoil the run"
+        )
+    if not state.resumable and not lost:
         if overrides:
             raise UserError(f"{path.name} is {state}; its settings can be changed when it is stopped (mmkd stop {path.name})")
         if state is RunState.RUNNING:

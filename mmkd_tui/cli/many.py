@@ -10,7 +10,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
-from engine.control import on_stop_signals
+from engine.control import StopSignals, on_stop_signals
 from engine.errors import UserError
 from engine.text import one_line, plain
 from mmkd_tui.cli.talk import say
@@ -36,11 +36,12 @@ def refuse_hindered(jobs: Sequence[Job], data_root: Path) -> None:
 
 @contextmanager
 def stop_signals() -> Iterator[list[int]]:
-    """The signals that asked to stop, as they come. A second one ends this at once; a lost terminal ends nothing."""
+    """The signals that asked to stop, as they come. A second request ends this at once; a lost terminal ends nothing."""
     stops: list[int] = []
+    found = StopSignals()
 
     def on_signal(number: int, frame: FrameType | None) -> None:
-        if stops:
+        if found.take(number):
             raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(128 + number)
         stops.append(number)
 

@@ -6,9 +6,10 @@ import signal
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from engine.control import on_stop_signals
+from engine.control import StopSignals, on_stop_signals
 from engine.errors import UserError
 from mmkd_tui.cli.options import data_root_of
 
@@ -27,8 +28,8 @@ def launch(
 ) -> tuple[Mapping[str, Any], int]:
     """Makes the run's folder, has it trained, and shows it; its result and the exit code.
 
-    The first signal asks the run to stop and is waited for, a second one ends everything at once. UserError where the folder
-    cannot be made.
+    The first signal asks the run to stop and is waited for, a second request (see StopSignals) ends everything at once.
+    UserError where the folder cannot be made.
     """
     from engine.paths import write_whole
     from engine.preset_yaml import dump_preset
@@ -41,8 +42,14 @@ def launch(
         host = start_host(run_dir, None, data_root_of(data_root), ["--force"] * force, processes=processes, restarts=restarts)
     except OSError as error:
         raise UserError(f"{run_dir.path}: the run cannot be started: {error.strerror or error}") from error
-    signals: list[int] = []
-    with on_stop_signals(lambda number, frame: signals.append(number)):
+    signals: list[int] = []  # those that are handed on
+    stops = StopSignals()
+
+    def on_signal(number: int, frame: FrameType | None) -> None:
+        if stops.take(number) or not signals:
+            signals.append(number)
+
+    with on_stop_signals(on_signal):
         _show(run_dir, host, progress, signals)
     return _ending(run_dir, signals)
 

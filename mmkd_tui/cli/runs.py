@@ -129,14 +129,14 @@ def rm_command(
 
 def _named(folder: Path, names: Sequence[str]) -> list[RunSummary]:
     """Runs that may be removed. UserError where one may not."""
-    from engine.run_list import find_run, summary
+    from engine.run_list import find_run, how_to_end, summary
 
     chosen = [summary(path) for path in dict.fromkeys(find_run(folder, name) for name in names)]
     for run in chosen:
         if not run.path.parent.exists() or not run.path.parent.samefile(folder):
             raise UserError(f"{run.path} is not in {folder}; give the folder that it is in by --runs-dir, and its name")
         if run.state.live:
-            raise UserError(f"{run.path.name} is live ({run.state}); mmkd stop {run.path.name} stops it")
+            raise UserError(f"{plain(run.path.name)} is live ({run.state}); {how_to_end(run.path, run.state)}")
     return chosen
 
 

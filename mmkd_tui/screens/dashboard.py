@@ -15,6 +15,7 @@ from engine.control import Command
 from engine.errors import UserError
 from engine.gpu_lock import GpuBusyError
 from engine.run_client import DirectoryClient, RunClient, RunState, list_runs, respawn
+from engine.run_state import other_machine
 from engine.text import one_line, plain
 from mmkd_tui.curves import PhaseCurves
 from mmkd_tui.follow import Follower
@@ -28,7 +29,7 @@ from mmkd_tui.panels.teachers import TeacherTable
 from mmkd_tui.panels.weights import WeightsByClass, WeightsNow
 from mmkd_tui.screens.base import MmkdScreen
 from mmkd_tui.screens.compare import NOBODY, CompareScreen
-from mmkd_tui.screens.questions import DETACH, START, STOP, busy_question, leave_question, stop_question
+from mmkd_tui.screens.questions import DETACH, START, STOP, busy_question, leave_question, lost_question, stop_question
 from mmkd_tui.system import SystemMonitor
 from mmkd_tui.widgets.key_bar import KeyBar
 
@@ -153,8 +154,10 @@ class DashboardScreen(MmkdScreen):
 
     def _show_system(self) -> None:
         started = self.follower.view.started
-        if started is not None and self._monitor is None and self.follower.state.live:
-            self._monitor = SystemMonitor(started.device)
+        state = self.follower.state
+        # While a process is starting, what is known of one is of the one before it.
+        if started is not None and self._monitor is None and state.live and state is not RunState.STARTING:
+            self._monitor = SystemMonitor(started.device, self.follower.client.process())
         text = self._monitor.latest if self._monitor is not None else ""
         if text != self._system:
             self._system = text
@@ -190,7 +193,7 @@ class DashboardScreen(MmkdScreen):
             "unpause": asked and paused,
             "stop": asked,
             "checkpoint": asked,
-            "respawn": state.resumable and isinstance(self.follower.client, DirectoryClient),
+            "respawn": isinstance(self.follower.client, DirectoryClient) and (state.resumable or bool(self._lost)),
             "next_chart": self.has_class("-narrow") and (not self._by_class or self.query_one(WeightsByClass).two_kinds),
             "earlier": len(self.follower.curves.phases) > 1,
             "later": self._phase is not None,
@@ -223,13 +226,23 @@ class DashboardScreen(MmkdScreen):
     def action_stop(self) -> None:
         self.app.push_screen(stop_question(), lambda answer: self._ask("stop") if answer == STOP else None)
 
-    def action_respawn(self, force: bool = False) -> None:
+    @property
+    def _lost(self) -> str:
+        """The other machine that does not respond for the run; "" where it is not so."""
+        return other_machine(self.follower.client.path) if self.follower.state is RunState.NOT_RESPONDING else ""
+
+    def action_respawn(self, force: bool = False, sure: bool = False) -> None:
+        if not sure and (machine := self._lost):
+            self.app.push_screen(
+                lost_question(machine), lambda answer: self.action_respawn(force, sure=True) if answer == START else None
+            )
+            return
         try:
             respawn(self.follower.client.path, data_root=self.mmkd.data_root, force=force)
         except GpuBusyError as error:
             again = busy_question(error)
-            self.app.push_screen(again, lambda answer: self.action_respawn(True) if answer == START else None)
-        except UserError as error:
+            self.app.push_screen(again, lambda answer: self.action_respawn(True, sure) if answer == START else None)
+        except (UserError, OSError) as error:
             self.say(str(error), bad=True)
         self.follower.look_again()
         self._tick()

@@ -41,3 +41,13 @@ def busy_question(error: GpuBusyError) -> Ask:
         "may fail.",
         (Answer(GO_ON, "Cancel", ("c",)), Answer(START, "Start anyway", ("s",))),
     )
+
+
+def lost_question(machine: str) -> Ask:
+    """GO_ON, which starts nothing, is the default."""
+    return Ask(
+        "Take the run over?",
+        f"It was at work on {machine}, which gives no sign of life. If that machine or container is gone for good, the run can "
+        "go on here. If it may still be at work, wait: two processes would spoil the run.",
+        (Answer(GO_ON, "Cancel", ("c",)), Answer(START, "Take over", ("t",))),
+    )

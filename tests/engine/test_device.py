@@ -1,12 +1,17 @@
-"""What float32 means."""
+"""What float32 means, and how a GPU is called."""
 
 from __future__ import annotations
 
+from pathlib import Path
+from types import SimpleNamespace
+
 import pytest
 import torch
+from support.presets import tiny
 
 from engine.bench.subjects import _by_default
-from engine.device import resolve_device
+from engine.device import gpu_uuid, resolve_device
+from engine.origin import made_with
 from engine.preset import HardwarePart
 
 
@@ -28,3 +33,12 @@ def test_the_benchmark_gives_public_code_what_pytorch_gives_it() -> None:
     _by_default(lambda: seen.append(torch.backends.cudnn.allow_tf32))()
     assert seen == [True]
     assert not torch.backends.cudnn.allow_tf32
+
+
+def test_a_run_writes_down_which_gpu_it_has(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    found = SimpleNamespace(uuid="8f2d4c1e-0000-1111-2222-333344445555")
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: found)
+    assert made_with(tiny(), torch.device("cuda", 0), tmp_path)["gpu"] == f"GPU-{found.uuid}"
+    assert made_with(tiny(), torch.device("cpu"), tmp_path)["gpu"] is None
+    found = SimpleNamespace()  # of an older release of PyTorch
+    assert gpu_uuid(torch.device("cuda", 0)) is None

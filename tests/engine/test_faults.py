@@ -29,6 +29,7 @@ import engine.teachers.train
 from engine import Run
 from engine.checkpoint import load_checkpoint, save_checkpoint
 from engine.checkpoints_of_run import RunCheckpoints
+from engine.control import TOGETHER
 from engine.errors import TrainingError
 from engine.events import CheckpointSaved, EpochEnded, Event, Log, Metrics, TeacherReady, from_line
 from engine.folder_watch import FolderWatch
@@ -665,7 +666,7 @@ def test_a_run_that_does_not_listen_is_ended_and_says_so(how: str, tmp_path: Pat
         process.send_signal(signal.SIGTERM)
         if how == "a second signal":
             with pytest.raises(subprocess.TimeoutExpired):
-                process.wait(1)
+                process.wait(TOGETHER + 0.5)  # until then it would be the same request
             process.send_signal(signal.SIGTERM)
         assert process.wait(30) == 143
     finally:

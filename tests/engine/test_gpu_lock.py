@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +15,7 @@ from support.hosts import no_process_left
 from support.presets import tiny
 
 from engine import paths
+from engine.events import Event, Log
 from engine.gpu_lock import GpuBusyError, GpuLock, gpu_of, refuse_if_busy
 from engine.run import Run
 from engine.run_client import spawn
@@ -79,6 +83,53 @@ def test_a_run_that_would_not_be_alone_is_not_begun(holder: subprocess.Popen[str
         with pytest.raises(GpuBusyError):
             spawn(tiny("hardware.device=cuda:0"), runs)
         assert not runs.exists()
+
+
+def test_jobs_of_slurm_that_each_call_their_gpu_the_first_do_not_meet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SLURM_JOB_ID", "4711/")
+    held = GpuLock.take("0", tmp_path / "one")
+    monkeypatch.setenv("SLURM_JOB_ID", "4712")
+    GpuLock.take("0", tmp_path / "two").release()
+    monkeypatch.setenv("SLURM_JOB_ID", "4711")
+    with pytest.raises(GpuBusyError, match="one"):
+        refuse_if_busy("cuda:0", {})
+    held.release()
+
+
+def test_a_cache_of_no_use_for_locks_stops_no_run_and_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("MMKD_CACHE", str(tmp_path / "file" / "cache"))
+    refuse_if_busy("cuda:0", {})
+    monkeypatch.setattr("engine.run.gpu_of", lambda device: "0")
+    preset = tiny("hardware.device=cpu", "train.epochs=1", "evaluate.student_alone=false")
+    told: list[Event] = []
+    run = Run(preset, tmp_path / "run")
+    run.subscribe(told.append)
+    assert run.execute().state == "done"
+    warnings = [event.message for event in told if isinstance(event, Log) and event.level == "warning"]
+    assert sum("MMKD_CACHE" in warning and "this GPU" in warning for warning in warnings) == 1, warnings
+
+
+def test_a_disk_without_locks_is_no_busy_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def without(handle: int, how: int) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    GpuLock.take("0", tmp_path / "before").release()
+    monkeypatch.setattr("fcntl.flock", without)
+    refuse_if_busy("cuda:0", {})
+    for share in (False, True):
+        with pytest.raises(OSError, match="No locks"):
+            GpuLock.take("0", tmp_path / "one", share=share)
+
+
+def test_who_looks_in_passing_is_not_taken_for_a_run(tmp_path: Path) -> None:
+    GpuLock.take("0", tmp_path / "gone").release()
+    (file,) = (paths.cache_dir() / "locks").glob("*/gpu0.lock")
+    with file.open() as passing:
+        fcntl.flock(passing, fcntl.LOCK_SH)
+        threading.Timer(0.1, fcntl.flock, (passing, fcntl.LOCK_UN)).start()
+        GpuLock.take("0", tmp_path / "mine").release()
+    assert file.read_text() == str(tmp_path / "mine")
 
 
 def test_a_run_on_a_processor_takes_no_lock(tmp_path: Path) -> None:

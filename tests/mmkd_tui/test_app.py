@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -16,6 +19,7 @@ from engine.errors import UserError
 from engine.events import RunEnded, to_line
 from engine.run import Run
 from engine.run_client import RunState
+from engine.run_dir import RunDir
 from mmkd_tui.app import MmkdApp, TooSmallScreen
 from mmkd_tui.curves import LIMIT
 from mmkd_tui.fake_client import story
@@ -154,6 +158,32 @@ def test_a_crashed_run_is_resumed_with_a_key(tmp_path: Path, monkeypatch: pytest
             await pilot.press("R")
             await until(pilot, lambda: "[/red] there is no checkpoint" in text(app))
         assert asked == [tmp_path / "r"]
+
+    run(test())
+
+
+@pytest.mark.parametrize("answer", ["enter", "t"])
+def test_a_run_whose_machine_is_gone_is_taken_over_after_a_question(
+    answer: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_dir, old = RunDir(tmp_path / "r"), time.time() - 300
+    run_dir.path.mkdir()
+    run_dir.lock.write_text("4f1d")
+    run_dir.heartbeat.write_text(json.dumps({"t": old}))
+    os.utime(run_dir.heartbeat, (old, old))
+    asked: list[Path] = []
+    monkeypatch.setattr("mmkd_tui.screens.dashboard.respawn", lambda path, **other: asked.append(path))
+
+    async def test() -> None:
+        app = MmkdApp(runs_dir=tmp_path, open_run=tmp_path / "r")
+        async with app.run_test(size=(100, 30)) as pilot:
+            await until(pilot, lambda: dashboard(app).follower.state is RunState.NOT_RESPONDING)
+            await pilot.press("R")
+            await until(pilot, lambda: "It was at work on 4f1d" in text(app))
+            assert asked == []
+            await pilot.press(answer)
+            await until(pilot, lambda: app.screen is dashboard(app))
+        assert asked == [tmp_path / "r"] * (answer == "t")
 
     run(test())
 

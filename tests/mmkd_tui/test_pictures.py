@@ -53,7 +53,7 @@ def same_everywhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         pytest.skip(f"the pictures are of textual {VERSION.read_text().strip()}")
     monkeypatch.setenv("TZ", "UTC")
     time.tzset()
-    monkeypatch.setattr("mmkd_tui.system.SystemMonitor._run", lambda self, device, make: None)
+    monkeypatch.setattr("mmkd_tui.system.SystemMonitor._run", lambda self, device, process, make: None)
     monkeypatch.delenv("NO_COLOR", raising=False)
     monkeypatch.chdir(tmp_path)
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import platform
 import time
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
+from engine.run_client import Process
 from mmkd_tui.system import GIB, Gpu, Machine, SystemMonitor, reader_for
 
 
@@ -72,12 +74,57 @@ def test_a_gpu_that_is_not_there_is_none() -> None:
 
 
 def test_a_run_on_a_processor_has_no_gpu_line() -> None:
-    assert "GPU" not in reader_for("cpu (2 threads)")()
+    assert "GPU" not in reader_for("cpu (2 threads)", HERE)()
+
+
+UUID = "GPU-8f2d4c1e-0000-1111-2222-333344445555"
+HERE = Process(4711, platform.node())
+
+
+class Four(Library):
+    """Four GPUs, of which the run's is the last."""
+
+    def nvmlDeviceGetHandleByUUID(self, uuid: str) -> int:  # noqa: N802
+        if uuid != UUID:
+            raise OSError("no such device")
+        return 3
+
+    def nvmlDeviceGetIndex(self, handle: int) -> int:  # noqa: N802
+        return handle
+
+
+@pytest.mark.parametrize(
+    ("process", "visible", "shown"),
+    [
+        (HERE._replace(gpu=UUID), None, "GPU 3 "),
+        (HERE._replace(gpu=UUID), "3", "GPU 3 "),
+        (HERE._replace(gpu="GPU-of another"), None, ""),
+        (HERE, None, "GPU 0 "),  # of an older release, which did not say: as well as can be
+        (HERE, "3", ""),
+    ],
+)
+def test_a_runs_gpu_is_known_by_its_uuid(
+    process: Process, visible: str | None, shown: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    monkeypatch.setattr("mmkd_tui.system.nvml", Four)
+    said = reader_for("cuda:0 (NVIDIA H100)", process)()
+    assert "RAM" in said
+    assert said.startswith(shown) if shown else "GPU" not in said
+
+
+@pytest.mark.parametrize("process", [None, Process(4711, "elsewhere", UUID)])
+def test_of_a_run_on_another_machine_nothing_is_shown(process: Process | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mmkd_tui.system.nvml", Four)
+    read = reader_for("cuda:0 (NVIDIA H100)", process)
+    assert (read(), read()) == ("", "")
 
 
 def test_a_monitor_that_hangs_holds_up_nobody() -> None:
     began = time.monotonic()
-    monitor = SystemMonitor("cpu", lambda device: lambda: time.sleep(60) or "")
+    monitor = SystemMonitor("cpu", None, lambda device, process: lambda: time.sleep(60) or "")
     monitor.stop()
     assert monitor.latest == ""
     assert time.monotonic() - began < 1.0

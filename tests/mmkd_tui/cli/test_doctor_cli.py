@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from engine.doctor import session
+from engine.doctor import places, session
 from mmkd_tui import terminal
 from mmkd_tui.cli.main import run_command
 
@@ -85,6 +85,23 @@ def test_a_missing_compiler_is_told(monkeypatch: pytest.MonkeyPatch, capfd: Capt
     found = looked(capfd, 0)["software", "C++ compiler"]
     assert found["grade"] == "warning"
     assert "g++" in found["remedy"]
+
+
+@pytest.mark.parametrize("gpus", [0, 1, 4])
+def test_little_shared_memory_matters_to_several_gpus_alone(gpus: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    usage = SimpleNamespace(total=64 << 20, free=1 << 40)
+    monkeypatch.setattr("shutil.disk_usage", lambda path: usage)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: gpus)
+    found = [one for one in places.folder_findings(tmp_path, tmp_path) if one.name == "/dev/shm"]
+    assert len(found) == (gpus > 1)
+    assert all("--gpus" in one.remedy and "workers" not in one.remedy for one in found)
+
+
+def test_under_slurm_a_run_is_to_be_a_job_step_or_no_signal_reaches_it() -> None:
+    (found,) = (one for one in session.findings({"SLURM_JOB_ID": "4711"}) if one.name == "Slurm")
+    assert "4711" in found.value
+    assert "--signal=TERM@120" in found.remedy
+    assert "srun mmkd run" in found.remedy
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import pty
@@ -224,3 +225,46 @@ def test_nobody_is_asked_where_there_is_no_terminal(runs: Path, capfd: Capture) 
     assert run_command(["runs", "rm", "--older-than", "1d"]) == 2
     assert "--yes" in capfd.readouterr().err
     assert run.path.is_dir()
+
+
+def lost(runs: Path, name: str) -> RunDir:
+    """A run whose container is gone: its lock names another machine, and its last sign of life is old."""
+    run, old = make_run(runs, name), time.time() - 300
+    run.lock.write_text(f"4f1d{EVIL}")
+    run.heartbeat.write_text(json.dumps({"t": old, "phase": "distil"}))
+    os.utime(run.heartbeat, (old, old))
+    return run
+
+
+def test_a_run_whose_machine_is_gone_is_taken_over_by_wish(
+    tmp_path: Path, capfd: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    asked: list[tuple[str, bool]] = []
+    monkeypatch.setattr("engine.run_client.respawn", lambda path, *, force, **other: asked.append((path.name, force)))
+    run = lost(tmp_path / "runs", "one")
+    assert run_command(["resume", "one"]) == 2
+    told = capfd.readouterr().err
+    assert "4f1d" in told
+    assert "gone for good" in told
+    assert "mmkd resume one --force" in told
+    assert "\x1b" not in told
+    assert not run.control.exists()  # nobody would read it
+    assert run_command(["runs", "rm", "one", "--yes"]) == 2
+    assert "mmkd resume one --force takes it over" in capfd.readouterr().err
+    assert asked == []
+    assert run_command(["resume", "one", "--force"]) == 0
+    assert "goes on in the background" in capfd.readouterr().err
+    assert asked == [("one", True)]
+
+
+def test_force_takes_no_run_from_a_process_whose_lock_can_be_seen(
+    tmp_path: Path, capfd: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    run = lost(tmp_path / "runs", "one")
+    with run.lock.open("r+") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        assert run_command(["resume", "one", "--force"]) == 2
+    assert "in use by another process" in capfd.readouterr().err
+    assert run.heartbeat.exists()
