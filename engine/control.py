@@ -12,10 +12,7 @@ from types import FrameType
 from typing import Literal, get_args
 
 Command = Literal["pause", "resume", "checkpoint", "stop"]
-NOTICES = (
-    signal.SIGUSR1,
-    signal.SIGUSR2,
-)  # that a job's time is almost over; batch systems are asked to send it
+NOTICES = (signal.SIGUSR1, signal.SIGUSR2)  # that a job's time is almost over; batch systems are asked to send them
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, *NOTICES)  # wishes of the system's, carried out as "stop"
 TOGETHER = 2.0  # seconds in which several signals are one request to stop: whoever ends a job tells each of its processes
 COMMANDS: tuple[Command, ...] = get_args(Command)
