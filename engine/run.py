@@ -201,6 +201,8 @@ class Run:
         classroom = self._classroom(device, images)
         for part in () if self._resume else self.preset.teachers:
             classroom.refuse_unfit(part)
+            if self.preset.asks_heads:
+                classroom.refuse_headless(part)
         if self._caches:
             cache = TeacherCache(self.preset, images, self.cache)
             cache.place([cache.subject(number, *classroom.as_planned(part)) for number, part in enumerate(self.preset.teachers)])

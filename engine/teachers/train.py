@@ -12,6 +12,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
+from engine.architectures import library_of
 from engine.compiled.changeover import Compile
 from engine.compiled.stepper import stepper_of
 from engine.data import Images, load_images
@@ -129,6 +130,17 @@ class Classroom:
         """UserError where a teacher's checkpoint cannot be read or does not fit; no tensor of it is read."""
         if part.checkpoint is not None:
             refuse_unfit(sketch(lambda: self._new(part)), Path(part.checkpoint), part.arch)
+
+    def refuse_headless(self, part: TeacherPart) -> None:
+        """UserError where a teacher has no head of its own that may be asked; which one it has, is a matter of its architecture."""
+        if library_of(part.arch)[0] == "catalogue":
+            return  # these all have one
+        model = self._new(part).eval()
+        try:
+            with torch.no_grad():
+                model.classify(torch.zeros(1, model.feature_channels, 1, 1))
+        except UserError as error:
+            raise UserError(f"{part.arch}: {error}") from error
 
     def as_planned(self, part: TeacherPart) -> tuple[Classifier, bool]:
         """A teacher from its checkpoint or from the store, and True; where it must be trained first, as it begins, and False."""

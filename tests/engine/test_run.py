@@ -280,3 +280,14 @@ result = engine.Run(tiny("train.epochs=1"), Path({str(tmp_path / "run")!r}), sto
 assert result.state == "done", result.message
 """
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[2])
+
+
+def test_camkd_refuses_a_teacher_without_a_head_before_anything_is_trained(tmp_path: Path) -> None:
+    teacher = "{arch: 'torchvision:squeezenet1_1', train: {epochs: 1, batch_size: 32}}"
+    preset = tiny("method={name: camkd}", f"teachers=[{teacher}, {{arch: resnet8, train: {{epochs: 1, batch_size: 32}}}}]")
+    run = Run(preset, tmp_path / "run", store=tmp_path / "store")
+    result = run.execute()
+    assert result.state == "failed"
+    assert result.message.startswith("torchvision:squeezenet1_1: this network's logits are no linear function")
+    assert not (tmp_path / "run").exists()
+    assert not (tmp_path / "store").exists()
