@@ -132,7 +132,7 @@ class Classroom:
             refuse_unfit(sketch(lambda: self._new(part)), Path(part.checkpoint), part.arch)
 
     def refuse_headless(self, part: TeacherPart) -> None:
-        """UserError where a teacher has no head of its own that may be asked; which one it has, is a matter of its architecture."""
+        """UserError where a teacher has no head of its own that may be asked; its architecture says that."""
         if library_of(part.arch)[0] == "catalogue":
             return  # these all have one
         model = self._new(part).eval()
