@@ -370,8 +370,7 @@ class HardwarePart(Part):
     )
     precision: Literal["auto", "fp32", "bf16"] = setting(
         "auto",
-        "arithmetic of convolutions and of the linear layers inside teachers; auto: bf16 where the device is fast at it; "
-        "all else, and every measurement, is fp32",
+        "of convolutions and teachers' linear layers; auto: bf16 where the device is fast at it; measurements are fp32",
     )
     compile: Literal["auto", "on", "off"] = setting(
         "auto",
