@@ -20,6 +20,7 @@ def test_ranks_come_where_one_process_comes(size: int, tmp_path: Path) -> None:
     check(TRAININGS, size, 20, tmp_path)
 
 
+@pytest.mark.slow
 def test_two_ranks_come_where_one_process_comes(tmp_path: Path) -> None:
     """The methods that exchange more than the gradient of a training step."""
     check([("mmkd", False), ("mmkd", True), ("joint", False), ("aekd", False)], 2, 8, tmp_path)

@@ -122,6 +122,7 @@ def problem_of(pilot: Pilot[str], path: tuple[str | int, ...]) -> str:
     return next(row._problem for row in pilot.app.screen.query(SettingRow) if row.path == path)
 
 
+@pytest.mark.slow
 def test_the_whole_wizard_by_keyboard_alone(tmp_path: Path) -> None:
     """From the home screen to a saved file, which reads back equal, and then to a run of it."""
     target = tmp_path / "by-hand.yaml"

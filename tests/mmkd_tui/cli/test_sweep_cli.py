@@ -36,6 +36,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 def test_a_sweep_trains_teachers_once_tells_a_failure_and_does_nothing_twice(
     place: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

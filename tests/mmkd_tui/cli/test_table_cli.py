@@ -49,7 +49,8 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize("seeds", [(0,), pytest.param((0, 1), marks=pytest.mark.slow)], ids=str)
+@pytest.mark.slow
+@pytest.mark.parametrize("seeds", [(0,), (0, 1)], ids=str)
 def test_a_table_is_broken_off_and_the_same_command_goes_on(
     seeds: tuple[int, ...], place: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
