@@ -49,7 +49,8 @@ class Builder:
 
     def start(self) -> None:
         """Begins to compile, unless somebody does. OSError where that cannot be done."""
-        private_folder(self.folder)
+        for folder in (self.folder, Path(os.environ[MACHINE_CODE])):
+            private_folder(folder)
         self._lock = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

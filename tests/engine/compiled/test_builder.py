@@ -64,6 +64,9 @@ def test_a_step_is_compiled_once_kept_and_found_again() -> None:
     builder.close()
     other.close()
     assert builder.folder.stat().st_mode & 0o077 == 0
+    (machine_code,) = builder.folder.parent.glob("inductor-*")
+    assert list(machine_code.rglob("*.so"))
+    assert machine_code.stat().st_mode & 0o077 == 0
 
     given = asked.example()
     images = torch.randn(16, 8, 8, 1).permute(0, 3, 1, 2)  # grey ones, as they come out of augmentation
