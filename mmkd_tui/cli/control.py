@@ -165,20 +165,24 @@ def _ask(client: DirectoryClient, command: Command, wait: bool) -> int:
 
 
 def _answer(client: DirectoryClient, id: str, command: Command) -> str | None:
-    from engine.events import Acknowledged, CheckpointSaved, RunEnded
+    from engine.events import Acknowledged, CheckpointSaved, Log, RunEnded
 
-    saved, stopping = "", False
+    saved, stopping, told = "", False, False
     deadline = time.monotonic() + WAIT
     while time.monotonic() < deadline:
         for event in client.poll():
             if isinstance(event, CheckpointSaved):
                 saved = event.path
+            elif isinstance(event, Log):
+                told |= event.level != "info"
             elif isinstance(event, Acknowledged) and event.id == id:
                 if command != "stop":
                     return {"pause": "paused", "resume": "goes on"}.get(command) or _saved(saved)
                 stopping = True
             elif isinstance(event, RunEnded) and stopping:
-                return f"stopped; {_saved(saved)}; mmkd resume {client.path.name} goes on with it"
+                # Before its first step, or while a teacher is measured, there is none.
+                outcome = _saved(saved) if saved or told else "there was nothing new to save"
+                return f"stopped; {outcome}; mmkd resume {client.path.name} goes on with it"
         if client.caught_up() and not client.state().live:
             break
         time.sleep(LOOK_EVERY)

@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 import pty
+import re
 import subprocess
 import sys
 import time
@@ -80,7 +81,8 @@ def test_a_live_run_is_steered_stopped_resumed_and_removed(runs: Path, capfd: Ca
     watched.wait_for(lambda event: isinstance(event, RunStarted) and event.resumed, "the new process")
     assert "can be changed when it is stopped" in said("resume", "--set", "checkpoints.keep=1", code=2)
     text = said("stop")
-    assert "stopped; saved checkpoints/distil-0-step-" in text
+    # It may not have come to a step yet.
+    assert re.search(r"stopped; (saved checkpoints/distil-0-step-\d+|there was nothing new to save); mmkd resume", text)
     shown = json.loads(said("runs", "show", "--json"))
     assert shown["state"] == "stopped"
     assert shown["preset"]["name"] == "tiny"
