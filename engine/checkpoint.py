@@ -21,7 +21,7 @@ from engine.errors import UserError
 from engine.paths import remove_tree, sync_folder, write_private
 from engine.tensor_header import check_header
 from engine.text import one_line
-from engine.untrusted import MOST, read_regular, read_whole, readable
+from engine.untrusted import MOST, is_there, read_regular, read_whole, readable
 
 _FILES = ("tensors.safetensors", "facts.json")
 _REMEDY = "try again; where it stays so, move the checkpoint elsewhere, and the one before it is used"
@@ -79,7 +79,7 @@ def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """
     try:
         with readable(path, _REMEDY):
-            if not _is_there(path) and _is_there(_old(path)):
+            if not is_there(path) and is_there(_old(path)):
                 path = _old(path)  # the process that was replacing it died between two renames
         with readable(path / "manifest.json", _REMEDY):
             manifest = json.loads(read_regular(path / "manifest.json", MOST))
@@ -98,15 +98,6 @@ def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     except (OSError, ValueError, KeyError, TypeError, RecursionError, SafetensorError) as error:
         why = one_line(str(error) or type(error).__name__, 300)
         raise UserError(f"{path} is no whole checkpoint ({why}); use another one") from error
-
-
-def _is_there(path: Path) -> bool:
-    """OSError where that cannot be told now: Path.exists takes some of these errors for a no."""
-    try:
-        path.stat()
-    except (FileNotFoundError, NotADirectoryError):
-        return False
-    return True
 
 
 def _stored(tensor: Tensor) -> Tensor:

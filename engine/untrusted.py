@@ -37,6 +37,15 @@ def is_file_of(handle: int, path: Path) -> bool:
         return False
 
 
+def is_there(path: Path) -> bool:
+    """OSError where that cannot be told now: Path.exists takes some of these errors for a no."""
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True
+
+
 def open_picture(path: str) -> int:
     """A descriptor of a regular file to read; a link is followed, whose target was looked at. OSError for anything else."""
     handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)

@@ -24,12 +24,8 @@ def _places(module: nn.Module) -> dict[str, str]:
     names: dict[int, str] = {}
     found: dict[str, str] = {}
     for path, part in module.named_modules():
-        for own in (part.named_parameters(recurse=False, remove_duplicate=False), _buffers(part)):
-            for name, tensor in own:
+        for own in (part.named_parameters, part.named_buffers):
+            for name, tensor in own(recurse=False, remove_duplicate=False):
                 place = f"{path}.{name}" if path else name
                 found[place] = names.setdefault(id(tensor), place)
     return found
-
-
-def _buffers(part: nn.Module) -> Any:
-    return part.named_buffers(recurse=False, remove_duplicate=False)

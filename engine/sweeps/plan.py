@@ -75,14 +75,15 @@ def plan_sweep(path: Path, runs: Path, overrides: Sequence[str] = ()) -> SweepPl
             if len(source.problems) >= MAX_PROBLEMS:
                 break
             continue
+        preset_name = base.name if len(bases) > 1 else ""
+        label = _label(preset_name, {key: value for key, value in combination.items() if key not in same_for_all})
+        # The folder's name has all settings: it stays what it is when one of them gets a second value.
+        stem = slug(_label(preset_name, combination), "run")
         for seed in form.seeds:
             count += 1
             seeded = preset.model_copy(update={"seed": seed})
-            preset_name = base.name if len(bases) > 1 else ""
             key = run_key(seeded)
-            # The folder's name has all settings: it stays what it is when one of them gets a second value.
-            where = folder / f"{slug(_label(preset_name, combination), 'run')}-s{seed}-{key}"
-            label = _label(preset_name, {key: value for key, value in combination.items() if key not in same_for_all})
+            where = folder / f"{stem}-s{seed}-{key}"
             found.setdefault(key, SweepRun(label or base.name, tuple(combination.items()), seed, seeded, where))
     source.refuse()
     if len(found) < count and form.trials is None:

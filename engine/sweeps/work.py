@@ -20,6 +20,7 @@ from engine.sweeps.form import HalvingPart
 from engine.sweeps.halving import by_promise, worthy
 from engine.sweeps.standing import Standing, networks_of
 from engine.text import plain
+from engine.untrusted import is_there
 
 TICK = 0.25  # seconds between two looks
 INSIST = 5.0  # seconds until a run that is to stop is asked once more: a wish that comes before it reads any is lost
@@ -232,19 +233,16 @@ def _being_trained(desk: _Desk) -> set[str]:
         for work in desk.works
         if work.active and work.standing.phase in ("", "teacher", "alone")
         for key in work.networks
-        if not _is_there(desk.store / key / "facts.json")
+        if not _is_kept(desk.store / key / "facts.json")
     }
 
 
-def _is_there(path: Path) -> bool:
+def _is_kept(path: Path) -> bool:
     """What nobody here may look at is there, too: who wants it is told so by its run, and need not wait for another."""
     try:
-        path.stat()
-    except (FileNotFoundError, NotADirectoryError):
-        return False
+        return is_there(path)
     except OSError:
         return True
-    return True
 
 
 def _begin(desk: _Desk, work: Work) -> None:

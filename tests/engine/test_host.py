@@ -113,14 +113,20 @@ def test_files_steer_it_and_lock_and_heartbeat_tell_how_it_is(runs: Path, capsys
     watched.wait_for_state(RunState.CRASHED, seconds=2)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2], ids=lambda number: number.name)
-def test_a_signal_to_stop_saves_a_checkpoint_and_is_told_by_the_exit_code(number: signal.Signals, runs: Path) -> None:
+def at_work(runs: Path) -> tuple[subprocess.Popen[bytes], RunDir, Watched]:
+    """A host of our own whose run is training."""
     run_dir = RunDir(runs / "mine")
     run_dir.path.mkdir(parents=True)
     write_whole(run_dir.preset, dump_preset(tiny(*ENDLESS)))
     process = subprocess.Popen([sys.executable, "-m", "engine.host", str(run_dir.path)], cwd=ROOT)
     watched = Watched(run_dir.path)
     wait_until(lambda: watched.seen(training), "training")
+    return process, run_dir, watched
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2], ids=lambda number: number.name)
+def test_a_signal_to_stop_saves_a_checkpoint_and_is_told_by_the_exit_code(number: signal.Signals, runs: Path) -> None:
+    process, run_dir, watched = at_work(runs)
     process.send_signal(number)
     assert process.wait(30) == 128 + number
     assert watched.client.state() is RunState.STOPPED
@@ -131,12 +137,7 @@ def test_a_signal_to_stop_saves_a_checkpoint_and_is_told_by_the_exit_code(number
 @pytest.mark.parametrize("second", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
 def test_the_same_request_twice_saves_a_checkpoint_all_the_same(second: signal.Signals, runs: Path) -> None:
     """Where a session or a control group is ended, the system tells a run, and then the process that started it does."""
-    run_dir = RunDir(runs / "mine")
-    run_dir.path.mkdir(parents=True)
-    write_whole(run_dir.preset, dump_preset(tiny(*ENDLESS)))
-    process = subprocess.Popen([sys.executable, "-m", "engine.host", str(run_dir.path)], cwd=ROOT)
-    watched = Watched(run_dir.path)
-    wait_until(lambda: watched.seen(training), "training")
+    process, run_dir, watched = at_work(runs)
     process.send_signal(signal.SIGTERM)
     time.sleep(0.01)  # two that wait together would be taken in the order of their numbers, or be one
     process.send_signal(second)
