@@ -96,9 +96,7 @@ class Tapped(Classifier):
         self.network.eval()
         try:
             with torch.no_grad():
-                logits, value = self._pass(images)
-                if self.tap not in (POOLED, SPLIT):
-                    self.overwritten = self._is_overwritten(images)
+                logits, value = self._pass(images) if self.tap in (POOLED, SPLIT) else self._first_pass(images)
         finally:
             self.network.train(was_training)
         _check_logits(logits, images)
@@ -130,7 +128,8 @@ class Tapped(Classifier):
         with _hooked(self.network.get_submodule(self.tap), self.overwritten) as outputs:
             return _logits(self.network(images)), outputs[-1] if outputs else None
 
-    def _is_overwritten(self, images: Tensor) -> bool:
+    def _first_pass(self, images: Tensor) -> tuple[Any, Any]:
+        """As `_pass`; and finds out whether the module's output stays as it is."""
         versions: list[int] = []
 
         def note(module: nn.Module, args: Any, output: Any) -> None:
@@ -139,10 +138,11 @@ class Tapped(Classifier):
 
         handle = self.network.get_submodule(self.tap).register_forward_hook(note)
         try:
-            _, value = self._pass(images)
+            logits, value = self._pass(images)
         finally:
             handle.remove()
-        return isinstance(value, Tensor) and versions[-1:] != [value._version]
+        self.overwritten |= isinstance(value, Tensor) and versions[-1:] != [value._version]
+        return logits, value
 
     def _as_map(self, value: Tensor) -> Tensor:
         if self.layout == "tokens":
