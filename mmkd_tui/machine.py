@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from engine.control_group import usable_cores
+from engine.control_group import memory_left, memory_limit, usable_cores
 from engine.text import one_line
 from mmkd_tui.nvml import nvml
 
@@ -25,7 +25,7 @@ class Gpu:
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """Cores that this process may use, memory in bytes (None: unknown) and GPUs."""
+    """Cores and memory that this process may use, in bytes (None: unknown), and GPUs."""
 
     cores: int
     memory: int | None
@@ -50,7 +50,11 @@ def _memory() -> tuple[int | None, int | None]:
     if "MemTotal" not in found:
         with suppress(OSError, ValueError, AttributeError):
             found["MemTotal"] = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return found.get("MemTotal"), found.get("MemAvailable")
+    return _smallest(found.get("MemTotal"), memory_limit()), _smallest(found.get("MemAvailable"), memory_left())
+
+
+def _smallest(*sizes: int | None) -> int | None:
+    return min((size for size in sizes if size is not None), default=None)
 
 
 def _gpus() -> tuple[Gpu, ...]:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from engine.control_group import memory_left, memory_limit
 from engine.run_client import Process
 from mmkd_tui.nvml import nvml
 
@@ -18,7 +19,7 @@ _MEMINFO = re.compile(r"^(MemTotal|MemAvailable):\s+(\d+) kB", re.MULTILINE)
 
 
 class Machine:
-    """Processor and memory, from /proc; elsewhere the load average."""
+    """Processor and memory, from /proc; elsewhere the load average. In a container or a job, memory is what is allowed there."""
 
     def __init__(self, proc: Path = Path("/proc")) -> None:
         self._proc = proc
@@ -48,7 +49,11 @@ class Machine:
     def _memory(self) -> str:
         try:
             found = {name: int(size) * 1024 for name, size in _MEMINFO.findall((self._proc / "meminfo").read_text())}
-            return f"RAM {(found['MemTotal'] - found['MemAvailable']) / GIB:.1f}/{found['MemTotal'] / GIB:.1f} GiB"
+            total, left = found["MemTotal"], found["MemAvailable"]
+            limit, left_of_it = memory_limit(), memory_left()
+            if limit is not None and left_of_it is not None and limit < total:
+                total, left = limit, left_of_it
+            return f"RAM {(total - left) / GIB:.1f}/{total / GIB:.1f} GiB"
         except (OSError, KeyError, ValueError):
             return ""
 

@@ -23,7 +23,7 @@ def mmkd(folder: Path, *arguments: str) -> str:
     places = {f"MMKD_{place.upper()}": str(folder / f"own-{place}") for place in ("teachers", "cache", "data", "config")}
     known = os.environ.get("PYTHONPATH")
     path = os.pathsep.join([str(ROOT), *([known] if known else [])])
-    command = [sys.executable, "-m", "mmkd_tui.cli.main", *arguments]
+    command = [sys.executable, "-m", "mmkd_tui", *arguments]
     environment = os.environ | places | {"PYTHONPATH": path}
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr

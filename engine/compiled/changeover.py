@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -39,8 +39,16 @@ class Part:
     """One of the functions that take over."""
 
     words: str  # for the log, in the plural
-    tolerance: float  # of the difference's norm, as a share of the eager result's
+    tolerance: float  # of each result: the difference's norm, as a share of the eager result's
     tries: tuple[int, ...] = (1, 2, 3)  # the calls, since it is there, on which it is compared; after the last one it is given up
+
+
+class Result(NamedTuple):
+    """One of the things that a function computes; what is small beside the others is one of its own."""
+
+    words: str  # for the log
+    found: Sequence[Tensor]  # by the compiled function
+    expected: Sequence[Tensor]  # by the eager one
 
 
 class Changeover:
@@ -80,16 +88,17 @@ class Changeover:
                 return None
         return found
 
-    def agree(self, part: str, function: Function, found: Sequence[Tensor], expected: Sequence[Tensor]) -> bool:
-        """Whether a compiled function's result is as good as the eager one's; it is used from now on if it is."""
-        difference, size = _norm(torch._foreach_sub(list(found), list(expected))), _norm(expected)
-        error = (difference / size.clamp_min(torch.finfo(size.dtype).tiny)).item()
-        if not error <= self.parts[part].tolerance:
+    def agree(self, part: str, function: Function, results: Sequence[Result]) -> bool:
+        """Whether each of a compiled function's results is as good as the eager one's; it is used from now on if all are."""
+        errors = torch.stack([_difference(result) for result in results]).tolist()
+        bad = [number for number, error in enumerate(errors) if not error <= self.parts[part].tolerance]  # or no number
+        if bad:
             if self._calls[part] >= self.parts[part].tries[-1]:
-                self.give_up(part, RuntimeError(f"their results differ by {100 * error:.2g} %"))
+                first = bad[0]
+                self.give_up(part, RuntimeError(f"they differ by {100 * errors[first]:.2g} % in {results[first].words}"))
             return False
         self.compiled[part] = function
-        close = f"{max(100 * error, LEAST_TOLD):.2g} %"
+        close = f"{max(100 * max(errors), LEAST_TOLD):.2g} %"
         self.tell("info", f"compiled {self.parts[part].words} from here on: faster, results agree to within {close}")
         return True
 
@@ -121,6 +130,11 @@ class Changeover:
                 return False
             self.tell("info", f"{self.title} are being compiled, to become faster; training goes on meanwhile")
         return True
+
+
+def _difference(result: Result) -> Tensor:
+    size = _norm(result.expected)
+    return _norm(torch._foreach_sub(list(result.found), list(result.expected))) / size.clamp_min(torch.finfo(size.dtype).tiny)
 
 
 def _norm(tensors: Sequence[Tensor]) -> Tensor:

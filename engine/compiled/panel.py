@@ -5,12 +5,12 @@ The pass takes a slice of the batch: on a CPU each thread computes one by itself
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
-from engine.compiled.changeover import Changeover, Compile, Part, Source, Tell
+from engine.compiled.changeover import Changeover, Compile, Part, Result, Source, Tell
 from engine.compiled.flat import Function
 from engine.compiled.pure import PurePanel, paired
 from engine.compiled.slices import Slices, slices_of
@@ -18,7 +18,7 @@ from engine.models import Output
 from engine.models.panel import HasImages, TeacherPanel
 
 PART = "teachers"
-# The norm of the outputs' difference over that of the eager outputs, in float32 and with bfloat16, whose roundings a compiled
+# The norm of an output's difference over that of the eager output, in float32 and with bfloat16, whose roundings a compiled
 # pass does elsewhere.
 TOLERANCE = (1e-3, 0.05)
 WORTH = 120.0  # seconds that a training must have before it: a pass without a derivative is compiled sooner than a step
@@ -60,7 +60,7 @@ class CompiledPanel:
             except Exception as error:
                 self.changeover.give_up(PART, error)
             else:
-                self.changeover.agree(PART, candidate, found, [tensor for output in expected for tensor in output])
+                self.changeover.agree(PART, candidate, _compared(paired(found), expected))
         return expected
 
     def _source(self, images: Tensor) -> Source:
@@ -78,3 +78,12 @@ class CompiledPanel:
         """Ends the compiling, if it goes on, and the threads."""
         self.changeover.close()
         self._slices.close()
+
+
+def _compared(found: Sequence[Output], expected: Sequence[Output]) -> list[Result]:
+    """Each teacher's logits and feature maps apart: beside a feature map, all logits are small."""
+    return [
+        Result(words, [ours], [theirs])
+        for one, other in zip(found, expected, strict=True)
+        for words, ours, theirs in zip(("logits", "feature maps"), one, other, strict=True)
+    ]

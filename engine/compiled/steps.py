@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from engine.compiled.changeover import Changeover, Compile, Part, Source, Tell
+from engine.compiled.changeover import Changeover, Compile, Part, Result, Source, Tell
 from engine.compiled.flat import Function
 from engine.compiled.pure import Pure
 from engine.data import Batch
@@ -17,13 +17,14 @@ from engine.methods.base import Hard, MetaGradient, MetaStep, Method, Step
 from engine.models import Output
 from engine.stepping import Stepper
 
-# How far a compiled step may be from the eager one: the norm of the difference over the norm of the update or hyper-gradient,
-# in float32 and with bfloat16. Rounding e moves a share e of the ReLUs across their kinks, and the gradient by about sqrt(e);
-# a hyper-gradient goes through four such gradients: on a noisy batch, float32 itself is 0.1 from float64.
+# How far each result of a compiled step may be from the eager one, in float32 and with bfloat16: the norm of the difference over
+# that of the change or of the hyper-gradient. Rounding e moves a share e of the ReLUs across their kinks, and the gradient by
+# about sqrt(e); a hyper-gradient goes through four such gradients: on a noisy batch, float32 itself is 0.1 from float64.
 TOLERANCE = {"train": (0.02, 0.25), "meta": (0.3, 0.5)}
 # The first steps of a training are the noisiest: in bfloat16 a MobileNet's first updates are as far from float32's as from
 # nothing, and some dozens later a quarter as far.
 TRIES = (1, 10, 100, 1000)
+STATE = ("parameters", "momenta", "buffers")
 NAMES = {"train": "training steps", "meta": "meta steps"}
 WORTH = 600.0  # seconds that a training must have before it, for compiling to begin
 
@@ -68,17 +69,25 @@ class CompiledStepper(Stepper):
         candidate = self._candidate("train", batch, teachers)
         if candidate is None:
             return super().train(batch, teachers)
-        before = [p.detach().clone() for p in self.parameters]
+        before = [[tensor.clone() for tensor in part] for part in self._parts()]
         try:
-            after, *_ = candidate(*self._arguments(batch, teachers))
+            *after, told = candidate(*self._arguments(batch, teachers))
         except Exception as error:
             self.changeover.give_up("train", error)
             return super().train(batch, teachers)
         step = super().train(batch, teachers)
         if step.finite is not None and not step.finite.all():
             return step  # it was left out: there is nothing to compare
-        expected = torch._foreach_sub([p.detach() for p in self.parameters], before)
-        if self.changeover.agree("train", candidate, list(torch._foreach_sub(after, before)), expected):
+        changes = [
+            Result(words, _changes(old, new), _changes(old, expected))
+            for words, old, new, expected in zip(STATE, before, after, self._parts(), strict=True)
+        ]
+        said = [
+            Result(name.replace("_", " "), [value], [getattr(step, name)])
+            for name, value in told.items()
+            if value.is_floating_point()
+        ]
+        if self.changeover.agree("train", candidate, [*(result for result in changes if result.expected), *said]):
             # From here on in the layout in which the compiled step gives its results.
             self.method.learner.to(memory_format=torch.channels_last)
         return step
@@ -92,11 +101,15 @@ class CompiledStepper(Stepper):
         candidate = self._candidate("meta", *hard)
         if candidate is not None and expected.told.finite:
             try:
-                gradient, _ = candidate(*self._arguments(*hard))
+                gradient, told = candidate(*self._arguments(*hard))
             except Exception as error:
                 self.changeover.give_up("meta", error)
             else:
-                self.changeover.agree("meta", candidate, gradient, expected.gradient)
+                results = [
+                    Result("hyper-gradients", gradient, expected.gradient),
+                    Result("outer losses", told[:1], [expected.told.outer_loss]),
+                ]
+                self.changeover.agree("meta", candidate, results)
         return expected
 
     def _candidate(self, part: str, batch: Batch, teachers: Sequence[Output]) -> Function | None:
@@ -111,19 +124,27 @@ class CompiledStepper(Stepper):
 
     def _update(self, parameters: Tensors, momenta: Tensors, buffers: Tensors, told: dict[str, Tensor]) -> Step:
         """Puts a compiled step's results in place: tensors change hands, none is copied."""
-        before = [tensor.detach() for tensor in self._state()]
-        self._restore = lambda: self._swap(before)
-        self._swap([*parameters, *momenta, *buffers])
+        before = self._parts()
+        self._restore = lambda: self._swap(*before)
+        self._swap(parameters, momenta, buffers)
         return Step(**told)
 
-    def _swap(self, state: Tensors) -> None:
-        count = len(self.parameters)
-        parameters, momenta, buffers = state[:count], state[count : 2 * count], state[2 * count :]
+    def _swap(self, parameters: Tensors, momenta: Tensors, buffers: Tensors) -> None:
         for parameter, momentum, value in zip(self.parameters, momenta, parameters, strict=True):
             parameter.data = value
             self.optimizer.state[parameter]["momentum_buffer"] = momentum
         for buffer, value in zip(self.method.learner.buffers(), buffers, strict=True):
             buffer.data = value
 
+    def _parts(self) -> tuple[Tensors, Tensors, Tensors]:
+        """What a training step changes, in the order of STATE."""
+        count, state = len(self.parameters), [tensor.detach() for tensor in self._state()]
+        return state[:count], state[count : 2 * count], state[2 * count :]
+
     def _found(self, gradient: Tensors, told: Sequence[Tensor]) -> MetaGradient:
         return MetaGradient(gradient, MetaStep(*told))
+
+
+def _changes(before: Tensors, after: Tensors) -> list[Tensor]:
+    """By how much; counters are left out."""
+    return [new - old for old, new in zip(before, after, strict=True) if old.is_floating_point()]

@@ -16,6 +16,7 @@ from engine.preset import HardwarePart
 from engine.sweeps.local import LocalExecutor
 from engine.teachers.cache_space import free_memory
 from mmkd_tui.machine import Machine, this_machine
+from mmkd_tui.system import Machine as System
 
 MIB = 1 << 20
 
@@ -29,6 +30,15 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr("engine.control_group.OWN", tmp_path / "own")
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(64)), raising=False)
     return place
+
+
+def fresh() -> Machine:
+    """What the terminal app takes the machine for."""
+    this_machine.cache_clear()
+    try:
+        return this_machine()
+    finally:
+        this_machine.cache_clear()
 
 
 def belongs(root: Path, *lines: str) -> None:
@@ -57,6 +67,12 @@ def test_the_smallest_limit_on_the_way_up_counts(root: Path) -> None:
     assert memory_left() == 2 * MIB  # of the outer group, which others have filled
     assert usable_cores() == 2
     assert free_memory() == 2 * MIB
+    assert (fresh().memory, fresh().free) == (4 * MIB, 2 * MIB)
+
+
+def test_the_dashboard_tells_what_of_the_limit_is_used(root: Path) -> None:
+    group(root, memory_max=str(4096 * MIB), memory_current=str(1536 * MIB), memory_stat=f"inactive_file {512 * MIB}")
+    assert System().read() == "RAM 1.0/4.0 GiB"
 
 
 def test_groups_of_the_first_version_are_read(root: Path) -> None:
@@ -94,9 +110,7 @@ def test_workers_threads_and_slots_follow_the_processor_time(root: Path, monkeyp
     group(root, cpu_max="400000 100000")
     assert chosen_workers(None) == 3
     assert LocalExecutor(slots=2)._share_of_cores() == 2
-    this_machine.cache_clear()
-    machine: Machine = this_machine()
-    this_machine.cache_clear()
+    machine = fresh()
     assert machine.cores == 4
     asked: list[int] = []
     monkeypatch.setattr(torch, "set_num_threads", asked.append)

@@ -198,7 +198,7 @@ def test_processes_share_their_teachers(store: Path, tmp_path: Path, unbroken: L
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
 def test_the_command_for_several_gpus_stops_on_a_signal_and_says_so(number: int, store: Path, tmp_path: Path) -> None:
     (tmp_path / "tiny.yaml").write_text(dump_preset(tiny(*ASKED, "train.epochs=100000")))
-    command = [sys.executable, "-m", "mmkd_tui.cli.main", "run", "tiny.yaml", "--gpus", "2", "--json"]
+    command = [sys.executable, "-m", "mmkd_tui", "run", "tiny.yaml", "--gpus", "2", "--json"]
     environment = dict(os.environ) | {"MMKD_TEACHERS": str(store), "OMP_NUM_THREADS": "1", "PYTHONPATH": str(HOME)}
     done = subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:

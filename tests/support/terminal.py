@@ -30,7 +30,7 @@ class Terminal:
             environment = os.environ | {"TERM": "xterm-256color", "COLORTERM": "", "LC_ALL": "C.UTF-8"}
             for name in ("COLUMNS", "LINES"):  # of another terminal
                 environment.pop(name, None)
-            os.execve(sys.executable, [sys.executable, "-m", "mmkd_tui.cli.main", *arguments], environment)
+            os.execve(sys.executable, [sys.executable, "-m", "mmkd_tui", *arguments], environment)
         fcntl.ioctl(self.fd, termios.TIOCSWINSZ, struct.pack("HHHH", size[1], size[0], 0, 0))
         self.reading = True
         self.status: int | None = None

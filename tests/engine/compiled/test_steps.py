@@ -109,6 +109,20 @@ def wrong(steps: dict[str, Any]) -> dict[str, Any]:
     return {"train": train, "meta": meta}
 
 
+def changed(place: int, what: Callable[[Any], Any]) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    """One thing alone of what a training step gives: parameters, momenta, buffers, what it tells."""
+
+    def change(steps: dict[str, Any]) -> dict[str, Any]:
+        def train(*args: Any) -> Any:
+            given = list(steps["train"](*args))
+            given[place] = what(given[place])
+            return given
+
+        return steps | {"train": train, "meta": OSError("none")}
+
+    return change
+
+
 def raising(steps: dict[str, Any]) -> dict[str, Any]:
     def fail(*args: Any) -> Any:
         raise RuntimeError("no such kernel\nand a long story")
@@ -126,6 +140,26 @@ def not_a_number(steps: dict[str, Any]) -> dict[str, Any]:
         return [p * torch.nan for p in after], *rest
 
     return steps | {"train": train, "meta": OSError("none")}
+
+
+@pytest.mark.parametrize(
+    ("place", "what", "word"),
+    [
+        (1, lambda momenta: [1.1 * m for m in momenta], "momenta"),
+        (2, lambda buffers: [b * 1.1 if b.is_floating_point() else b for b in buffers], "buffers"),
+        (3, lambda told: told | {"logit_weights": 1.1 * told["logit_weights"]}, "logit weights"),
+    ],
+)
+def test_each_of_a_steps_results_has_to_be_right(
+    place: int, what: Callable[[Any], Any], word: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not only what is large: running statistics that are wrong show in the next evaluation alone."""
+    monkeypatch.setattr("engine.compiled.steps.TRIES", (1,))
+    _, panel, source, stepper, told = pieces(changed(place, what))
+    source.ready_now = True
+    go(stepper, panel)
+    assert not stepper.compiled("train")
+    assert any(text.endswith(f" % in {word})") for _, text in told)
 
 
 @pytest.mark.parametrize(

@@ -104,7 +104,7 @@ def test_twelve_runs_on_three_nodes_of_which_one_is_lost(place: Path) -> None:
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
     nodes = [cluster.add_node(num_cpus=1) for _ in range(2)]
     raylet = nodes[1].all_processes["raylet"][0].process.pid
-    command = [sys.executable, "-m", "mmkd_tui.cli.main", "sweep", "sweep.yaml", "--json", "--on", "ray"]
+    command = [sys.executable, "-m", "mmkd_tui", "sweep", "sweep.yaml", "--json", "--on", "ray"]
     command += ["--ray", cluster.address]
     with no_process_left(folder):
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -169,7 +169,7 @@ def test_ctrl_c_has_a_run_on_ray_save_and_stop(place: Path) -> None:
         "name: long\npresets: [tiny.yaml]\noverrides: {train: {epochs: 2000}}\nsettings: {train.lr: [0.01, 0.02]}\n"
     )
     folder = place / "runs" / "sweeps" / "long"
-    command = [sys.executable, "-m", "mmkd_tui.cli.main", "sweep", "sweep.yaml", "--on", "ray"]
+    command = [sys.executable, "-m", "mmkd_tui", "sweep", "sweep.yaml", "--on", "ray"]
     with no_process_left(folder):
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         try:
