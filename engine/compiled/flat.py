@@ -69,6 +69,7 @@ def save(artifact: Any, structure: Any, path: Path) -> None:
     write_whole(path.with_suffix(".json"), json.dumps({"structure": pytree.treespec_dumps(structure)}))
     aside = path.with_name(f".{path.name}.{os.getpid()}")
     artifact.save(path=str(aside), format="binary")
+    aside.chmod(0o600)  # many a user's umask lets a group write
     aside.replace(path)
 
 

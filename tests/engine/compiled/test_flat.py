@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,11 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Path]:
     artifact, structure = compile_flat(twice, example(0), threads=1)
     path = tmp_path_factory.mktemp("compiled") / "twice.bin"
     path.parent.chmod(0o700)
-    save(artifact, structure, path)
+    umask = os.umask(0o002)  # as where each user has a group
+    try:
+        save(artifact, structure, path)
+    finally:
+        os.umask(umask)
     return callable_of(artifact, structure), path
 
 
