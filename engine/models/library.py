@@ -84,7 +84,10 @@ def _torchvision(name: str, channels: int, classes: int, size: int, features: st
         options |= {"aux_logits": False, "init_weights": True}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        network = models.get_model(name, weights=None, num_classes=classes, **options)
+        if family == "mnasnet":
+            network = _mnasnet(name, classes)
+        else:
+            network = models.get_model(name, weights=None, num_classes=classes, **options)
     if pretrained:
         _load_torchvision(network, name, side)
     if channels != 3:
@@ -92,6 +95,19 @@ def _torchvision(name: str, channels: int, classes: int, size: int, features: st
     still(network)
     default = next((tap for start, tap in _TAPS.items() if name.startswith(start)), None)
     return tapped(network, _images(channels, size), features, default, side if side != size else None)
+
+
+def _mnasnet(name: str, classes: int) -> nn.Module:
+    """torchvision's, but for this: it refuses tensors that come without the metadata of a state_dict, as those from a file of
+    safetensors, or from a part of another state_dict.
+    """
+    from torchvision.models import MNASNet
+
+    class Mnasnet(MNASNet):  # type: ignore[misc]
+        def _load_from_state_dict(self, state: Any, prefix: str, metadata: dict[str, Any], *rest: Any) -> None:
+            super()._load_from_state_dict(state, prefix, {"version": self._version} | metadata, *rest)
+
+    return Mnasnet(float(name.removeprefix("mnasnet").replace("_", ".")), classes)
 
 
 def _load_torchvision(network: nn.Module, name: str, side: int) -> None:

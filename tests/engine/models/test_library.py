@@ -19,6 +19,7 @@ from engine.models.frozen import folded
 from engine.models.panel import TeacherPanel
 from engine.models.tapped import tapped
 from engine.teachers.foreign import sketch
+from engine.teachers.weights import pack, unpack
 
 LIGHT = (
     "torchvision:mobilenet_v3_small",  # squeeze and excitation, hard swish
@@ -89,6 +90,22 @@ def test_names_in_a_state_dict_are_the_librarys() -> None:
     nested = nn.ModuleDict({"student": other})
     assert "student.layer1.0.conv1.weight" in nested.state_dict()
     nested.load_state_dict(nested.state_dict())
+
+
+@pytest.mark.parametrize("family", [*dict.fromkeys(facts.family for facts in TORCHVISION.values())])
+def test_weights_of_every_family_are_taken_up_again(family: str) -> None:
+    """By names and tensors alone, as they come from a file or from a checkpoint of a learner; without numbers, which are many."""
+    name = min((fact for fact in TORCHVISION.values() if fact.family == family), key=lambda fact: fact.parameters).name
+    model = sketch(lambda: build_model(name, 3, 10, size=32))
+    model.load_state_dict(dict(model.state_dict()))
+    learner = nn.ModuleDict({"student": model})
+    learner.load_state_dict(dict(learner.state_dict()))
+
+
+def test_an_mnasnet_comes_back_from_a_file() -> None:
+    model, other = (build_model("torchvision:mnasnet0_5", 3, 10, seed) for seed in (0, 1))
+    other.load_state_dict(unpack(pack(model.state_dict())))
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), other.parameters(), strict=True))
 
 
 def test_initial_weights_are_of_seed_and_name() -> None:

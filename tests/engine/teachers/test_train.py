@@ -42,6 +42,14 @@ def test_trained_once_then_found(tmp_path: Path) -> None:
     assert_same_network(first, second)
 
 
+def test_torchvisions_mnasnet_is_trained_once_then_found(tmp_path: Path) -> None:
+    """Its code asks for more than names and tensors where weights are loaded: a best epoch's, and the store's."""
+    part = TeacherPart(arch="torchvision:mnasnet0_5", train=RECIPE.model_copy(update={"lr": 1e-4}))
+    first, second = (classroom(tmp_path).teacher(part, PHASE) for _ in range(2))
+    assert (first.source, second.source) == ("trained", "store")
+    assert_same_network(first, second)
+
+
 def test_the_facts(tmp_path: Path) -> None:
     teacher = classroom(tmp_path).teacher(PART, PHASE)
     (entry,) = TeacherStore(tmp_path).entries()
