@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -19,6 +20,12 @@ from engine.text import one_line
 
 # torchvision's networks whose feature map is not what their global pooling reads.
 _TAPS = {"squeezenet": "features", "vit": "encoder"}
+# What torchvision's published files call by names from before; its own loading renames them, too.
+_FORMER = (
+    (re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12]\.)"), r"\1\2"),
+    (re.compile(r"\.mlp\.linear_1\."), ".mlp.0."),
+    (re.compile(r"\.mlp\.linear_2\."), ".mlp.3."),
+)
 _SIDES = (32, 64, 96, 128, 160, 192, 224, 256, 384)  # tried where a network cannot take the data's own
 
 
@@ -49,6 +56,13 @@ def still(network: nn.Module) -> None:
                 setattr(module, attribute, 0.0)
         if isinstance(module, nn.MultiheadAttention):
             module.dropout = 0.0
+
+
+def present_name(name: str) -> str:
+    """What torchvision calls a tensor today whose name may be that of a published file."""
+    for pattern, now in _FORMER:
+        name = pattern.sub(now, name)
+    return name
 
 
 def _drops(module: nn.Module) -> bool:
@@ -89,7 +103,7 @@ def _torchvision(name: str, channels: int, classes: int, size: int, features: st
         else:
             network = models.get_model(name, weights=None, num_classes=classes, **options)
     if pretrained:
-        _load_torchvision(network, name, side)
+        _load_torchvision(network, name, side, classes)
     if channels != 3:
         _fit_channels(network, channels, pretrained)
     still(network)
@@ -110,19 +124,32 @@ def _mnasnet(name: str, classes: int) -> nn.Module:
     return Mnasnet(float(name.removeprefix("mnasnet").replace("_", ".")), classes)
 
 
-def _load_torchvision(network: nn.Module, name: str, side: int) -> None:
-    """The library's own weights, by its own mechanism; layers of other shapes (the head for other classes) stay as they are."""
+def _load_torchvision(network: nn.Module, name: str, side: int, classes: int) -> None:
+    """The library's own weights, by its own mechanism; a head for other classes stays as it is.
+
+    UserError where they cannot be had, or do not fill all the rest.
+    """
     from torchvision import models
     from torchvision.models.vision_transformer import interpolate_embeddings
 
+    weights = models.get_model_weights(name).DEFAULT
     try:
-        state = models.get_model_weights(name).DEFAULT.get_state_dict(progress=False, check_hash=True, weights_only=True)
+        published = weights.get_state_dict(progress=False, check_hash=True, weights_only=True)
     except Exception as error:
         raise _not_to_be_had(error) from error
+    state: dict[str, Tensor] = {present_name(theirs): value for theirs, value in published.items()}
     if name.startswith("vit"):
         state = interpolate_embeddings(side, int(name.rpartition("_")[2]), state)
     own = network.state_dict()
-    network.load_state_dict({k: v for k, v in state.items() if k in own and own[k].shape == v.shape}, strict=False)
+    known = len(weights.meta["categories"])
+    fitting = {k: v for k, v in state.items() if k in own and own[k].shape == v.shape}
+    head = {k for k, v in own.items() if k in state and state[k].shape == (known, *v.shape[1:]) and len(v) == classes}
+    if left := [k for k in own if k not in fitting and k not in head and not k.endswith("num_batches_tracked")]:
+        raise UserError(
+            f"its published weights fill not all of it: {len(left)} tensors are missing or of another shape "
+            f"({one_line(', '.join(left[:3]), 200)}); give a file instead (checkpoint: FILE), or leave pretrained out"
+        )
+    network.load_state_dict(fitting, strict=False)
 
 
 def _not_to_be_had(error: Exception) -> UserError:

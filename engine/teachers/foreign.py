@@ -11,6 +11,7 @@ from torch import Tensor
 
 from engine.errors import UserError
 from engine.models import Classifier
+from engine.models.library import present_name
 from engine.teachers.weights_file import Contents, outline_of, read_tensors
 from engine.text import one_line
 
@@ -134,7 +135,7 @@ def _known_as(name: str, own: Mapping[str, Tensor], taken: set[str]) -> str:
     if name in own:
         return name
     module, _, kind = name.rpartition(".")
-    candidates = [f"{head}.{kind}" for head in _HEADS if module in _HEADS]
+    candidates = [present_name(name), *(f"{head}.{kind}" for head in _HEADS if module in _HEADS)]
     parts = name.split(".")
     for place, part in enumerate(parts):
         if part in _SHORTCUTS:
