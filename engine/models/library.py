@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from engine.architectures import LEAST_SIZE, TORCHVISION, library_of
 from engine.catalog import nearest
+from engine.dataset_facts import IMAGENET, Normalisation
 from engine.errors import UserError
 from engine.models.interface import Classifier
 from engine.models.tapped import SPLIT, Tapped, tapped
@@ -26,22 +27,60 @@ _FORMER = (
     (re.compile(r"\.mlp\.linear_1\."), ".mlp.0."),
     (re.compile(r"\.mlp\.linear_2\."), ".mlp.3."),
 )
+_NORMALISES = ("googlenet", "inception_v3")  # whose published weights torchvision feeds by a normalisation from before
+_BEFORE = Normalisation((0.5,) * 3, (0.5,) * 3)
 _SIDES = (32, 64, 96, 128, 160, 192, 224, 256, 384)  # tried where a network cannot take the data's own
 
 
 def build_library_model(
-    name: str, channels: int, classes: int, size: int, features: str | None = None, pretrained: bool = False
+    name: str,
+    channels: int,
+    classes: int,
+    size: int,
+    features: str | None = None,
+    pretrained: bool = False,
+    normalised: Normalisation | None = None,
 ) -> Classifier:
     """`torchvision:NAME`, `timm:NAME` or what a plugin registered; draws from torch's global generator.
 
-    UserError where there is no such network, where it cannot take such images, and where its weights are not to be had.
+    `pretrained`: images, which are given `normalised` so (None: as ImageNet's), are brought to what its weights are of. UserError
+    where there is no such network, where it cannot take such images, and where its weights are not to be had.
     """
     library, short = library_of(name)
     build = {"torchvision": _torchvision, "timm": _timm, "plugin": _plugin}[library]
     try:
-        return build(short, channels, classes, size, features, pretrained)
+        model = build(short, channels, classes, size, features, pretrained)
+        if pretrained:
+            _renormalise(model, normalised or IMAGENET, published_normalisation(name) or IMAGENET, channels)
+        return model
     except UserError as error:
         raise UserError(f"{name}: {error}") from error
+
+
+def published_normalisation(name: str) -> Normalisation | None:
+    """Of images for the weights that a network's library publishes; None where that is not known."""
+    library, short = library_of(name)
+    if library == "torchvision" and short in TORCHVISION:
+        from torchvision import models
+
+        made: Any = models.get_model_weights(short).DEFAULT.transforms()
+        return _BEFORE if short in _NORMALISES else Normalisation(tuple(made.mean), tuple(made.std))
+    if library == "timm":
+        import timm
+
+        config = timm.get_pretrained_cfg(short)
+        return Normalisation(tuple(config.mean), tuple(config.std)) if config is not None and config.has_weights else None
+    return None
+
+
+def _renormalise(model: Classifier, here: Normalisation, there: Normalisation, channels: int) -> None:
+    """From images that are normalised as here to those that the weights are of."""
+    assert isinstance(model, Tapped)
+    mean, std = here.of(channels)
+    scale = [own / theirs for own, theirs in zip(std, there.of(channels).std, strict=True)]
+    shift = [(own - theirs) / by for own, theirs, by in zip(mean, *there.of(channels), strict=True)]
+    if max(*(abs(one - 1) for one in scale), *(abs(one) for one in shift)) > 1e-5:  # else they are the same
+        model.renormalise(scale, shift)
 
 
 def still(network: nn.Module) -> None:
@@ -94,7 +133,7 @@ def _torchvision(name: str, channels: int, classes: int, size: int, features: st
     elif family == "maxvit":
         side = -(-size // 224) * 224
         options["input_size"] = (side, side)
-    elif name in ("googlenet", "inception_v3"):
+    elif name in _NORMALISES:
         options |= {"aux_logits": False, "init_weights": True}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from engine.dataset_facts import IMAGENET, Normalisation
 from engine.errors import UserError
 from engine.models import Classifier
-from engine.models.library import present_name
+from engine.models.library import present_name, published_normalisation
+from engine.models.tapped import AFFINE, Tapped
 from engine.teachers.weights_file import Contents, outline_of, read_tensors
 from engine.text import one_line
 
@@ -61,6 +63,18 @@ class Fit:
             return ""
         names = one_line(", ".join(self.beside[:3]), 200) + (", ..." if count > 3 else "")
         return f"{count} tensor{'s' * (count > 1)} beside the network {'are' if count > 1 else 'is'} left out ({names})"
+
+
+def fit_to(model: Classifier, state: Mapping[str, Tensor]) -> Fit:
+    """As `fit`, for the tensors of `model`; what mmkd keeps beside a network's own is one of them where the file has it."""
+    return fit(_names(model, state), state)
+
+
+def _names(model: Classifier, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    own: dict[str, Tensor] = model.state_dict()
+    if AFFINE in state and isinstance(model, Tapped) and model.example is not None:
+        return own | {AFFINE: torch.empty(2, model.example[0], 1, 1, device="meta")}
+    return own
 
 
 def fit(own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> Fit:
@@ -143,6 +157,20 @@ def _known_as(name: str, own: Mapping[str, Tensor], taken: set[str]) -> str:
     return next((c for c in candidates if c in own and c not in taken), name)
 
 
+def unsaid(arch: str, here: Normalisation, state: Collection[str]) -> str:
+    """What has to be known of a checkpoint whose images may have been normalised otherwise than `here`, on one line; nothing
+    where the field has but one habit, or where mmkd wrote in the file, whose tensors' names are `state`, what was done.
+    """
+    theirs = published_normalisation(arch)
+    channels = len(here.mean)
+    if theirs is None or AFFINE in state or theirs == IMAGENET or theirs.of(channels).words() == here.words():
+        return ""
+    return (
+        f"the weights that its library publishes for {arch} are of pixels in 0 to 1, {theirs.words()}, and here they are "
+        f"{here.words()}: a file does not say by which of the two it was trained"
+    )
+
+
 def load_weights(model: Classifier, path: Path, arch: str) -> None:
     """Fills `model` from a file. UserError where that cannot be read or does not fit."""
     _fill(model, fit_of(model, path, arch), path)
@@ -189,7 +217,7 @@ def refuse_unfit(model: Classifier, path: Path, arch: str) -> None:
 
 
 def _whole(model: Classifier, contents: Contents, path: Path, arch: str) -> Fit:
-    found = fit(model.state_dict(), contents.tensors)
+    found = fit_to(model, contents.tensors)
     if not found.whole:
         of = f" ({contents.averages})" if contents.averages else ""
         raise UserError(
@@ -199,7 +227,7 @@ def _whole(model: Classifier, contents: Contents, path: Path, arch: str) -> Fit:
 
 
 def _fill(model: Classifier, found: Fit, path: Path) -> None:
-    own = model.state_dict()
+    own = _names(model, found.tensors)
     tensors = {name: value.to(own[name].dtype) for name, value in found.tensors.items()}
     if any(not torch.isfinite(value).all() for value in tensors.values() if value.is_floating_point()):
         raise UserError(f"{path} holds numbers that are not finite; it cannot be used as a teacher")

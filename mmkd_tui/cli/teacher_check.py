@@ -70,7 +70,7 @@ def _tell(found: Checked, file: Path, arch: str, data: str) -> None:
     names = one_line(", ".join(assumed.names[:MOST_NAMES]), 200) + (", ..." if assumed.classes > MOST_NAMES else "")
     say(f"assumed: {assumed.classes} classes in the order of {data} ({names}), {assumed.channels} channels, "
         f"{assumed.size}x{assumed.size} pixels, of which {mean} is subtracted and which are divided by {std}")  # fmt: skip
-    for said in (found.contents.sentence(), found.fit.left_out()):
+    for said in (found.unsaid, found.contents.sentence(), found.fit.left_out()):
         if said:
             say(said)
     if found.fit.renamed:

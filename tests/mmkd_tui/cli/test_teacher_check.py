@@ -83,6 +83,13 @@ def test_what_a_trainer_saves_beside_the_network_is_told(good: Path, tmp_path: P
     assert json.loads(capsys.readouterr().out)["left_out"] == ["criterion.weight"]
 
 
+def test_another_normalisation_of_its_librarys_weights_is_told(tmp_path: Path, capsys: Capture) -> None:
+    arch = "timm:vit_tiny_patch16_224"
+    torch.save(build_model(arch, 1, 10, size=8).state_dict(), tmp_path / "t.pth")
+    check(tmp_path / "t.pth", arch=arch)
+    assert f"publishes for {arch} are of pixels in 0 to 1, less 0.5, 0.5, 0.5, divided by 0.5" in capsys.readouterr().err
+
+
 def test_a_folder_of_pictures(tmp_path: Path, capsys: Capture) -> None:
     """Broken pictures are named and count nowhere: not among the images, and not as a class of their own."""
     folder = tmp_path / "Meine Bilder"
