@@ -35,6 +35,7 @@ from engine.folder_watch import FolderWatch
 from engine.gpu_lock import GpuLock, gpu_of
 from engine.measure import ensemble, logits_of, measured
 from engine.methods import Plan
+from engine.models.library import refuse_unknown
 from engine.models.placement import placed, refuse_to_share_alone
 from engine.origin import made_with, origin
 from engine.out_of_memory import told_of
@@ -194,6 +195,8 @@ class Run:
                 self._no_gpu_lock = error.strerror or str(error)
         use_threads(self.preset.hardware)
         images = load_images(self.preset.dataset, self.data_root, device, self.preset.hardware.workers)
+        for arch in dict.fromkeys([self.preset.student.arch, *(part.arch for part in self.preset.teachers)]):
+            refuse_unknown(arch)
         steps_per_epoch(images, self.preset.train, ranks=self.ranks.size)
         for number, part in enumerate(self.preset.teachers):
             if part.trained:

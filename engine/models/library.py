@@ -83,6 +83,37 @@ def _renormalise(model: Classifier, here: Normalisation, there: Normalisation, c
         model.renormalise(scale, shift)
 
 
+def refuse_unknown(name: str) -> None:
+    """UserError where timm has no network of that name, or no weights of that tag: only timm itself knows."""
+    library, short = library_of(name)
+    if library != "timm":
+        return  # a preset with a wrong name of the others is no preset
+    try:
+        _check_timm(short)
+    except UserError as error:
+        raise UserError(f"{name}: {error}") from error
+
+
+def _check_timm(name: str) -> None:
+    try:
+        import timm
+    except ImportError:
+        raise UserError("timm is not installed; pip install 'mmkd-tui[timm]' brings it") from None
+    base = name.partition(".")[0]
+    if not timm.is_model(base):
+        likely = nearest(name, timm.list_models())
+        raise UserError(
+            f"timm has no network of that name; {f'did you mean timm:{likely}?' if likely else 'see timm.list_models()'}"
+        )
+    try:
+        timm.get_pretrained_cfg(name)
+    except RuntimeError:
+        likely = nearest(name, timm.list_pretrained(f"{base}.*"))
+        raise UserError(
+            f"timm has no weights of that tag; {f'did you mean timm:{likely}?' if likely else f'timm:{base} is without one'}"
+        ) from None
+
+
 def still(network: nn.Module) -> None:
     """Turns off what draws random numbers in a training pass (dropout, stochastic depth).
 
@@ -228,15 +259,8 @@ def _fit_channels(network: nn.Module, channels: int, pretrained: bool) -> None:
 
 
 def _timm(name: str, channels: int, classes: int, size: int, features: str | None, pretrained: bool) -> Classifier:
-    try:
-        import timm
-    except ImportError:
-        raise UserError("timm is not installed; pip install 'mmkd-tui[timm]' brings it") from None
-    if not timm.is_model(name.partition(".")[0]):
-        likely = nearest(name, timm.list_models())
-        raise UserError(
-            f"timm has no network of that name; {f'did you mean timm:{likely}?' if likely else 'see timm.list_models()'}"
-        )
+    _check_timm(name)
+    import timm
 
     def make(side: int, sized: bool, pretrained: bool = False) -> nn.Module:
         options: dict[str, Any] = {"img_size": side} if sized else {}

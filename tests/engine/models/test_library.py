@@ -154,6 +154,7 @@ def test_a_module_by_its_path() -> None:
     [
         ("torchvision:resnet81", None, "torchvision has no classifier of that name; did you mean resnet"),
         ("timm:vit_tiny_patch16_223", None, "timm has no network of that name; did you mean timm:vit_tiny_patch16_224"),
+        ("timm:resnet18.a1_in1", None, "timm has no weights of that tag; did you mean timm:resnet18.a1_in1k"),
         ("torchvision:resnet18", "layer4.7", r"there is no module 'layer4.7' in it; did you mean 'layer4"),
         ("resnet8", "layr2", r"resnet8: features: there is no module 'layr2' in it; did you mean 'layer2'"),
         ("torchvision:resnet18", "fc", "the output of fc is no feature map"),
