@@ -17,7 +17,7 @@ from engine.models import Classifier
 from engine.models.build import build_model, count_parameters
 from engine.preset import DatasetPart, HardwarePart, TeacherPart
 from engine.teachers.chance import chance_level, needed
-from engine.teachers.foreign import Fit, fit_to, load_weights, sketch, unsaid
+from engine.teachers.foreign import Fit, fit_to, load_weights, remedy, sketch, unsaid
 from engine.teachers.weights_file import Contents, outline_of
 
 
@@ -39,6 +39,7 @@ class Checked:
 
     contents: Contents  # of the file; only the shapes of its tensors
     fit: Fit
+    remedy: str  # what would mend that it does not fit; nothing where it does
     parameters: int
     assumed: Assumed
     unsaid: str  # of how its images may have been normalised otherwise; nothing where the field has but one habit
@@ -65,6 +66,7 @@ class Checked:
             "shapes": [{"name": n, "file": list(there), "architecture": list(here)} for n, there, here in found.shapes],
             "renamed": [{"file": theirs, "architecture": ours} for theirs, ours in found.renamed],
             "left_out": list(found.beside),
+            "remedy": self.remedy or None,
             "parameters": self.parameters,
             "accuracy": self.accuracy,
             "finite": self.finite,
@@ -122,4 +124,5 @@ def _checked(path: Path, contents: Contents, part: TeacherPart, images: Images, 
     chance = chance_level(labels)
     bound = needed(chance, len(labels))
     said = unsaid(part.arch, images.normalised, contents.tensors)
-    return Checked(contents, found, count_parameters(drawn), assumed, said, len(labels), chance, bound, accuracy, finite)
+    helps, parameters = remedy(found, drawn), count_parameters(drawn)
+    return Checked(contents, found, helps, parameters, assumed, said, len(labels), chance, bound, accuracy, finite)

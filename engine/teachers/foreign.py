@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -22,6 +23,8 @@ _PREFIXES = ("module.", "_orig_mod.", "model.", "net.", "network.", "backbone.",
 # The last linear layer, and shortcuts that change the shape, have several names in the field.
 _HEADS = ("fc", "linear", "classifier", "classifier.0", "head", "head.fc")
 _SHORTCUTS = ("downsample", "shortcut", "convShortcut", "conv_shortcut")
+# What a network knows of each patch's place in the image.
+_PLACES = ("pos_embed", "pos_embedding")
 # Networks' parts that serve their training alone.
 _AUXILIARY = ("aux1.", "aux2.", "AuxLogits.")
 
@@ -220,10 +223,32 @@ def _whole(model: Classifier, contents: Contents, path: Path, arch: str) -> Fit:
     found = fit_to(model, contents.tensors)
     if not found.whole:
         of = f" ({contents.averages})" if contents.averages else ""
-        raise UserError(
-            f"{path}{of} does not fit {arch} on this data set: {found.sentence()}; give the architecture that it is of"
-        )
+        raise UserError(f"{path}{of} does not fit {arch} on this data set: {found.sentence()}; {remedy(found, model)}")
     return found
+
+
+def remedy(found: Fit, model: Classifier) -> str:
+    """What would mend that a file does not fit `model`; nothing where it does."""
+    told = {_told(name, there, here, model) for name, there, here in found.shapes}
+    if found.missing or found.unknown or "" in told:
+        return "give the architecture that it is of"
+    return "; ".join(sorted(told))
+
+
+def _told(name: str, there: tuple[int, ...], here: tuple[int, ...], model: Classifier) -> str:
+    """Why a shape differs, and what helps, where the network itself need not be another one; else nothing."""
+    if len(there) == len(here) > 0 and there[1:] == here[1:]:  # within a network, what reads its output would differ, too
+        return f"it knows {there[0]:,} classes, and the data set has {here[0]:,}: give one that was trained on these"
+    if name.endswith(_PLACES) and len(there) == len(here) == 3 and isinstance(model, Tapped) and model.example is not None:
+        side = model.size or model.example[1]
+        for prefix in range(3):  # class and distillation tokens may have places, too
+            theirs, ours = (math.isqrt(max(shape[1] - prefix, 0)) for shape in (there, here))
+            if (theirs**2 + prefix, ours**2 + prefix) == (there[1], here[1]) and ours and there[2] == here[2]:
+                return (
+                    f"it is of images of {side * theirs // ours} pixels along a side, and here they have {side}: ask for its "
+                    "size (dataset.size, --size), which pictures in files can have"
+                )
+    return ""
 
 
 def _fill(model: Classifier, found: Fit, path: Path) -> None:

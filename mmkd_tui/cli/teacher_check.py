@@ -78,7 +78,7 @@ def _tell(found: Checked, file: Path, arch: str, data: str) -> None:
         say(f"{len(found.fit.renamed)} tensors go by other names there, as {one_line(theirs, 80)} for {ours}")
     if not found.fit.whole:
         _table(found)
-        say(f"{file} does not fit {arch} on {data}; give the architecture that it is of")
+        say(f"{file} does not fit {arch} on {data}; {found.remedy}")
         return
     assert found.accuracy is not None
     typer.echo(f"{found.accuracy:.4f}  of {found.images:,} test images; always naming one class: {found.chance:.4f}")
