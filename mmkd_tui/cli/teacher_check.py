@@ -28,7 +28,10 @@ def check_command(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A .safetensors or PyTorch file with a network's weights.")],
     arch: Annotated[str, typer.Option("--arch", metavar="A", help="Its architecture, as presets name it.")],
     data: Annotated[
-        str, typer.Option("--data", metavar="D", help="The data set or folder of pictures on whose test images it is measured.")
+        str,
+        typer.Option(
+            "--data", metavar="D", help="The data set, or folder of pictures or shards, on whose test images it is measured."
+        ),
     ],
     size: Size = None,
     features: Annotated[
