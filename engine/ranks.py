@@ -19,6 +19,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from engine.launched import Launched
+from engine.out_of_memory import lacks_memory
 from engine.text import one_line
 
 if TYPE_CHECKING:
@@ -199,7 +200,7 @@ def _together() -> Iterator[None]:
     """What all ranks do. LostRankError where one of them has gone."""
     try:
         yield
-    except torch.OutOfMemoryError:
-        raise
     except RuntimeError as error:  # what PyTorch makes of a closed connection
+        if lacks_memory(error):
+            raise
         raise LostRankError(f"another process of this run was lost: {one_line(str(error), 300)}") from error

@@ -37,7 +37,7 @@ from engine.measure import ensemble, logits_of, measured
 from engine.methods import Plan
 from engine.models.placement import placed, refuse_to_share_alone
 from engine.origin import made_with, origin
-from engine.out_of_memory import told_of
+from engine.out_of_memory import lacks_memory, told_of
 from engine.preset import Preset
 from engine.preset_yaml import dump_preset
 from engine.ranks import ALONE, LostRankError, Ranks
@@ -142,14 +142,15 @@ class Run:
             return self._break_off(replace(self._result, message=str(error)))
         except (UserError, TrainingError) as error:
             ending = {"state": "failed", "message": str(error), "mistake": isinstance(error, UserError)}
-        except torch.OutOfMemoryError as error:
-            ending = {"state": "failed", "message": told_of(error)}
         except OSError as error:  # the machine's trouble, not ours: where in the code it was met helps nobody
             gone = self._watch.why_gone() if self.ranks.first else None
             ending = {"state": "failed", "message": gone or str(error)}
         except Exception as error:
-            self._log("error", traceback.format_exc())
-            ending = {"state": "failed", "message": _reason(error)}
+            if lacks_memory(error):
+                ending = {"state": "failed", "message": told_of(error)}
+            else:
+                self._log("error", traceback.format_exc())
+                ending = {"state": "failed", "message": _reason(error)}
         self.result = replace(self._result, **ending, seconds=round(self._checkpoints.seconds(), 2))
         try:
             if self.ranks.first:

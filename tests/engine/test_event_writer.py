@@ -178,6 +178,18 @@ def test_of_many_weights_by_class_the_newest_stay_and_no_epochs_end_is_lost(fold
     assert sum(bool(epoch.logit_weights_by_class) for epoch in epochs) > 2
 
 
+def test_of_too_many_classes_an_epochs_end_comes_without_its_weights_by_class(folder: RunDir) -> None:
+    told: list[str] = []
+    writer = EventWriter(folder, tell=lambda level, message: told.append(message))
+    writer(STARTED)
+    writer(phase("distil", 2 * PER_EPOCH))
+    tables = {f"{kind}_weights_by_class": tuple((0.3333, 0.3333, 0.3334) for _ in range(20_000)) for kind in ("logit", "feature")}
+    for step in (PER_EPOCH, 2 * PER_EPOCH):
+        writer(ended("distil", step, **tables))
+    assert [event.measured_accuracy for event in of_kind(events_of(folder), EpochEnded)] == [1e-4, 2e-4]
+    assert told == ["the weights by class are not kept: of 20,000 classes they are too many to be shown"]
+
+
 def test_what_stays_does_not_hang_on_how_a_line_is_written() -> None:
     events: list[Event] = [STARTED]
     train(events.append, "distil", 1_500, lambda step: None if step == 700 else math.sin(step) * 10 ** (step % 40 - 20))

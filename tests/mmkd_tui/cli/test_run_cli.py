@@ -66,8 +66,9 @@ def test_a_busy_gpu_is_one_line_and_nothing_is_made(place: Path, capfd: pytest.C
     held.release()
 
 
-def test_quiet_says_nothing(place: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    assert run_command(["run", "tiny.yaml", "--quiet", "--set", "train.epochs=1", "--runs-dir", "elsewhere"]) == 0
+def test_quiet_says_nothing(place: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(place))
+    assert run_command(["run", "tiny.yaml", "--quiet", "--set", "train.epochs=1", "--runs-dir=~/elsewhere"]) == 0
     assert capfd.readouterr() == ("", "")
     assert len(list((place / "elsewhere").iterdir())) == 1
 
