@@ -164,11 +164,20 @@ def facts_of(part: DatasetPart) -> DatasetFacts:
     """
     facts = DATASETS[part.name]
     if facts.own and part.path is not None:
-        with suppress(OSError, ValueError, RuntimeError):  # no path of this system's
+        with suppress(UserError, OSError, ValueError, RuntimeError):  # no path of this system's
             folder = _read_once(part.name, str(part.path), part.split_seed, _stamp(part), PATIENCE)
-            if folder is not None:
+            if isinstance(folder, PictureFolder):
                 facts = facts_in(facts, folder)
     return facts if part.size is None else replace(facts, size=part.size)
+
+
+def trouble_with(part: DatasetPart) -> str:
+    """Why a user's own folder cannot be read; "" where nothing is known to be wrong with it, as it takes longer than PATIENCE."""
+    try:
+        found = _read_once(part.name, str(part.path), part.split_seed, _stamp(part), PATIENCE)
+    except (UserError, OSError, ValueError, RuntimeError):
+        found = _looked_at(part, PATIENCE)
+    return found if isinstance(found, str) else ""
 
 
 def facts_in(facts: DatasetFacts, folder: PictureFolder) -> DatasetFacts:
@@ -188,14 +197,14 @@ def folder_digest(part: DatasetPart) -> str:
     """
     try:
         return _digest_once(part.name, str(part.path), part.split_seed, _stamp(part))
-    except (OSError, ValueError, RuntimeError):  # no path of this system's
+    except (UserError, OSError, ValueError, RuntimeError):  # no path of this system's
         return ""
 
 
 @lru_cache(maxsize=8)
 def _digest_once(name: str, path: str, split_seed: int, stamp: tuple[object, ...]) -> str:
     folder = _read_once(name, path, split_seed, stamp, None)
-    if folder is None:
+    if not isinstance(folder, PictureFolder):
         return ""
     found = hashlib.sha256(repr(folder.classes).encode())
     for listing in (folder.train, folder.validation, folder.test):
@@ -210,17 +219,25 @@ def _digest_once(name: str, path: str, split_seed: int, stamp: tuple[object, ...
     return found.hexdigest()[:16]
 
 
-@lru_cache(maxsize=8)
-def _read_once(name: str, path: str, split_seed: int, stamp: tuple[object, ...], patience: float | None) -> PictureFolder | None:
+@lru_cache(maxsize=32)
+def _read_once(
+    name: str, path: str, split_seed: int, stamp: tuple[object, ...], patience: float | None
+) -> PictureFolder | str | None:
+    """What is in the folder; why it cannot be read; None: that takes longer than `patience`."""
+    return _looked_at(DatasetPart(name=name, path=path, split_seed=split_seed), patience)
+
+
+def _looked_at(part: DatasetPart, patience: float | None) -> PictureFolder | str | None:
     try:
-        part = DatasetPart(name=name, path=path, split_seed=split_seed)
         return read_own(part, None if patience is None else time.monotonic() + patience)
-    except (UserError, OSError, ValueError):
+    except TimeoutError:
         return None
+    except (UserError, OSError, ValueError, RuntimeError) as error:
+        return str(error)
 
 
 def _stamp(part: DatasetPart) -> tuple[object, ...]:
-    """Changes when a picture is put into a class's folder, or taken out."""
+    """Changes when a picture is put into a class's folder, or taken out, and when one that could not be read can be."""
     root = Path(part.path or "").expanduser()
     if part.name == SHARDS:
         from engine.shards import stamp_of
@@ -231,7 +248,7 @@ def _stamp(part: DatasetPart) -> tuple[object, ...]:
         folders.append(Path(entry.path))
         if entry.name.lower() in SPLITS:
             folders += [Path(one.path) for one in _folders(entry.path)]
-    return tuple(folder.stat().st_mtime_ns for folder in folders)
+    return tuple(folder.stat().st_ctime_ns for folder in folders)
 
 
 def _folders(place: Path | str) -> Iterator[os.DirEntry[str]]:

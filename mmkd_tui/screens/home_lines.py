@@ -11,7 +11,7 @@ from engine.errors import PresetError
 from engine.preset import Preset
 from engine.preset_yaml import PresetEntry, list_presets, load_preset
 from engine.run_client import RunState, RunSummary
-from mmkd_tui.estimates import estimate, rough_time, size_words
+from mmkd_tui.estimates import estimate, is_counted, rough_time, size_words
 from mmkd_tui.machine import Machine
 from mmkd_tui.screens.marks import Marks
 from mmkd_tui.starting import missing_data
@@ -87,7 +87,7 @@ def preset_row(number: int, item: Offered, stock: Stock, machine: Machine, data_
     own = f"your {entry.path.name}" if item.own else ""
     parts = [data, teachers_line(stock, anchored) if preset.teachers else "no teachers"]
     parts.append(own)
-    about = rough_time(estimate(anchored, stock, machine).total)
+    about = rough_time(estimate(anchored, stock, machine).total) if is_counted(anchored.dataset) else "time not known"
     below = f" {marks.between} ".join(part for part in parts if part)
     counts = Counter(part.arch for part in preset.teachers)
     taught = ", ".join(arch if count == 1 else f"{count} x {arch}" for arch, count in counts.items())

@@ -208,9 +208,7 @@ def test_check_of_an_archive_with_a_wrong_checksum(capsys: Capture, tmp_path: Pa
     assert "MD5" in found["broken"][0]["why"]
 
 
-def test_a_folder_that_is_slow_to_count_is_shown(
-    tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_folder_that_is_slow_to_count_is_shown(tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
     sets.pictures(tmp_path, {"train": 3, "test": 1})
     monkeypatch.setattr("engine.image_folders.PATIENCE", -1.0)
     assert run_command(["data", "show", "imagefolder", "--path", str(tmp_path), "--json"]) == 0
