@@ -109,7 +109,7 @@ def pace(hardware: HardwarePart, machine: Machine, stock: Stock) -> Pace:
 def step_seconds(arch: str, facts: DatasetFacts, images: int, pace: Pace, *, train: bool = True) -> float:
     """A training step (or a pass without gradients) of one batch."""
     parameters = _parameters(arch, facts)
-    macs = WORK.get(architecture_of(arch).family, WORK_ELSEWHERE) * parameters * facts.size**2 * images
+    macs = _work(arch) * parameters * facts.size**2 * images
     if not train:
         return pace.factor * (macs / pace.macs + _layers(arch) * pace.layer / 3)
     return pace.factor * (3 * macs / pace.macs + _layers(arch) * pace.layer + parameters * pace.parameter)
@@ -216,11 +216,16 @@ def _memory(preset: Preset, facts: DatasetFacts, kind: str) -> int:
     return int(PROGRAM[kind] + pixels + teachers + max(student + passing, alone))
 
 
+def _work(arch: str) -> float:
+    """Multiply-adds an image for each parameter and pixel. Libraries' networks may have the names of our families."""
+    return WORK_ELSEWHERE if ":" in arch else WORK.get(architecture_of(arch).family, WORK_ELSEWHERE)
+
+
 def _activations(arch: str, facts: DatasetFacts) -> float:
     """Numbers that a training step keeps for each image."""
     shape = architecture_of(arch)
     vgg = shape.family == "vgg"
-    if shape.family not in WORK:  # a stem that makes the map four times smaller, and half as many channels in four stages
+    if _work(arch) == WORK_ELSEWHERE:  # a stem that makes the map four times smaller, and half as many channels in four stages
         return 2.5 * _features(shape) / 8 * (facts.size / 4) ** 2 * (1 + 1 / 2 + 1 / 4 + 1 / 8) * _layers(arch) / 4
     first = _features(shape) / (8 if vgg else 4)  # channels of the largest maps; each halved map has twice as many
     stages = (1, 1 / 2, 1 / 4, 1 / 8, 1 / 8) if vgg else (1, 1 / 2, 1 / 4)
