@@ -14,6 +14,7 @@ from mmkd_tui.cli.many import do_all, refuse_hindered
 from mmkd_tui.cli.options import DataRoot, Device, Force, Overrides, Plugin, as_overrides, data_root_of, load_plugins
 from mmkd_tui.cli.table import print_table
 from mmkd_tui.cli.talk import say
+from mmkd_tui.figures import percent
 
 if TYPE_CHECKING:
     from engine.sweeps.manifest import Manifest
@@ -114,11 +115,7 @@ def _report(overview: Overview, plan: SweepPlan, as_json: bool) -> None:
 
 def _cells(row: Shown) -> list[str]:
     epochs = f"{row.epoch}/{row.epochs}" if row.epoch else ""
-    return [row.label, row.group, epochs, _percent(row.best_accuracy), _percent(row.accuracy), row.folder]
-
-
-def _percent(share: float | None) -> str:
-    return "" if share is None else f"{100 * share:.2f} %"
+    return [row.label, row.group, epochs, percent(row.best_accuracy), percent(row.accuracy), row.folder]
 
 
 def _as_data(overview: Overview, plan: SweepPlan) -> dict[str, Any]:
