@@ -41,6 +41,11 @@ class DatasetFacts:
     licence: str = ""  # what a person has to agree to before the files may be had
 
     @property
+    def own_folders(self) -> tuple[str, ...]:
+        """Those in the data root: a system's package may have packed the files anew, which changes their checksums."""
+        return tuple(folder for folder in self.folders if not folder.startswith("/"))
+
+    @property
     def embedded(self) -> bool:
         """Whether there is nothing to fetch: it comes with a library."""
         return not self.files and not self.own
@@ -112,7 +117,21 @@ DATASETS = {
             augmentation="shift by up to 2 pixels, horizontal flip",
             origin="github.com/zalandoresearch/fashion-mnist",
             files=("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"),
-            folders=("FashionMNIST/raw", "fashion-mnist", ".", "/usr/share/datasets/fashion-mnist"),
+            folders=("fashion-mnist", "FashionMNIST/raw", ".", "/usr/share/datasets/fashion-mnist"),
+            archives=tuple(
+                Archive(
+                    f"{name}.gz",
+                    f"https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion/{name}.gz",
+                    md5,
+                )
+                for name, md5 in (
+                    ("train-images-idx3-ubyte", "8d4fb7e6c68d591d4c3dfef9ec88bf0d"),
+                    ("train-labels-idx1-ubyte", "25c81989df183df01b3e8a0aad5dffbe"),
+                    ("t10k-images-idx3-ubyte", "bef4ecab320f06d8554ea6380940ec79"),
+                    ("t10k-labels-idx1-ubyte", "bb300cfdad3c16e7a12a480ee83cd310"),
+                )
+            ),
+            unpacked_bytes=31_000_000,
         ),
         DatasetFacts(
             name="mnist",

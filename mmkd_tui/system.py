@@ -11,6 +11,7 @@ from typing import Any
 
 from engine.control_group import memory_left, memory_limit
 from engine.run_client import Process
+from mmkd_tui.figures import percent
 from mmkd_tui.nvml import nvml
 
 EVERY = 2.0  # seconds
@@ -38,7 +39,7 @@ class Machine:
         before, self._before = self._before, (sum(ticks) - idle, sum(ticks))
         if before is None or self._before[1] <= before[1]:
             return ""
-        return f"CPU {(self._before[0] - before[0]) / (self._before[1] - before[1]):.0%}".replace("%", " %")
+        return f"CPU {percent((self._before[0] - before[0]) / (self._before[1] - before[1]), 0)}"
 
     def _load(self) -> str:
         try:

@@ -76,7 +76,7 @@ def _archives(facts: DatasetFacts, data_root: Path, tell: Tell) -> tuple[dict[st
     wrong = []
     complete = find_archives(facts, data_root)
     for archive in facts.archives:
-        folders = [complete] if complete else [data_root / place for place in facts.folders]
+        folders = [complete] if complete else [data_root / place for place in facts.own_folders]
         path = next((folder / archive.name for folder in folders if (folder / archive.name).is_file()), None)
         if path is None:
             continue

@@ -13,8 +13,7 @@ from pydantic import ValidationError
 from engine.forms import Source, line_of
 from engine.overrides import OverrideError, apply, lay, source_of
 from engine.preset import Preset
-from engine.preset_errors import Mistake, mistakes
-from engine.preset_yaml import MAX_PROBLEMS
+from engine.preset_errors import MAX_PROBLEMS, Mistake, mistakes
 from engine.sweeps.draws import DrawError, check, drawn, same
 from engine.sweeps.form import HalvingPart, SweepForm
 from engine.sweeps.read import read_sweep
@@ -163,7 +162,7 @@ def _resolved(source: _Source, base: Preset, combination: Mapping[str, Any]) -> 
     try:
         return Preset.model_validate(data).anchored(source.folder)
     except ValidationError as error:
-        for mistake in mistakes(error, data, MAX_PROBLEMS):
+        for mistake in mistakes(error, data):
             source.problems.append(_told(source, mistake, origins, combination))
         return None
 

@@ -16,7 +16,6 @@ from engine.forms import Source, line_of
 from engine.overrides import OverrideError, apply, source_of
 from engine.preset import Preset
 from engine.preset_errors import Mistake, mistakes
-from engine.preset_yaml import MAX_PROBLEMS
 from engine.tables.form import MethodLine, Published, TableForm
 from engine.tables.read import read_table
 from engine.text import plain
@@ -190,7 +189,7 @@ def _resolved(source: _Source, base: Preset, index: int, method: MethodLine) -> 
     try:
         return Preset.model_validate(data).anchored(source.folder)
     except ValidationError as error:
-        for mistake in mistakes(error, data, MAX_PROBLEMS):
+        for mistake in mistakes(error, data):
             source.problems.append(_told(source, here, method, mistake, origins))
         return None
 

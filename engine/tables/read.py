@@ -7,29 +7,39 @@ from pathlib import Path
 
 from engine import catalog
 from engine.errors import UserError
-from engine.forms import Wording, read_form
-from engine.preset_yaml import presets_dir
+from engine.preset_errors import NAME, Wording
+from engine.preset_yaml import parse_form, presets_dir, read_text
 from engine.tables.form import TableForm
 from engine.text import plain
 from engine.yaml_lines import Document
 
-EXAMPLES = {
-    "name": "name: my-table",
-    "presets": "presets: [quickstart]",
-    "methods": "methods: [{name: mmkd}, {name: aver}]",
-    "seeds": "seeds: [0, 1, 2]",
-    "mean": "mean: 75.76",
-    "source": "source: 'Zhang et al., ICME 2023, table 1'",
-    "method": "method: MMKD",
-    "url": "url: https://arxiv.org/abs/2306.06634",
-    "label": "label: 'MMKD, raw Gram'",
-    "reference": "reference: MMKD",
-    "settings": "settings: {beta: 10}",
-    "overrides": "overrides: {train: {epochs: 60}}",
-    "std": "std: 0.21",
-    "published": "published: [{method: MMKD, mean: 75.76, source: 'table 1'}]",
+_EXAMPLES = {
+    "name": "my-table",
+    "description": '""',
+    "presets": "[quickstart]",
+    "presets.*": "quickstart",
+    "methods": "[{name: mmkd}, {name: aver}]",
+    "methods.*": "{name: mmkd}",
+    "methods.*.name": "mmkd",
+    "methods.*.label": "MMKD",
+    "methods.*.settings": "{beta: 10}",
+    "methods.*.overrides": "{train: {epochs: 60}}",
+    "reference": "MMKD",
+    "seeds": "[0, 1, 2]",
+    "seeds.*": "0",
+    "overrides": "{train: {epochs: 60}}",
+    "published": "[{method: MMKD, mean: 75.76, source: 'table 1'}]",
+    "published.*": "{method: MMKD, mean: 75.76, source: 'table 1'}",
+    "published.*.method": "MMKD",
+    "published.*.preset": "quickstart",
+    "published.*.mean": "75.76",
+    "published.*.std": "0.21",
+    "published.*.source": "'Zhang et al., ICME 2023, table 1'",
+    "published.*.url": "https://arxiv.org/abs/2306.06634",
 }
-_WORDING = Wording("table", "name, presets, methods and seeds", EXAMPLES, ("reference", "methods", "seeds", "presets"))
+_PATTERNS = {"name": NAME, "published.*.url": "write a whole address, for example https://arxiv.org/abs/2306.06634"}
+_TOGETHER = {key: ((key,),) for key in ("reference", "methods", "seeds", "presets")}
+TABLE = Wording(TableForm, "table", "name, presets, methods and seeds", _EXAMPLES, _PATTERNS, _TOGETHER)
 
 
 def find_table(name_or_path: str) -> Path:
@@ -51,4 +61,4 @@ def find_table(name_or_path: str) -> Path:
 
 def read_table(path: Path) -> tuple[TableForm, Document]:
     """The table in a file, and where everything in it stands; `PresetError` with a line for each mistake."""
-    return read_form(path, TableForm, _WORDING)
+    return parse_form(read_text(path), str(path), TABLE)

@@ -91,7 +91,8 @@ class Classroom:
                 model.load_state_dict(teacher.model.state_dict())
                 teacher = replace(teacher, model=model if self._sharded else model.to(self.device))
             if teacher.source == "trained" and not self._better_than_guessing(teacher):
-                self._log("warning", f"{phase.label} is no better than guessing ({teacher.accuracy:.1%}); a longer recipe helps")
+                reached = f"{100 * teacher.accuracy:.1f} %"
+                self._log("warning", f"{phase.label} is no better than guessing ({reached}); a longer recipe helps")
             return self._laid_by(teacher)
         source = "checkpoint" if part.checkpoint else "pretrained"
         model = self._given(part, lambda message: self._log("info", message))
@@ -101,8 +102,9 @@ class Classroom:
             raise UserError(f"{name}: its logits on {self.dataset.name} are not all finite; it can be no teacher")
         if not self.evaluate.accept_weak_teachers and not self._better_than_guessing(teacher):
             raise UserError(
-                f"teacher {phase.label} ({name}) is no better than guessing on {self.dataset.name}: {teacher.accuracy:.1%} of "
-                f"the test images where always naming the largest class gives {self._chance():.1%}; {REMEDY[teacher.source]}, "
+                f"teacher {phase.label} ({name}) is no better than guessing on {self.dataset.name}: "
+                f"{100 * teacher.accuracy:.1f} % of the test images where always naming the largest class gives "
+                f"{100 * self._chance():.1f} %; {REMEDY[teacher.source]}, "
                 "or go on all the same with evaluate.accept_weak_teachers: true"
             )
         return self._laid_by(teacher)

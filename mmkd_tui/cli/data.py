@@ -84,8 +84,7 @@ def fetch_command(name: Name, data_root: DataRoot = None) -> None:
         typer.echo(plain(str(found.folder)))
         return
     say(f"unpacking {name} ..." if facts.licence or find_archives(facts, root) else f"fetching {name} from its publisher ...")
-    # torchvision may talk on stdout, which is for the answer alone.
-    with contextlib.redirect_stdout(sys.stderr), _progress() as tell:
+    with _progress() as tell:
         from engine.data import fetch_files
 
         folder = fetch_files(name, root, tell)

@@ -13,6 +13,7 @@ from mmkd_tui.cli.model_arguments import Arch, Device, ModelName, Size, Trust, f
 from mmkd_tui.cli.options import AsJson, DataRoot, Plugin, RunsDir, load_plugins
 from mmkd_tui.cli.table import print_table
 from mmkd_tui.cli.talk import say
+from mmkd_tui.figures import percent
 
 if TYPE_CHECKING:
     from engine.shipping.evaluate import Evaluation
@@ -69,10 +70,10 @@ def _tell(found: Evaluation) -> None:
     scores = found.scores
     rows = [
         ("test images", f"{scores.images:,}"),
-        ("top-1 accuracy", f"{scores.top1:.2%}"),
-        *([("top-5 accuracy", f"{scores.top5:.2%}")] if scores.top5 is not None else []),
+        ("top-1 accuracy", percent(scores.top1)),
+        *([("top-5 accuracy", percent(scores.top5))] if scores.top5 is not None else []),
         ("loss", f"{scores.loss:.4f}"),
-        ("calibration error", f"{scores.calibration_error:.2%}"),
+        ("calibration error", percent(scores.calibration_error)),
     ]
     print_table((f"on {found.dataset}", ""), rows, ("",))
     if found.teachers:
@@ -95,4 +96,4 @@ def _tell(found: Evaluation) -> None:
 
 
 def _percent(share: float | None) -> str:
-    return "n/a" if share is None else f"{share:.2%}"
+    return percent(share) or "n/a"

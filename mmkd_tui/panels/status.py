@@ -8,8 +8,9 @@ from rich.cells import cell_len
 
 from engine.control import Command
 from engine.run_client import RunState
+from mmkd_tui.figures import percent
 from mmkd_tui.follow import Follower
-from mmkd_tui.progress import clock, percent
+from mmkd_tui.progress import clock
 from mmkd_tui.run_view import PhaseView, RunView
 from mmkd_tui.states import said
 from mmkd_tui.widgets.glyphs import Glyphs

@@ -16,8 +16,9 @@ from engine.comparison import side_by_side
 from engine.text import one_line, plain
 from engine.untrusted import as_text
 from engine.version import version
+from mmkd_tui.figures import moment, percent
 from mmkd_tui.group_rows import GROUP_COLUMNS, group_row
-from mmkd_tui.progress import clock, percent
+from mmkd_tui.progress import clock
 from mmkd_tui.report.charts import Chart, charts, together
 from mmkd_tui.report.confusion import judged_charts
 from mmkd_tui.report.differences import differences
@@ -66,7 +67,7 @@ def section(record: Record, number: int) -> Section:
         ("method", shown(started.method)),
         ("seed", str(started.seed)),
         ("best epoch", best),
-        ("began", _when(started.t)),
+        ("began", moment(started.t)),
         ("took", clock(result["seconds"])),
         ("speed", f"{result['images_per_second']:,.0f} images/s while distilling" if result["images_per_second"] else ""),
         ("device", shown(record.device)),
@@ -94,13 +95,6 @@ def _reproduce(record: Record) -> list[str]:
     known = as_text(record.meta.get("version"))
     install = f"pip install 'mmkd-tui=={known}'" if re.fullmatch(r"\d+(\.\d+)*", known) else "pip install mmkd-tui"
     return [install, "mmkd run preset.yaml    # the preset below, saved under this name"]
-
-
-def _when(moment: float) -> str:
-    try:
-        return f"{datetime.fromtimestamp(moment):%Y-%m-%d %H:%M}"
-    except (ValueError, OverflowError, OSError):
-        return ""
 
 
 def html(records: Sequence[Record], script: str) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from engine.run_client import RunState
 from engine.text import one_line
-from mmkd_tui.progress import percent
+from mmkd_tui.figures import percent
 from mmkd_tui.report.record import Record
 
 NEAR = 0.0005  # of accuracy: what is nearer than this is called the same

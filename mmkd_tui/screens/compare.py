@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from pathlib import Path
 from typing import ClassVar
 
@@ -15,7 +14,7 @@ from textual.screen import ModalScreen
 
 from engine.run_list import RunSummary, list_runs
 from engine.sweeps.members import Member, list_members
-from mmkd_tui.progress import percent
+from mmkd_tui.figures import moment, percent
 from mmkd_tui.screens.marks import Marks, marks
 from mmkd_tui.widgets.table import Column, FilterTable, Row, Table
 
@@ -32,16 +31,8 @@ BEST = 5  # runs of a sweep or table that are listed before anything is typed
 
 def row(run: RunSummary, marks: Marks, name: str = "") -> Row:
     """A run in one line: runs of one name differ in when they began, or in their method. `name`: by default the preset's."""
-    cells = (_moment(run.started), name or run.name, run.method, run.state.value, percent(run.student_accuracy))
+    cells = (moment(run.started, short=True), name or run.name, run.method, run.state.value, percent(run.student_accuracy))
     return Row(str(run.path), cells, mark=marks.states[run.state])
-
-
-def _moment(t: float | None) -> str:
-    """`03-31 14:05`, or the day where that was in another year."""
-    if t is None:
-        return ""
-    moment, this_year = time.localtime(t), time.localtime().tm_year
-    return time.strftime("%m-%d %H:%M" if moment.tm_year == this_year else "%Y-%m-%d", moment)
 
 
 class CompareScreen(ModalScreen[Path | str | None]):

@@ -12,6 +12,7 @@ from engine.preset import Preset
 from engine.preset_yaml import PresetEntry, list_presets, load_preset
 from engine.run_client import RunState, RunSummary
 from mmkd_tui.estimates import estimate, is_counted, rough_time, size_words
+from mmkd_tui.figures import percent
 from mmkd_tui.machine import Machine
 from mmkd_tui.screens.marks import Marks
 from mmkd_tui.starting import missing_data
@@ -146,7 +147,7 @@ def progress(run: RunSummary, narrow: bool = False) -> str:
     if run.student_accuracy is None:
         return ""
     gain = "" if run.student_alone_accuracy is None else f" ({100 * (run.student_accuracy - run.student_alone_accuracy):+.1f})"
-    return f"{100 * run.student_accuracy:.1f} %{gain}"
+    return f"{percent(run.student_accuracy, 1)}{gain}"
 
 
 def ago(seconds: float, narrow: bool = False) -> str:

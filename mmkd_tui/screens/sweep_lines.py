@@ -8,6 +8,7 @@ from pathlib import Path
 from engine.run_state import RunState
 from engine.sweeps.manifest import Manifest
 from engine.sweeps.overview import GROUPS, Group, Overview, Shown, ranked
+from mmkd_tui.figures import percent
 from mmkd_tui.screens.home_lines import PHASES, ago, state_cell
 from mmkd_tui.screens.marks import Marks
 from mmkd_tui.widgets.table import Column, Row
@@ -97,8 +98,8 @@ def best_line(best: Shown | None) -> str:
     """The best run so far, by its accuracy on the split that chooses; and on the test split, once that is measured."""
     if best is None or best.best_accuracy is None:
         return "No run has been measured yet."
-    tested = "" if best.accuracy is None else f", test {100 * best.accuracy:.2f} %"
-    return f"Best so far: {100 * best.best_accuracy:.2f} %{tested}, {best.label}"
+    tested = "" if best.accuracy is None else f", test {percent(best.accuracy)}"
+    return f"Best so far: {percent(best.best_accuracy)}{tested}, {best.label}"
 
 
 def about(manifest: Manifest) -> str:
@@ -118,7 +119,7 @@ def home_row(path: Path, overview: Overview, marks: Marks, now: float, worked_on
     state = RunState.RUNNING if worked_on else _of_all(counts, total)
     best = overview.best
     ended = f"{counts['done'] + counts['held']}{'/' if narrow else ' of '}{total}"
-    figure = "" if best is None or best.best_accuracy is None else f", {100 * best.best_accuracy:.1f} %"
+    figure = "" if best is None or best.best_accuracy is None else f", {percent(best.best_accuracy, 1)}"
     return Row(
         id=str(path),
         cells=(

@@ -184,7 +184,7 @@ def test_predict_names_a_digit(shop: Shop) -> None:
             assert one["probability"] == pytest.approx(wanted[one["number"]].item(), abs=1e-5)
     code, out, _ = mmkd("predict", "tiny", "digit.png")
     assert code == 0
-    assert [float(line.split()[0].rstrip("%")) for line in out.splitlines()] == pytest.approx(
+    assert [float(line.split()[0]) for line in out.splitlines()] == pytest.approx(
         (wanted.sort(descending=True).values[:5] * 100).tolist(), abs=0.01
     )
 

@@ -98,7 +98,6 @@ def test_ctrl_c_stops_and_saves_all_and_the_same_command_goes_on(place: Path, ca
     ("arguments", "line"),
     [
         (["nowhere.yaml"], "nowhere.yaml: there is no such file"),
-        (["some.yaml", "--device", "tpu"], "--device: hardware.device: 'tpu' does not fit"),
         (["some.yaml", "--set", "train.batch_size=8"], "--set train.batch_size=8: the sweep varies train.batch_size"),
         (["some.yaml", "--ray", "auto", "--on", "local"], "--ray goes with --on ray, not with --on local"),
         (["some.yaml", "--slurm-gpus", "2"], "the --slurm options go with --on slurm, not with --on local"),
