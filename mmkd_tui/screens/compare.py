@@ -17,7 +17,7 @@ from textual.screen import ModalScreen
 from engine.run_client import RunSummary
 from engine.sweeps.members import Member, list_members
 from mmkd_tui.progress import percent
-from mmkd_tui.screens.marks import Marks, marks
+from mmkd_tui.widgets.marks import Marks, marks
 from mmkd_tui.widgets.table import Column, FilterTable, Row, Table
 
 NOBODY = "nobody"
