@@ -6,7 +6,8 @@ import re
 import statistics
 from dataclasses import dataclass
 
-from engine.architectures import ArchitectureFacts, architecture_of
+from engine.architecture_facts import ArchitectureFacts
+from engine.architectures import architecture_of
 from engine.catalog import DatasetFacts
 from engine.image_folders import facts_of
 from engine.preset import DatasetPart, HardwarePart, MmkdPart, Preset, TrainPart
