@@ -17,7 +17,8 @@ from engine.data.images import Images, published_statistics, split_images, split
 from engine.data.troubles import Troubles
 from engine.errors import UserError
 from engine.fetching import Tell, fetch
-from engine.image_folders import Listing, PictureFolder, read_own
+from engine.image_folders import read_own
+from engine.listing import Listing, PictureFolder
 from engine.preset import DatasetPart
 from engine.text import one_line
 
