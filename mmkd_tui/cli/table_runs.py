@@ -93,10 +93,10 @@ def _plans(files: list[str], runs: Path, overrides: list[str], device: str | Non
 def _check(plans: list[Plan], data_root: Path, force: bool) -> None:
     """What would end every run at once is told before the first."""
     from engine.gpu_lock import refuse_if_busy
-    from engine.tables.gather import state_of
+    from engine.sweeps.executor import state_of
     from mmkd_tui.starting import hindrance
 
-    states = {run: state_of(run) for run in _runs(plans)}
+    states = {run: state_of(run.folder) for run in _runs(plans)}
     for run, state in states.items():
         if state != "finished" and (stop := hindrance(run.preset, data_root)):
             raise UserError(stop)
@@ -108,18 +108,18 @@ def _check(plans: list[Plan], data_root: Path, force: bool) -> None:
 def _work(plans: list[Plan], stops: list[int], data_root: Path | None, force: bool, quiet: bool) -> bool:
     """Does what is not done; whether any run failed."""
     from engine.run_state import RunState
-    from engine.tables.gather import state_of
+    from engine.sweeps.executor import state_of
     from engine.tables.work import work_off
     from mmkd_tui.console_thread import ConsoleThread
     from mmkd_tui.progress import RunConsole, make_progress
 
     runs = list(_runs(plans))
-    done = sum(state_of(run) is RunState.FINISHED for run in runs)
+    done = sum(state_of(run.folder) is RunState.FINISHED for run in runs)
     if not quiet:
         say(f"{len(runs)} runs, {done} of them done; what they leave lies in {', '.join(str(plan.folder) for plan in plans)}")
     failures: list[str] = []
     for number, run in enumerate(runs, start=1):
-        state = state_of(run)
+        state = state_of(run.folder)
         if state is RunState.FINISHED:
             continue
         if stops:
