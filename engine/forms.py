@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import UnionType
-from typing import Any, TypeVar, get_args, get_origin
+from typing import Any, Generic, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
@@ -69,13 +69,14 @@ def line_of(document: Document, path: KeyPath) -> int:
 
 
 @dataclass(slots=True)
-class Source:
+class Source(Generic[_Form]):
     """A form's file, and what was found wrong with it so far."""
 
     name: str  # as messages name it
     document: Document
     folder: Path  # that relative paths begin from
     overrides: tuple[str, ...]  # KEY=VALUE, laid over all else
+    form: _Form
     problems: list[str] = field(default_factory=list)
 
     def say(self, path: KeyPath, sentence: str) -> None:

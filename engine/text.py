@@ -31,6 +31,11 @@ def one_line(text: str, limit: int | None = None) -> str:
     return plain(" ".join(text.split()), limit)
 
 
+def slug(label: str, fallback: str) -> str:
+    """A part of a folder's name."""
+    return re.sub(r"[^a-z0-9.]+", "-", label.lower()).strip("-.")[:40].strip("-.") or fallback
+
+
 def _escaped(character: str, keep: str) -> str:
     if character in keep or character in _JOINERS or unicodedata.category(character) not in _CATEGORIES:
         return character
