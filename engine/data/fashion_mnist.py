@@ -11,14 +11,12 @@ from torch import Tensor
 from torchvision.datasets import FashionMNIST
 
 from engine.catalog import DATASETS
-from engine.data.augment import Augmentation
 from engine.data.idx_set import read_idx_set
 from engine.data_files import remedy
 from engine.errors import UserError
 from engine.fetching import Progress, Tell
 from engine.text import one_line
 
-AUGMENTATION = Augmentation(padding=2, flip=True)
 FACTS = DATASETS["fashion-mnist"]
 
 
