@@ -26,6 +26,7 @@ from textual.widgets import Static
 from engine.errors import UserError
 from engine.run_client import DirectoryClient, RunClient
 from engine.sweeps.manifest import is_sweep
+from mmkd_tui import LEAST_COLUMNS, LEAST_ROWS
 from mmkd_tui.housekeeping import Housekeeper
 from mmkd_tui.keys import bindings, keys_of
 from mmkd_tui.machine import Machine, this_machine
@@ -37,7 +38,6 @@ from mmkd_tui.widgets.scrollbars import use_scrollbars
 if TYPE_CHECKING:
     from mmkd_tui.draft import Draft
 
-LEAST_COLUMNS, LEAST_ROWS = 60, 16
 TERMINAL_CHECK = 5.0  # seconds
 SETTLED = 1.0  # seconds after the start: what there is then, stays
 TIDY_EVERY = 0.25  # seconds
