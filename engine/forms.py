@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Generic, TypeVar
 
 from engine.errors import PresetError
 from engine.preset import Preset
 from engine.preset_errors import MAX_PROBLEMS
 from engine.preset_yaml import find_preset, load_preset
 from engine.yaml_lines import Document, KeyPath, dotted
+
+_Form = TypeVar("_Form")
 
 
 def line_of(document: Document, path: KeyPath) -> int:
@@ -20,13 +23,14 @@ def line_of(document: Document, path: KeyPath) -> int:
 
 
 @dataclass(slots=True)
-class Source:
+class Source(Generic[_Form]):
     """A form's file, and what was found wrong with it so far."""
 
     name: str  # as messages name it
     document: Document
     folder: Path  # that relative paths begin from
     overrides: tuple[str, ...]  # KEY=VALUE, laid over all else
+    form: _Form
     problems: list[str] = field(default_factory=list)
 
     def say(self, path: KeyPath, sentence: str) -> None:

@@ -1,11 +1,10 @@
-"""Folders of pictures, a folder a class: what is in them, counted and split without reading a picture."""
+"""A user's own pictures, in a folder a class: what is in them, counted and split without reading one; or in shards."""
 
 from __future__ import annotations
 
 import hashlib
 import os
 import time
-from array import array
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -15,6 +14,7 @@ from pathlib import Path
 from engine.catalog import DATASETS, DatasetFacts
 from engine.dataset_facts import SHARDS
 from engine.errors import UserError
+from engine.listing import Listing, PictureFolder
 from engine.preset import DatasetPart
 from engine.text import one_line
 
@@ -32,29 +32,6 @@ LAYOUT = "lay it out as <path>/train/<class>/* and <path>/test/<class>/*, or as 
 
 
 @dataclass(frozen=True, slots=True)
-class Listing:
-    """Some pictures: paths below a root, and the number of each one's class."""
-
-    paths: tuple[str, ...]
-    labels: tuple[int, ...]
-    # Of pictures within archives (whose paths go on from the archive's to the member's): each one's first byte and its bytes,
-    # one after the other.
-    spans: array[int] | None = None
-
-    def __len__(self) -> int:
-        return len(self.paths)
-
-    def span(self, number: int) -> tuple[int, int] | None:
-        """Where a picture lies in its archive; None: it is a file."""
-        return None if self.spans is None else (self.spans[2 * number], self.spans[2 * number + 1])
-
-    def chosen(self, numbers: Sequence[int]) -> Listing:
-        """Those of these numbers, in their order."""
-        spans = None if self.spans is None else array("q", (self.spans[2 * k + end] for k in numbers for end in (0, 1)))
-        return Listing(tuple(self.paths[k] for k in numbers), tuple(self.labels[k] for k in numbers), spans)
-
-
-@dataclass(frozen=True, slots=True)
 class Outside:
     """Links that lead out of a folder, as a search comes upon them; and until when it may go on."""
 
@@ -65,18 +42,6 @@ class Outside:
         """TimeoutError where it is over."""
         if self.deadline is not None and time.monotonic() > self.deadline:
             raise TimeoutError("the folder holds too much to be counted now")
-
-
-@dataclass(frozen=True, slots=True)
-class PictureFolder:
-    """What was found in a folder."""
-
-    root: Path
-    classes: tuple[str, ...]
-    train: Listing
-    test: Listing
-    validation: Listing | None  # None: it is drawn from `train`
-    said: str  # what was found, in one line
 
 
 def read_folder(root: Path, split_seed: int, deadline: float | None = None) -> PictureFolder:
@@ -115,7 +80,7 @@ def read_own(part: DatasetPart, deadline: float | None = None) -> PictureFolder:
     """The pictures of a user's own that a preset names, in a folder a class or in shards. As `read_folder`."""
     root = Path(part.path or "").expanduser()
     if part.name == SHARDS:
-        from engine.shards import read_shards  # which lists them as this module does
+        from engine.shards import read_shards  # here: no other folder needs what reads archives
 
         return read_shards(root, deadline)
     return read_folder(root, part.split_seed, deadline)

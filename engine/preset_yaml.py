@@ -229,7 +229,15 @@ def _entry(path: Path) -> PresetEntry:
 
 def find_preset(name_or_path: str) -> Path:
     """The file of a shipped preset's name, or of a path; `UserError` that lists the names for anything else."""
-    shipped = {path.stem: path for path in sorted(presets_dir().glob("*.yaml"), key=lambda path: path.stem)}
+    return find_shipped("preset", presets_dir(), name_or_path, "mmkd presets list shows the shipped ones")
+
+
+def find_shipped(noun: str, folder: Path, name_or_path: str, remedy: str | None = None) -> Path:
+    """The file of the name of one in `folder`, or of a path; `UserError` that lists the names for anything else.
+
+    `remedy`: told in place of many names where it is a file that was meant.
+    """
+    shipped = {path.stem: path for path in sorted(folder.glob("*.yaml"), key=lambda path: path.stem)}
     if name_or_path in shipped:
         return shipped[name_or_path]
     path = Path(name_or_path)
@@ -237,9 +245,7 @@ def find_preset(name_or_path: str) -> Path:
         if path.exists():
             return path
     likely = catalog.nearest(path.stem, shipped)
-    if not likely and path.suffix in (".yaml", ".yml"):
-        raise UserError(
-            f"there is no preset '{plain(name_or_path, 200)}': no such file; mmkd presets list shows the shipped ones"
-        )
+    if remedy and not likely and path.suffix in (".yaml", ".yml"):
+        raise UserError(f"there is no {noun} '{plain(name_or_path, 200)}': no such file; {remedy}")
     hint = f"did you mean '{likely}'? The shipped ones are" if likely else "the shipped ones are"
-    raise UserError(f"there is no preset '{plain(name_or_path, 200)}'; {hint} {', '.join(shipped)}; or give the path of a file")
+    raise UserError(f"there is no {noun} '{plain(name_or_path, 200)}'; {hint} {', '.join(shipped)}; or give the path of a file")

@@ -19,7 +19,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from engine.errors import UserError
-from engine.image_folders import Listing, PictureFolder
+from engine.listing import Listing, PictureFolder
 from engine.paths import cache_dir, private_folder, written_aside
 from engine.text import one_line
 from engine.unpacking import MOST_MEMBERS, BoundedMember

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from engine.architectures import ArchitectureFacts, architecture_of
+from engine.architecture_facts import ArchitectureFacts
+from engine.architectures import architecture_of
 from engine.catalog import DatasetFacts
 from engine.image_folders import facts_of
 from engine.preset import DatasetPart, HardwarePart, MmkdPart, Preset, TrainPart

@@ -15,7 +15,7 @@ from engine.data_files import files_of, find_archives
 from engine.dataset_facts import DATASETS, DatasetFacts
 from engine.errors import TrainingError, UserError
 from engine.fetching import Progress, Tell, verify
-from engine.image_folders import Listing
+from engine.listing import Listing
 from engine.pictures import Job
 from engine.preset import DatasetPart
 

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import torch
 
-from engine.bench.machine import FLAGS, processor
 from engine.control_group import memory_limit, usable_cores
 from engine.device import bf16_is_fast
 from engine.doctor.finding import Finding, Grade
 from engine.gpu_lock import GpuBusyError, gpu_of, refuse_if_busy
+from engine.processor import FLAGS, processor
 from engine.text import one_line
 
 SECTION = "devices"

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from pathlib import Path
 
-from engine import catalog
-from engine.errors import UserError
 from engine.preset_errors import NAME, Wording
-from engine.preset_yaml import parse_form, presets_dir, read_text
+from engine.preset_yaml import find_shipped, parse_form, presets_dir, read_text
 from engine.tables.form import TableForm
-from engine.text import plain
 from engine.yaml_lines import Document
 
 _EXAMPLES = {
@@ -44,19 +40,7 @@ TABLE = Wording(TableForm, "table", "name, presets, methods and seeds", _EXAMPLE
 
 def find_table(name_or_path: str) -> Path:
     """The file of a shipped table's name, or of a path; `UserError` that lists the names for anything else."""
-    shipped = {path.stem: path for path in sorted((presets_dir() / "tables").glob("*.yaml"))}
-    if name_or_path in shipped:
-        return shipped[name_or_path]
-    path = Path(name_or_path)
-    with suppress(OSError, ValueError):  # no file can have such a name
-        if path.exists():
-            return path
-    likely = catalog.nearest(path.stem, shipped)
-    hint = f"did you mean '{likely}'? " if likely else ""
-    raise UserError(
-        f"there is no table '{plain(name_or_path, 200)}'; {hint}the shipped ones are {', '.join(shipped)}; "
-        "or give the path of a file"
-    )
+    return find_shipped("table", presets_dir() / "tables", name_or_path)
 
 
 def read_table(path: Path) -> tuple[TableForm, Document]:

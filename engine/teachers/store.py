@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import os
 import re
 import shutil
@@ -25,7 +24,7 @@ from engine.errors import UnreadableError, UserError
 from engine.image_folders import folder_digest
 from engine.paths import private_folder, sync_folder, write_private
 from engine.preset import DatasetPart, EvaluatePart, TrainPart
-from engine.untrusted import read_regular, read_whole, readable
+from engine.untrusted import object_in, read_regular, read_whole, readable
 
 FORMAT = 1  # raised when the same key would no longer give the same weights
 KEY = re.compile(r"[0-9a-f]{16}")
@@ -196,10 +195,10 @@ def _entry(path: Path) -> Stored | None:
     try:
         with readable(path / "facts.json", _REMEDY):
             content = read_regular(path / "facts.json", _MOST_FACTS)
-        facts = json.loads(content, parse_float=_finite, parse_constant=_finite)
-    except (OSError, ValueError, RecursionError):
+    except OSError:
         return None
-    return Stored(path.name, path, facts) if isinstance(facts, dict) else None
+    facts = object_in(content)
+    return None if facts is None else Stored(path.name, path, facts)
 
 
 def _entry_or_none(path: Path) -> Stored | None:
@@ -217,12 +216,6 @@ def _weights(entry: Stored) -> bytes | None:
             return read_whole(path, entry.facts.get("bytes"))
     except OSError:
         return None
-
-
-def _finite(number: str) -> float | None:
-    """JSON has no infinities and no NaN; what shows facts as JSON must not meet any."""
-    value = float(number)
-    return value if math.isfinite(value) else None
 
 
 def _digest(data: bytes) -> str:

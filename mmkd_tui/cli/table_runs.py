@@ -107,18 +107,18 @@ def _refuse_if_busy(jobs: Sequence[Job]) -> None:
 def _work(plans: list[Plan], stops: list[int], data_root: Path | None, force: bool, quiet: bool) -> bool:
     """Does what is not done; whether any run failed."""
     from engine.run_state import RunState
-    from engine.tables.gather import state_of
+    from engine.sweeps.executor import state_of
     from engine.tables.work import work_off
     from mmkd_tui.console_thread import ConsoleThread
     from mmkd_tui.progress import RunConsole, make_progress
 
     runs = list(_runs(plans))
-    done = sum(state_of(run) is RunState.FINISHED for run in runs)
+    done = sum(state_of(run.folder) is RunState.FINISHED for run in runs)
     if not quiet:
         say(f"{len(runs)} runs, {done} of them done; what they leave lies in {', '.join(str(plan.folder) for plan in plans)}")
     failures: list[str] = []
     for number, run in enumerate(runs, start=1):
-        state = state_of(run)
+        state = state_of(run.folder)
         if state is RunState.FINISHED:
             continue
         if stops:

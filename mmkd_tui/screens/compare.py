@@ -15,7 +15,7 @@ from textual.screen import ModalScreen
 from engine.run_list import RunSummary, list_runs
 from engine.sweeps.members import Member, list_members
 from mmkd_tui.figures import moment, percent
-from mmkd_tui.screens.marks import Marks, marks
+from mmkd_tui.widgets.marks import Marks, marks
 from mmkd_tui.widgets.table import Column, FilterTable, Row, Table
 
 NOBODY = "nobody"

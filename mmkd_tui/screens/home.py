@@ -36,12 +36,12 @@ from mmkd_tui.screens.home_lines import (
     preset_row,
     run_row,
 )
-from mmkd_tui.screens.marks import marks
 from mmkd_tui.screens.start import start_run
 from mmkd_tui.screens.sweep_lines import home_row
 from mmkd_tui.starting import hindrance
 from mmkd_tui.stock import Stock
 from mmkd_tui.widgets.key_bar import KeyBar
+from mmkd_tui.widgets.marks import marks
 from mmkd_tui.widgets.table import Row, Table, shown_text
 
 LOOK = 1.0  # seconds between two looks at the runs
@@ -227,20 +227,16 @@ class HomeScreen(MmkdScreen):
 
     def action_new(self) -> None:
         """The wizard, with defaults."""
-        from mmkd_tui.wizard.screen import WizardScreen
-
-        self.app.push_screen(WizardScreen(Draft.new(), stock=self._stock))
+        self.mmkd.open_wizard(Draft.new(), stock=self._stock)
 
     def action_edit(self) -> None:
         """The wizard, filled from the chosen preset."""
-        from mmkd_tui.wizard.screen import WizardScreen
-
         item = self.chosen_preset
         if item is None or item.entry.preset is None:
             return
         draft = Draft.of(item.entry.preset, item.entry.path.parent)
         suggested = item.entry.path if item.own else None
-        self.app.push_screen(WizardScreen(draft, stock=self._stock, title=f"From {item.entry.name}", suggested=suggested))
+        self.mmkd.open_wizard(draft, stock=self._stock, title=f"From {item.entry.name}", suggested=suggested)
 
     def action_delete(self) -> None:
         """Deletes the chosen run; asks first."""

@@ -14,9 +14,9 @@ from engine.run_client import RunState, RunSummary
 from mmkd_tui.estimates import estimate, is_counted, rough_time, size_words
 from mmkd_tui.figures import percent
 from mmkd_tui.machine import Machine
-from mmkd_tui.screens.marks import Marks
 from mmkd_tui.starting import missing_data
 from mmkd_tui.stock import Stock
+from mmkd_tui.widgets.marks import Marks
 from mmkd_tui.widgets.table import Column, Row
 
 PRESET_COLUMNS = (Column("", 18, most=36), Column("", 20, grow=True), Column("", 14, right=True))

@@ -10,7 +10,7 @@ from engine.sweeps.manifest import Manifest
 from engine.sweeps.overview import GROUPS, Group, Overview, Shown, ranked
 from mmkd_tui.figures import percent
 from mmkd_tui.screens.home_lines import PHASES, ago, state_cell
-from mmkd_tui.screens.marks import Marks
+from mmkd_tui.widgets.marks import Marks
 from mmkd_tui.widgets.table import Column, Row
 
 COLUMNS = (

@@ -20,9 +20,9 @@ from mmkd_tui import machine
 from mmkd_tui.estimates import cache_size, estimate, pace, rough_time, size_words, training, training_images, validation_images
 from mmkd_tui.machine import Gpu, Machine, this_machine
 from mmkd_tui.screens.home_lines import Offered, preset_row
-from mmkd_tui.screens.marks import marks
 from mmkd_tui.starting import missing_data
 from mmkd_tui.stock import Stock
+from mmkd_tui.widgets.marks import marks
 
 CPU = Machine(cores=2, memory=8 << 30, free=6 << 30)
 GPU = Machine(cores=8, memory=64 << 30, free=60 << 30, gpus=(Gpu(0, "H100", 80 << 30, 79 << 30),))

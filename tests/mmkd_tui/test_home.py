@@ -28,7 +28,7 @@ from mmkd_tui.screens.ask import Ask
 from mmkd_tui.screens.dashboard import DashboardScreen
 from mmkd_tui.screens.home import HomeScreen
 from mmkd_tui.screens.home_lines import ago, machine_line, offered, progress, run_row, state_cell
-from mmkd_tui.screens.marks import ASCII, UNICODE
+from mmkd_tui.widgets.marks import ASCII, UNICODE
 from mmkd_tui.wizard.screen import WizardScreen
 
 HOSTILE = "[/red]x[bold]\x1b[31m"

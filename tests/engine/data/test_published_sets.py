@@ -15,6 +15,7 @@ from support import picture_sets as sets
 from torchvision.datasets import CIFAR10, CIFAR100
 
 from engine.data import fetch_files, load_images
+from engine.data.augment import Augmentation
 from engine.data.check import check
 from engine.data.load import read_pictures
 from engine.data.stl10 import Labelled
@@ -82,7 +83,8 @@ def test_mnist_is_no_fashion(place: str, tmp_path: Path) -> None:
     content = fashion_files.write(tmp_path / place, packed=place == "mnist")
     images = load_images(DatasetPart(name="mnist"), tmp_path, CPU)
     assert np.array_equal(images.test.pixels[:, 0].numpy(), content["t10k-images-idx3-ubyte"])  # type: ignore[attr-defined]
-    assert not images.augmentation.flip
+    assert images.augmentation == Augmentation(2, flip=False)
+    assert images.facts.augmentation == "shift by up to 2 pixels"
     with pytest.raises(UserError, match="mmkd data fetch mnist"):
         load_images(DatasetPart(name="mnist"), tmp_path / "MNIST", CPU)
 

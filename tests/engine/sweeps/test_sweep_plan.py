@@ -11,9 +11,9 @@ from support.presets import TINY
 
 from engine.errors import PresetError
 from engine.preset_yaml import load_preset
+from engine.same_training import run_key
 from engine.sweeps.draws import drawn
 from engine.sweeps.plan import SweepPlan, plan_sweep
-from engine.tables.plan import run_key
 
 GOOD = """\
 name: some

@@ -10,7 +10,8 @@ from support.presets import TINY
 from engine.errors import PresetError, UserError
 from engine.preset import AverPart, MmkdPart
 from engine.preset_yaml import load_preset, presets_dir
-from engine.tables.plan import Plan, plan_table, run_key
+from engine.same_training import run_key
+from engine.tables.plan import Plan, plan_table
 from engine.tables.read import find_table
 
 GOOD = """\
