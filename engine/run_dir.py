@@ -25,7 +25,7 @@ from typing import Any
 from engine import locks
 from engine.errors import UserError
 from engine.paths import private_folder, write_whole
-from engine.untrusted import MOST, is_file_of, object_in, open_regular, read_regular, readable
+from engine.untrusted import MOST, as_number, is_file_of, object_in, open_regular, read_object, read_regular, readable
 
 NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")
 
@@ -129,6 +129,12 @@ def take_over(run_dir: RunDir) -> Lock:
         with suppress(OSError):
             path.unlink()
     return lock
+
+
+def begun_with(run_dir: RunDir) -> int:
+    """How many ranks a run began with, as `meta.json` has it: its teachers are in the store by that."""
+    known = as_number((read_object(run_dir.meta) or {}).get("ranks"))
+    return min(max(int(known or 1), 1), 1 << 20)
 
 
 def _is_finished(run_dir: RunDir) -> bool:
