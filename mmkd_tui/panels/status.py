@@ -7,7 +7,7 @@ from typing import ClassVar
 from rich.cells import cell_len
 
 from engine.control import Command
-from engine.run_client import RunState
+from engine.run_state import RunState
 from mmkd_tui.follow import Follower
 from mmkd_tui.progress import clock, percent
 from mmkd_tui.run_view import PhaseView, RunView

@@ -14,7 +14,7 @@ from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.screen import ModalScreen
 
-from engine.run_client import RunSummary
+from engine.run_list import RunSummary
 from engine.sweeps.members import Member, list_members
 from mmkd_tui.progress import percent
 from mmkd_tui.screens.marks import Marks, marks

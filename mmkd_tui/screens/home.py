@@ -17,7 +17,7 @@ from textual.widgets import Static
 from engine import paths
 from engine.errors import UserError
 from engine.preset import Preset
-from engine.run_client import RunSummary, list_runs, remove_run
+from engine.run_list import RunSummary, list_runs, remove_run
 from engine.sweeps.manifest import is_worked_on
 from engine.sweeps.overview import Overview, look_at_sweeps
 from engine.text import plain

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from engine.run_client import RunState
+from engine.run_state import RunState
 
 
 @dataclass(frozen=True, slots=True)

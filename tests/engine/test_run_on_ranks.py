@@ -25,8 +25,8 @@ from engine import Preset, Run
 from engine.events import EpochEnded, Event, Log
 from engine.launched import launched
 from engine.preset_yaml import dump_preset, load_preset
-from engine.run_client import RunState
 from engine.run_dir import RunDir, begun_with, take_over
+from engine.run_state import RunState
 from engine.shipping.evaluate import teachers_of
 from engine.shipping.opening import open_run
 from engine.spawning import start_host

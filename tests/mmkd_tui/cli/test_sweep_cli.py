@@ -12,7 +12,8 @@ import pytest
 from support.hosts import no_process_left, wait_until
 from support.presets import TINY
 
-from engine.run_client import DirectoryClient, RunState
+from engine.run_client import DirectoryClient
+from engine.run_state import RunState
 from mmkd_tui.cli import executors
 from mmkd_tui.cli.executors import local_devices
 from mmkd_tui.cli.main import run_command

@@ -12,7 +12,8 @@ import pytest
 from support.hosts import Watched, no_process_left, wait_until
 from support.presets import TINY
 
-from engine.run_client import DirectoryClient, RunState
+from engine.run_client import DirectoryClient
+from engine.run_state import RunState
 from mmkd_tui.cli.main import run_command
 
 QUICK = TINY.replace("epochs: 3", "epochs: 2").replace("{compile: off}", "{threads: 1, precision: fp32, compile: off}")
