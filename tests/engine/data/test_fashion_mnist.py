@@ -181,7 +181,7 @@ def test_torchvisions_old_folder_is_not_believed(tmp_path: Path) -> None:
 def test_fetch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = tmp_path / "root"
     with fashion_files.published(tmp_path / "site", monkeypatch) as content:
-        assert fetch_files("fashion-mnist", root) == root / "FashionMNIST" / "raw"
+        assert fetch_files("fashion-mnist", root, lambda progress: None) == root / "FashionMNIST" / "raw"
     assert_reads(root, content)
     assert [path.name for path in root.iterdir()] == ["FashionMNIST"]
 
@@ -191,12 +191,12 @@ def test_a_download_that_breaks_leaves_nothing(tmp_path: Path, monkeypatch: pyte
     with fashion_files.published(tmp_path / "site", monkeypatch):
         (tmp_path / "site" / "t10k-labels-idx1-ubyte.gz").write_bytes(b"changed on the way")
         with pytest.raises(UserError, match=r"could not be downloaded: .*t10k-labels.* Else put the 4 files"):
-            fetch_files("fashion-mnist", root)
+            fetch_files("fashion-mnist", root, lambda progress: None)
     assert not [path for path in root.rglob("*") if path.is_file()]
 
 
 def test_fetch_without_a_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(FashionMNIST, "mirrors", ["http://127.0.0.1:9/"])  # nobody listens there
     with pytest.raises(UserError, match="could not be downloaded") as caught:
-        fetch_files("fashion-mnist", tmp_path)
+        fetch_files("fashion-mnist", tmp_path, lambda progress: None)
     assert str(caught.value).isprintable()
