@@ -43,7 +43,7 @@ class RunClient(Protocol):
     path: Path
 
     def poll(self) -> Sequence[Event]:
-        """New events since the last call: whole lines only, at most 2,000 or 50 ms' worth; fewer than that: caught up."""
+        """New events since the last call, whole lines only: at most 2,000 or 50 ms' worth; `caught_up` says if that is all."""
         ...
 
     def caught_up(self) -> bool:
