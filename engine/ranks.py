@@ -63,9 +63,6 @@ class Ranks:
         """[...] bool: which of the flags are true on every rank."""
         return flags
 
-    def share(self, tensors: Sequence[Tensor]) -> None:
-        """Puts rank 0's values into the tensors of every rank."""
-
     def told(self, values: Sequence[int]) -> list[int]:
         """Rank 0's integers, as many as every rank gives. Waits for rank 0, and not for the device."""
         return list(values)
@@ -141,16 +138,6 @@ class ProcessGroup(Ranks):
         with _together():
             dist.all_reduce(said, dist.ReduceOp.MIN, group=self._tensors)
         return said.bool()
-
-    @torch.no_grad()
-    def share(self, tensors: Sequence[Tensor]) -> None:
-        """See Ranks."""
-        for tensor in tensors:
-            sent = tensor.contiguous()
-            with _together():
-                dist.broadcast(sent, 0, group=self._tensors)
-            if sent is not tensor:
-                tensor.copy_(sent)
 
     def told(self, values: Sequence[int]) -> list[int]:
         """See Ranks."""

@@ -168,7 +168,7 @@ class Draft:
         train = recipe.model_dump() if recipe else copy.deepcopy(before[-1]) if before else None
         return self._set_teachers((*self.teachers, _teacher(arch, seed, train, None)))
 
-    def add_checkpoint(self, arch: str, path: str = "") -> int:
+    def add_checkpoint(self, arch: str, path: str) -> int:
         """One from a file; its number."""
         return self._set_teachers((*self.teachers, _teacher(arch, 0, None, path)))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
-from engine.run_client import RunState
+from engine.run_state import RunState
 from mmkd_tui.widgets.marks import marks
 
 Tone = Literal["good", "calm", "wait", "bad"]

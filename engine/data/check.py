@@ -35,7 +35,7 @@ class Checked:
     notes: tuple[str, ...]
 
 
-def check(part: DatasetPart, data_root: Path, tell: Tell, workers: int | None = None) -> Checked:
+def check(part: DatasetPart, data_root: Path, tell: Tell) -> Checked:
     """Reads every file. UserError where the data set is not there, or where its lists of pictures are damaged."""
     facts = DATASETS[part.name]
     archives, wrong = _archives(facts, data_root, tell)
@@ -43,7 +43,7 @@ def check(part: DatasetPart, data_root: Path, tell: Tell, workers: int | None = 
         found = read_pictures(part, data_root)
         listed = {"train": found.train, "validation": found.validation, "test": found.test}
         listings = {name: listing for name, listing in listed.items() if listing is not None}
-        read, broken = _read(found.root, listings, tell, workers)
+        read, broken = _read(found.root, listings, tell)
         there = {name: len(listing) for name, listing in listings.items()}
         counts = {name: _counts(labels, len(found.classes)) for name, labels in read.items()}
         notes = [found.said] if found.said else []
@@ -97,15 +97,13 @@ def _counts(labels: Sequence[int], classes: int) -> tuple[int, ...]:
     return tuple(found[label] for label in range(classes))
 
 
-def _read(
-    root: Path, listings: dict[str, Listing], tell: Tell, workers: int | None
-) -> tuple[dict[str, list[int]], list[tuple[str, str]]]:
+def _read(root: Path, listings: dict[str, Listing], tell: Tell) -> tuple[dict[str, list[int]], list[tuple[str, str]]]:
     """The labels of the pictures that can be read, by split, and those that cannot, with the reason."""
     total, done = sum(map(len, listings.values())), 0
     labels: dict[str, list[int]] = {name: [] for name in listings}
     broken: list[tuple[str, str]] = []
     said: list[str] = []
-    decoders = Decoders(chosen_workers(workers), said.append)
+    decoders = Decoders(chosen_workers(None), said.append)
     jobs = [(name, first, job) for name, listing in listings.items() for first, job in _jobs(root, listing)]
     try:
         tell(Progress("decoding", root.name, 0, total))

@@ -74,9 +74,9 @@ def class_names(part: DatasetPart, data_root: Path) -> tuple[str, ...]:
     return found
 
 
-def fetch_files(name: str, data_root: Path, tell: Tell | None = None) -> Path:
+def fetch_files(name: str, data_root: Path, tell: Tell) -> Path:
     """Downloads (or unpacks) a data set that is not embedded; the folder where it lies. UserError where that cannot be done."""
-    reader, tell = _reader(name), tell or (lambda progress: None)
+    reader = _reader(name)
     own = getattr(reader, "fetch", None)
     folder: Path = own(data_root, tell) if own else fetch(DATASETS[name], data_root, tell)
     return folder

@@ -61,7 +61,7 @@ class Plan:
 
     @property
     def runs(self) -> tuple[PlannedRun, ...]:
-        """All of them, seed by seed, so that a table that is broken off has something of every method."""
+        """All of them, preset by preset, and of each seed by seed: what is broken off there has something of every method."""
         return tuple(run for block in self.blocks for run in block.runs)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from engine.control import Command
-from engine.run_client import RunState
+from engine.run_state import RunState
 from mmkd_tui.figures import percent
 from mmkd_tui.follow import Follower
 from mmkd_tui.progress import clock

@@ -14,8 +14,9 @@ from textual.widgets import Static
 from engine.control import Command
 from engine.errors import UserError
 from engine.gpu_lock import GpuBusyError
-from engine.run_client import DirectoryClient, RunClient, RunState, respawn
-from engine.run_state import other_machine
+from engine.run_client import DirectoryClient, RunClient
+from engine.run_state import RunState, other_machine
+from engine.spawning import respawn
 from engine.text import one_line, plain
 from mmkd_tui.curves import PhaseCurves
 from mmkd_tui.follow import Follower

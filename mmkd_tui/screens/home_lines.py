@@ -10,7 +10,8 @@ from pathlib import Path
 from engine.errors import PresetError
 from engine.preset import Preset
 from engine.preset_yaml import PresetEntry, list_presets, load_preset
-from engine.run_client import RunState, RunSummary
+from engine.run_list import RunSummary
+from engine.run_state import RunState
 from mmkd_tui.estimates import estimate, is_counted, rough_time, size_words
 from mmkd_tui.figures import percent
 from mmkd_tui.machine import Machine

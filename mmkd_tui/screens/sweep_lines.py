@@ -21,14 +21,6 @@ COLUMNS = (
     Column("test", 7, right=True),
 )
 ORDERS = ("by state", "best first", "as planned")
-WORDS: dict[Group, str] = {
-    "at work": "at work",
-    "queue": "in the queue",
-    "done": "done",
-    "held": "held",
-    "stopped": "stopped",
-    "failed": "failed",
-}
 FILLS: dict[Group, tuple[str, str]] = {  # of the bar, in Unicode and ASCII
     "done": ("█", "#"),
     "held": ("▓", "="),
@@ -91,7 +83,8 @@ def bar(counts: Mapping[Group, int], width: int, ascii: bool) -> str:
 
 def counted(counts: Mapping[Group, int], marks: Marks) -> str:
     """`2 at work · 5 in the queue · 4 done`"""
-    return f" {marks.between} ".join(f"{counts[group]} {WORDS[group]}" for group in GROUPS if counts.get(group))
+    words = ((group, "in the queue" if group == "queue" else group) for group in GROUPS)
+    return f" {marks.between} ".join(f"{counts[group]} {word}" for group, word in words if counts.get(group))
 
 
 def best_line(best: Shown | None) -> str:

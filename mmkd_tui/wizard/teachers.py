@@ -145,7 +145,7 @@ class TeachersStep(Step):
             self._change(int(event.row), self.bench.draft.copy(), "Change a teacher")
         elif event.row == FILE:
             draft = self.bench.draft.copy()
-            self._change(draft.add_checkpoint("resnet20"), draft, "A teacher from a checkpoint file")
+            self._change(draft.add_checkpoint("resnet20", ""), draft, "A teacher from a checkpoint file")
         else:
             self._add(event.row)
 

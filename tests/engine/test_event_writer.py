@@ -32,8 +32,9 @@ from engine.events import (
     number_of,
     to_line,
 )
-from engine.run_client import DirectoryClient, list_runs
+from engine.run_client import DirectoryClient
 from engine.run_dir import RunDir
+from engine.run_list import list_runs
 from engine.thinning import thin
 from mmkd_tui.curves import Curves
 from mmkd_tui.run_view import RunView

@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 import torch
 from support import picture_sets as sets
+from support.presets import tiny
 
 from engine.data import load_images
 from engine.errors import UserError
 from engine.image_folders import facts_of, read_folder
-from engine.preset import DatasetPart, EvaluatePart, TrainPart
+from engine.preset import DatasetPart, TrainPart
 from engine.teachers.store import content_key
 
 CPU = torch.device("cpu")
@@ -156,7 +157,7 @@ def test_a_teachers_key_is_of_what_is_in_the_folder(tmp_path: Path) -> None:
     sets.pictures(tmp_path, {"train": 3, "test": 1})
 
     def key(**settings: object) -> str:
-        return content_key(part(tmp_path, **settings), "resnet8", 0, TrainPart(), EvaluatePart(), "auto")
+        return content_key(tiny().model_copy(update={"dataset": part(tmp_path, **settings)}), "resnet8", 0, TrainPart(), ranks=1)
 
     first = key()
     assert key() == first != key(size=32)
@@ -174,14 +175,14 @@ def test_a_teachers_key_is_the_same_wherever_the_folder_lies(tmp_path: Path) -> 
         path.write_bytes(sets.jpeg(7, 40, 40))
 
     def key(name: str) -> str:
-        return content_key(part(tmp_path / name), "resnet8", 0, TrainPart(), EvaluatePart(), "auto")
+        return content_key(tiny().model_copy(update={"dataset": part(tmp_path / name)}), "resnet8", 0, TrainPart(), ranks=1)
 
     assert key("one") == key("two") != key("unlike")
 
 
 def test_settings_that_a_data_set_does_not_use_change_no_key() -> None:
     """Teachers of earlier releases are found again."""
-    key = content_key(DatasetPart(name="digits"), "resnet8", 0, TrainPart(), EvaluatePart(), "auto")
+    key = content_key(tiny().model_copy(update={"dataset": DatasetPart(name="digits")}), "resnet8", 0, TrainPart(), ranks=1)
     assert key == "e35513abe5fb213a"
 
 

@@ -24,9 +24,10 @@ from engine.errors import UnreadableError, UserError
 from engine.event_reader import BLOCK, MOST_EVENTS
 from engine.events import EpochEnded, Event, Log, Metrics, RunStarted, from_line, to_line
 from engine.preset_yaml import dump_preset
-from engine.run_client import DirectoryClient, RunState, find_run, list_runs, remove_run
+from engine.run_client import DirectoryClient
 from engine.run_dir import Lock, RunDir, take_over
-from engine.run_state import PATIENCE
+from engine.run_list import find_run, list_runs, remove_run
+from engine.run_state import PATIENCE, RunState
 
 
 def log(number: int) -> Log:

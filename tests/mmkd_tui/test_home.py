@@ -20,7 +20,10 @@ from textual.widgets import OptionList
 
 from engine.gpu_lock import GpuLock
 from engine.preset_yaml import dump_preset
-from engine.run_client import DirectoryClient, RunState, RunSummary, spawn
+from engine.run_client import DirectoryClient
+from engine.run_list import RunSummary
+from engine.run_state import RunState
+from engine.spawning import spawn
 from mmkd_tui.app import MmkdApp
 from mmkd_tui.machine import Gpu, Machine
 from mmkd_tui.screens import home

@@ -46,8 +46,9 @@ from engine.origin import origin
 from engine.pictures import Job, decode_all
 from engine.preset import TeacherPart
 from engine.preset_yaml import dump_preset, load_preset, presets_dir
-from engine.run_client import DirectoryClient, find_run, list_runs
+from engine.run_client import DirectoryClient
 from engine.run_dir import RunDir
+from engine.run_list import find_run, list_runs
 from engine.serving import _ControlFile
 from engine.tables.gather import gather
 from engine.tables.plan import plan_table

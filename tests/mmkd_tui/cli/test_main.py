@@ -116,7 +116,7 @@ def test_an_unexpected_error(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -
 
 
 def test_a_reader_that_goes_away_is_no_error() -> None:
-    command = f"'{sys.executable}' -m mmkd_tui.cli.main presets schema | true"
+    command = f"'{sys.executable}' -m mmkd_tui presets schema | true"
     done = subprocess.run(["sh", "-c", command], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
     assert done.stderr == ""
 

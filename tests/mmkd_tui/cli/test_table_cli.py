@@ -13,7 +13,8 @@ from support.hosts import Watched, no_process_left, wait_until
 from support.presets import TINY
 
 from engine.gpu_lock import GpuLock
-from engine.run_client import DirectoryClient, RunState
+from engine.run_client import DirectoryClient
+from engine.run_state import RunState
 from mmkd_tui.cli.main import run_command
 
 QUICK = TINY.replace("epochs: 3", "epochs: 2").replace("{compile: off}", "{threads: 1, precision: fp32, compile: off}")
@@ -59,7 +60,7 @@ def test_a_table_is_broken_off_and_the_same_command_goes_on(
     folder = place / "runs" / "tables" / "pair"
     with no_process_left(folder):
         process = subprocess.Popen(
-            [sys.executable, "-m", "mmkd_tui.cli.main", "table", "pair.yaml"],
+            [sys.executable, "-m", "mmkd_tui", "table", "pair.yaml"],
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
         try:
@@ -163,7 +164,7 @@ def test_a_run_whose_process_is_killed_does_not_end_the_table(place: Path, capfd
     folder = place / "runs" / "tables" / "pair"
     with no_process_left(folder):
         process = subprocess.Popen(
-            [sys.executable, "-m", "mmkd_tui.cli.main", "table", "pair.yaml"],
+            [sys.executable, "-m", "mmkd_tui", "table", "pair.yaml"],
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
         try:
