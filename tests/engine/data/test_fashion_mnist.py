@@ -187,7 +187,7 @@ def test_fetch_goes_on_where_it_broke_off(tmp_path: Path, monkeypatch: pytest.Mo
     sets.put(tmp_path / "site", files)
     with sets.served(tmp_path / "site", monkeypatch, cut=(1000,)) as (url, handler):
         sets.published_as("fashion-mnist", monkeypatch, files, url)
-        assert fetch_files("fashion-mnist", tmp_path / "root") == tmp_path / "root" / "fashion-mnist"
+        assert fetch_files("fashion-mnist", tmp_path / "root", lambda progress: None) == tmp_path / "root" / "fashion-mnist"
         assert handler.asked == [None, "bytes=1000-", None, None, None]
     assert_reads(tmp_path / "root", fashion_files.arrays())
     assert {path.name for path in (tmp_path / "root" / "fashion-mnist").iterdir()} == files.keys()
@@ -199,7 +199,7 @@ def test_a_file_that_is_changed_on_the_way_is_not_believed(tmp_path: Path, monke
     with sets.served(tmp_path / "site", monkeypatch) as (url, _):
         sets.published_as("fashion-mnist", monkeypatch, files, url)
         with pytest.raises(UserError, match=r"t10k-labels-idx1-ubyte.gz.* is not what its publisher gives"):
-            fetch_files("fashion-mnist", tmp_path / "root")
+            fetch_files("fashion-mnist", tmp_path / "root", lambda progress: None)
     with pytest.raises(UserError, match="is not in"):
         read(tmp_path / "root")
 
