@@ -14,7 +14,7 @@ import safetensors.torch
 import timm
 import torch
 import torchvision
-from support.classroom import PHASE, RECIPE, classroom, few_digits
+from support.classroom import PHASE, PRESET, RECIPE, classroom, few_digits
 from torch import Tensor, nn
 
 from engine.compiled.pure import Pure, PurePanel
@@ -246,7 +246,8 @@ def test_a_teacher_trained_from_there_is_found_as_it_was(digits_network: Classif
     assert AFFINE in second.model.state_dict()
     (entry,) = TeacherStore(tmp_path / "store").entries()
     given = TeacherPart(arch="torchvision:squeezenet1_1", checkpoint=str(entry.path / "weights.safetensors"))
-    room = replace(classroom(tmp_path / "store"), evaluate=EvaluatePart(accept_weak_teachers=True))
+    weak = PRESET.model_copy(update={"evaluate": EvaluatePart(accept_weak_teachers=True)})
+    room = replace(classroom(tmp_path / "store"), preset=weak)
     assert torch.equal(room.teacher(given, PHASE).logits, first.logits)
     as_it_is = room.teacher(TeacherPart(arch="torchvision:squeezenet1_1", pretrained=True), PHASE)
     same = build_model("torchvision:squeezenet1_1", 1, 10, size=8, pretrained=True, normalised=few_digits().normalised)

@@ -50,7 +50,7 @@ def keys() -> list[str]:
 
 
 def mmkd(*arguments: str, stdin: int = subprocess.DEVNULL) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "mmkd_tui.cli.main", *arguments]
+    command = [sys.executable, "-m", "mmkd_tui", *arguments]
     return subprocess.run(command, cwd=ROOT, stdin=stdin, capture_output=True, text=True, timeout=120, check=False)
 
 
@@ -62,8 +62,8 @@ def test_list(capsys: Capture) -> None:
     assert err == ""
     head, first, second = out.splitlines()
     assert " ".join(head.split()) == "key architecture data set seed epochs test accuracy parameters size made"
-    assert first.split()[:9] == ["01234567", "resnet20", "digits", "7", "20", "0.9877", "272,186", "1.2", "MB"]
-    assert first.split()[9].startswith("2026-01-0")
+    assert first.split()[:10] == ["01234567", "resnet20", "digits", "7", "20", "98.77", "%", "272,186", "1.2", "MB"]
+    assert first.split()[10].startswith("2026-01-0")
     assert second.split()[3] == "8"
 
 
@@ -145,7 +145,7 @@ def test_rm(capsys: Capture) -> None:
     add(KEY)
     add(OTHER)
     assert run_command(["teachers", "rm", KEY, KEY[:15], "--yes"]) == 0
-    assert capsys.readouterr().err == f"removed {KEY}\n"
+    assert capsys.readouterr().err == f"removed {KEY} (1.2 MB)\n"
     assert keys() == [OTHER]
 
 
@@ -177,7 +177,7 @@ def test_rm_asks_nobody_where_there_is_no_terminal() -> None:
 def test_rm_asks_in_a_terminal(answer: str, left: int) -> None:
     add(KEY)
     master, terminal = pty.openpty()
-    command = [sys.executable, "-m", "mmkd_tui.cli.main", "teachers", "rm", KEY[:8]]
+    command = [sys.executable, "-m", "mmkd_tui", "teachers", "rm", KEY[:8]]
     with subprocess.Popen(command, cwd=ROOT, stdin=terminal, stdout=subprocess.PIPE, stderr=terminal) as process:
         os.close(terminal)
         os.write(master, f"{answer}\n".encode())
