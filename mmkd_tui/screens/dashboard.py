@@ -65,7 +65,7 @@ class DashboardScreen(MmkdScreen):
         ascii, settings = self.mmkd.ascii, self.mmkd.settings
         yield StatusLines(ascii=ascii, id="status")
         yield NoticeBar(ascii=ascii, id="notice")
-        yield ResultPanel(id="result")
+        yield ResultPanel(ascii=ascii, id="result")
         with Container(id="curves"):
             yield Charts(ascii=ascii, log_y=settings.log_y, smoothing=settings.smoothing, id="charts")
             with Container(id="side"):
@@ -88,6 +88,9 @@ class DashboardScreen(MmkdScreen):
     def on_unmount(self) -> None:
         if self._monitor is not None:
             self._monitor.stop()
+
+    def on_resize(self) -> None:
+        self.query_one(ResultPanel).fit()
 
     # -- following the run
 
@@ -169,7 +172,7 @@ class DashboardScreen(MmkdScreen):
         client, state = self.follower.client, self.follower.state
         self.refresh_bindings()
         if state is RunState.FINISHED and (result := client.result()) is not None:
-            self.query_one(ResultPanel).show(result, client.path, self.mmkd.ascii)
+            self.query_one(ResultPanel).show(result, client.path)
         if state in (RunState.FAILED, RunState.CRASHED):
             self.query_one(LogPane).show_console(client.console_tail(CONSOLE_LINES))
         if not state.live:

@@ -72,6 +72,24 @@ def test_a_finished_run_shows_the_result_and_what_to_do_next(size: tuple[int, in
     run(test())
 
 
+LONG = tuple(f"timm:convnext_tiny.fb_in22k_ft_in1k-s{number}" for number in range(12))
+
+
+def test_the_accuracies_of_a_finished_student_are_on_the_screen_however_many_teachers_it_had() -> None:
+    async def test() -> None:
+        async with shown(played(END, list(story(teachers=LONG, epochs=9, teacher_epochs=2))), (120, 60)) as pilot:
+            await look(pilot)
+            for size in ((60, 16), *SIZES):
+                await pilot.resize_terminal(*size)
+                await pilot.pause()
+                said = text(pilot.app)
+                for words in ("test accuracy", "94.51 %", "89.74 %", "91.86 %"):
+                    assert words in said, size
+                assert ("more teachers" in said) == (size[1] < 30)
+
+    run(test())
+
+
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize(
     ("state", "words"),
