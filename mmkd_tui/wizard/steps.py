@@ -96,7 +96,7 @@ class DatasetStep(Step):
     def _chosen(self, event: Table.Chosen) -> None:
         event.stop()
         if event.row == self.bench.draft.dataset:
-            self.post_message(GoOn())
+            self.post_message(GoOn(self))
             return
         self.bench.draft.choose_dataset(event.row)
         for row in self.query(SettingRow):
@@ -161,7 +161,7 @@ class StudentStep(Step):
     def _chosen(self, event: Table.Chosen) -> None:
         event.stop()
         if event.row == self.bench.draft.student:
-            self.post_message(GoOn())
+            self.post_message(GoOn(self))
             return
         self.bench.draft.put(("student", "arch"), event.row)
         self.entered()

@@ -14,6 +14,7 @@ from support.hosts import no_process_left
 from support.presets import tiny
 from support.screens import SIZES, run, text, until
 from support.stock import quickstart, stored
+from textual import events
 from textual.pilot import Pilot
 from textual.widgets import Input
 
@@ -279,6 +280,21 @@ def test_back_keeps_everything() -> None:
             assert screen(pilot).steps[1].offers.filter.value == "vgg8"  # type: ignore[attr-defined]
             await go(pilot, 3)
             assert "1e" in text(pilot.app)
+
+    run(look())
+
+
+def test_keys_that_come_quicker_than_steps_are_shown_are_all_counted() -> None:
+    async def look() -> None:
+        async with wizard() as pilot:
+            for presses in (["ctrl+n"] * 5, ["ctrl+o"] * 3, ["ctrl+n"], ["ctrl+n", "ctrl+n", "ctrl+n", "ctrl+o", "ctrl+o"]):
+                at = screen(pilot)._at
+                for key in presses:  # without a pause between two
+                    pilot.app.post_message(events.Key(key, None))
+                for key in presses:
+                    at = min(max(at + (1 if key == "ctrl+n" else -1), 0), len(TITLES) - 1)
+                await at_step(pilot, at)
+                assert screen(pilot).steps[at].display
 
     run(look())
 
