@@ -11,9 +11,9 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import VerticalScroll
 from textual.geometry import Size
-from textual.screen import Screen
 
 from mmkd_tui.keys import Key, key_name, keys_of
+from mmkd_tui.screens.base import MmkdScreen
 from mmkd_tui.widgets.glyphs import Glyphs, glyphs
 from mmkd_tui.widgets.lines import Line, LinesWidget, Span, fit
 
@@ -89,7 +89,7 @@ class HelpPage(LinesWidget):
         return page(self._where, self.ascii, width)
 
 
-class HelpScreen(Screen[None]):
+class HelpScreen(MmkdScreen):
     """Closed by Esc, q or ?. It covers everything, so that nothing below it has to be drawn."""
 
     WHERE = "help"

@@ -276,7 +276,8 @@ class WizardScreen(MmkdScreen):
         finally:
             self._starting = False
         if path is not None:
-            app.pop_screen()
+            while self in app.screen_stack:  # with what was opened above it meanwhile
+                app.pop_screen()
             app.open_run(path)
 
 

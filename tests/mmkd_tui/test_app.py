@@ -20,9 +20,10 @@ from engine.events import RunEnded, to_line
 from engine.run import Run
 from engine.run_client import RunState
 from engine.run_dir import RunDir
-from mmkd_tui.app import MmkdApp, TooSmallScreen
+from mmkd_tui.app import MmkdApp
 from mmkd_tui.curves import LIMIT
 from mmkd_tui.fake_client import story
+from mmkd_tui.screens.ask import Ask
 from mmkd_tui.screens.compare import CompareScreen
 from mmkd_tui.settings import Settings, load_settings, save_settings
 from mmkd_tui.widgets.chart import LineChart
@@ -197,8 +198,36 @@ def test_a_terminal_that_is_too_small_says_so_in_one_line(size: tuple[int, int])
             assert "running" not in text(pilot.app)
             await pilot.resize_terminal(100, 30)
             await pilot.pause()
-            assert not isinstance(pilot.app.screen, TooSmallScreen)
+            assert "too small" not in text(pilot.app)
             assert "running" in text(pilot.app)
+
+    run(test())
+
+
+def test_what_is_opened_or_closed_while_the_terminal_is_too_small_changes_nothing_about_that(tmp_path: Path) -> None:
+    async def test() -> None:
+        client = played()
+        async with shown(client, runs_dir=tmp_path) as pilot:
+            await pilot.resize_terminal(50, 30)
+            await pilot.press("p")  # unseen, it does nothing
+            await pilot.press("q")
+            await until(pilot, lambda: isinstance(pilot.app.screen, Ask))
+            await pilot.resize_terminal(100, 30)
+            await pilot.press("escape")
+            await pilot.pause()
+            assert "running" in text(pilot.app)
+            assert "too small" not in text(pilot.app)
+            assert client.requests == []
+
+            await pilot.resize_terminal(50, 12)
+            (tmp_path / "r").mkdir()
+            pilot.app.open_run(tmp_path / "r")  # type: ignore[attr-defined]
+            await until(pilot, lambda: "too small" in text(pilot.app) and len(pilot.app.screen_stack) == 3)
+            await pilot.resize_terminal(100, 30)
+            await until(pilot, lambda: "crashed" in text(pilot.app))
+            assert "too small" not in text(pilot.app)
+            await pilot.press("escape")
+            await until(pilot, lambda: "running" in text(pilot.app))
 
     run(test())
 

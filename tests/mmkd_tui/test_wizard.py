@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import re
@@ -27,6 +28,7 @@ from mmkd_tui.app import MmkdApp
 from mmkd_tui.draft import Draft
 from mmkd_tui.screens.ask import Ask, AskText
 from mmkd_tui.screens.dashboard import DashboardScreen
+from mmkd_tui.screens.help import HelpScreen
 from mmkd_tui.screens.home import HomeScreen
 from mmkd_tui.widgets.table import Table
 from mmkd_tui.wizard.form import SettingRow
@@ -597,6 +599,29 @@ def test_start_and_save_go_to_the_mistake_instead() -> None:
                 await pilot.press(key)
                 await at_step(pilot, 1)
                 assert "at least 2 teachers" in text(pilot.app)
+
+    run(look())
+
+
+def test_a_run_that_has_started_takes_the_wizards_place_whatever_was_opened_above_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ready = asyncio.Event()
+
+    async def slow(*_: object) -> Path:
+        await ready.wait()
+        return tmp_path
+
+    monkeypatch.setattr("mmkd_tui.wizard.screen.start_run", slow)
+
+    async def look() -> None:
+        async with wizard(Draft.of(tiny())) as pilot:
+            await pilot.press("ctrl+r", "f1")
+            await until(pilot, lambda: isinstance(pilot.app.screen, HelpScreen))
+            ready.set()
+            await until(pilot, lambda: isinstance(pilot.app.screen, DashboardScreen))
+            await pilot.press("escape")
+            await until(pilot, lambda: isinstance(pilot.app.screen, HomeScreen))
 
     run(look())
 
