@@ -11,7 +11,7 @@ from pathlib import Path
 
 from engine.run_dir import RunDir
 from engine.text import one_line
-from engine.untrusted import as_number, open_regular, read_object
+from engine.untrusted import as_number, is_there, open_regular, read_object
 
 PATIENCE = 30.0  # seconds without a heartbeat until a run is said not to respond
 
@@ -27,6 +27,7 @@ class RunState(StrEnum):
     FINISHED = "finished"
     STOPPED = "stopped"
     FAILED = "failed"
+    GONE = "gone"  # there is no such folder: it was deleted, or moved
 
     @property
     def live(self) -> bool:
@@ -58,7 +59,8 @@ class StateReader:
         if held is False and lock_held(self.dir.launcher):
             return RunState.STARTING  # several processes, for the first time or once more
         if held is False:
-            return ending(self.dir) or RunState.CRASHED  # it may have ended between the two looks
+            # It may have ended between the two looks.
+            return ending(self.dir) or (RunState.GONE if _gone(self.dir.path) else RunState.CRASHED)
         beat = read_object(self.dir.heartbeat)
         if beat is None and held:
             return RunState.STARTING
@@ -110,6 +112,13 @@ def lock_held(lock: Path) -> bool | None:
     finally:
         os.close(handle)  # and with it the shared lock
     return False
+
+
+def _gone(path: Path) -> bool:
+    try:
+        return not is_there(path)
+    except OSError:
+        return False
 
 
 def other_machine(path: Path) -> str:

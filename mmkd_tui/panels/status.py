@@ -7,7 +7,6 @@ from typing import ClassVar
 from rich.cells import cell_len
 
 from engine.control import Command
-from engine.run_client import RunState
 from mmkd_tui.follow import Follower
 from mmkd_tui.progress import clock, percent
 from mmkd_tui.run_view import PhaseView, RunView
@@ -71,8 +70,7 @@ def title(follower: Follower, now: float, width: int, glyphs: Glyphs) -> Line:
 def _elapsed(follower: Follower, now: float) -> float:
     """Of a run whose process is gone: until its last event."""
     view = follower.view
-    over = follower.state in (RunState.CRASHED, RunState.STOPPED, RunState.FAILED, RunState.FINISHED)
-    return view.seconds(view.latest if over and view.latest is not None else now)
+    return view.seconds(now if follower.state.live or view.latest is None else view.latest)
 
 
 def progress(view: RunView, live: bool, now: float, width: int, glyphs: Glyphs) -> Line:

@@ -152,8 +152,9 @@ class DashboardScreen(MmkdScreen):
         weighted = phase is not None and phase.last is not None and bool(phase.last.logit_weights)
         starting = phase is not None and phase.name == "distil" and phase.last is None
         self.set_class(not (weighted or starting), "-teaching")
-        self.set_class(state is RunState.FINISHED, "-finished")
-        self.set_class(state in (RunState.FAILED, RunState.CRASHED), "-broken")
+        if state is not RunState.GONE:  # then what was seen last stays
+            self.set_class(state is RunState.FINISHED, "-finished")
+            self.set_class(state in (RunState.FAILED, RunState.CRASHED), "-broken")
 
     def _show_system(self) -> None:
         started = self.follower.view.started
@@ -355,6 +356,8 @@ class DashboardScreen(MmkdScreen):
         path, state = self.follower.client.path, self.follower.state
         if not isinstance(self.follower.client, DirectoryClient):
             return ""
+        if state is RunState.GONE:
+            return plain(f"The run's folder is gone: {path}")
         command = come_back(path, self.mmkd.runs_dir)
         if state.live:
             return plain(f"The run goes on. Come back with: {command}")

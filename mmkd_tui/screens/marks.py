@@ -44,6 +44,7 @@ UNICODE = Marks(
         RunState.FINISHED: "✓",
         RunState.STOPPED: "■",
         RunState.FAILED: "✖",
+        RunState.GONE: "✖",
     },
 )
 
@@ -67,6 +68,7 @@ ASCII = Marks(
         RunState.FINISHED: "+",
         RunState.STOPPED: "#",
         RunState.FAILED: "!",
+        RunState.GONE: "!",
     },
 )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -159,6 +160,27 @@ def test_a_crashed_run_is_resumed_with_a_key(tmp_path: Path, monkeypatch: pytest
             await pilot.press("R")
             await until(pilot, lambda: "[/red] there is no checkpoint" in text(app))
         assert asked == [tmp_path / "r"]
+
+    run(test())
+
+
+def test_a_run_whose_folder_is_deleted_is_not_said_to_have_crashed(tmp_path: Path) -> None:
+    _, (lock, *_) = some_sweep(tmp_path, {"d": ("lr=0.2", "running", 2, 0.88)})
+    folder = tmp_path / "sweeps" / "lr-and-beta" / "d"
+
+    async def test() -> None:
+        app = MmkdApp(runs_dir=tmp_path, open_run=folder)
+        async with app.run_test(size=(100, 30)) as pilot:
+            await until(pilot, lambda: dashboard(app).follower.state is RunState.RUNNING)
+            lock.release()
+            shutil.rmtree(folder)
+            await until(pilot, lambda: "✖ gone" in text(app))
+            assert "The run's folder is gone: it was deleted or moved" in text(app)
+            assert "crashed" not in text(app)
+            assert "Resume" not in text(app)
+            await pilot.press("R", "q")
+            await until(pilot, lambda: app._exit)
+        assert app.return_value == f"The run's folder is gone: {folder}"
 
     run(test())
 
