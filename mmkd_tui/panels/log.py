@@ -26,7 +26,7 @@ class LogPane(RichLog):
         self._texts: deque[Text] = deque(maxlen=LINES)
         self._said = 0
         self._width = 0  # that what is written was wrapped to; 0: nothing is written
-        self._console_shown = False
+        self._tail: list[str] = []  # as it was last shown
 
     def show(self, view: RunView) -> None:
         """Adds the messages that are new."""
@@ -39,10 +39,10 @@ class LogPane(RichLog):
             self._add(Text.assemble((stamp, "dim"), (word + plain(message.text, LIMIT, keep="\n").rstrip(), style)))
 
     def show_console(self, lines: Sequence[str]) -> None:
-        """Once: the end of the console, for a run that has failed."""
-        if self._console_shown or not lines:
+        """The end of the console, for a run that has failed: again where it has failed again."""
+        if list(lines) == self._tail:
             return
-        self._console_shown = True
+        self._tail = list(lines)
         self._add(Text("the end of console.log:", "bold"))
         for line in lines:
             self._add(Text(plain(line, LIMIT)))

@@ -54,7 +54,9 @@ def notice(follower: Follower) -> Notice | None:
             f"R starts it again from its newest checkpoint; {path}/console.log may tell why.",
         )
     if state is RunState.GONE:
-        return Notice("The run's folder is gone: it was deleted or moved.", f"What is shown here was read before that, from {path}")
+        return Notice(
+            "The run's folder is gone: it was deleted or moved.", f"What is shown here was read before that, from {path}"
+        )
     if state is RunState.NOT_RESPONDING:
         return Notice(
             "The run does not respond: no sign of life for 30 seconds.",

@@ -356,6 +356,24 @@ def test_the_log_has_a_scroll_bar_when_it_needs_one_and_says_when_it_is_empty() 
     run(test())
 
 
+def test_a_second_failure_shows_its_own_console() -> None:
+    async def test() -> None:
+        client = played()
+        async with shown(client, (120, 40)) as pilot:
+            for state, console in (
+                (RunState.FAILED, ["RuntimeError: the first"]),
+                (RunState.RUNNING, []),
+                (RunState.FAILED, ["RuntimeError: the first", "RuntimeError: the second"]),
+                (RunState.CRASHED, ["RuntimeError: the first", "RuntimeError: the second"]),
+            ):
+                client.forced, client.console = state, console
+                await look(pilot)
+            assert "RuntimeError: the second" in text(pilot.app)
+            assert text(pilot.app).count("the end of console.log") == 2
+
+    run(test())
+
+
 def test_log_y_and_smoothing_are_toggled_and_remembered() -> None:
     async def test() -> None:
         async with shown(played(), (160, 48)) as pilot:
