@@ -91,6 +91,7 @@ class DashboardScreen(MmkdScreen):
 
     def on_resize(self) -> None:
         self.query_one(ResultPanel).fit()
+        self.call_later(self.refresh_bindings)  # when the classes that say how much room there is are right
 
     # -- following the run
 
@@ -203,7 +204,7 @@ class DashboardScreen(MmkdScreen):
             "later": self._phase is not None,
             "copy_error": state in (RunState.FAILED, RunState.CRASHED),
             "weights": self._has_weights,
-            "log": not self._by_class,
+            "log": not self._by_class and not self.has_class("-broken"),  # then it is shown anyway
         }
         return applies.get(action, True)
 

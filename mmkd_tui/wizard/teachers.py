@@ -18,6 +18,7 @@ from engine.preset import Preset, TrainPart
 from engine.text import plain
 from engine.yaml_lines import KeyPath
 from mmkd_tui.draft import Draft, missing_checkpoint
+from mmkd_tui.screens.ask import BACK
 from mmkd_tui.stock import Network
 from mmkd_tui.widgets.table import Column, FilterTable, Row, Table
 from mmkd_tui.wizard.form import DraftChanged, Form, tell_problems
@@ -181,7 +182,7 @@ class TeacherScreen(ModalScreen[Draft | None]):
     """One teacher's settings, on a copy of the draft; the copy is the answer, None where it was cancelled."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape", "dismiss(None)", "Cancel"),
+        Binding(",".join(BACK), "dismiss(None)", "Cancel", priority=True),
         Binding("ctrl+s,ctrl+n", "accept", "OK", priority=True),
     ]
 

@@ -226,8 +226,13 @@ def test_the_chart_key_goes_round_where_there_is_room_for_one() -> None:
                 visible.append([chart.id for chart in charts.all if chart.display and chart.styles.display != "none"])
                 await pilot.press("t")
             assert visible == [["loss"], ["accuracy"], ["norms"], ["loss"]]
-        async with shown(played(), (100, 30)) as pilot:
-            assert not pilot.app.screen.check_action("next_chart", ())
+            assert "t Chart" in text(pilot.app).splitlines()[-1]
+            await pilot.resize_terminal(100, 30)
+            await pilot.pause()
+            assert "t Chart" not in text(pilot.app)
+            await pilot.resize_terminal(80, 24)
+            await pilot.pause()
+            assert "t Chart" in text(pilot.app)
 
     run(test())
 
@@ -317,6 +322,22 @@ def test_the_log_is_hidden_and_shown_and_that_is_remembered() -> None:
             await pilot.press("l")
             await pilot.pause()
             assert "is in the store" in text(pilot.app)
+            assert load_settings().log
+
+    run(test())
+
+
+@pytest.mark.parametrize("size", [(80, 24), (120, 40)])
+def test_the_log_of_a_broken_run_is_there_and_its_key_does_nothing_in_secret(size: tuple[int, int]) -> None:
+    async def test() -> None:
+        client = played()
+        async with shown(client, size) as pilot:
+            client.forced = RunState.CRASHED
+            await look(pilot)
+            assert "l Log" not in text(pilot.app).splitlines()[-1]
+            await pilot.press("l")
+            await pilot.pause()
+            assert "the end of console.log" in text(pilot.app)
             assert load_settings().log
 
     run(test())

@@ -393,10 +393,11 @@ def test_teachers_from_the_store_the_catalogue_and_a_file(tmp_path: Path) -> Non
             await pilot.pause()
             assert [t["arch"] for t in draft.teachers] == [draft.teachers[0]["arch"], "resnet14"]
             assert draft.problems() == []
-            await pilot.press("enter")
-            await until(pilot, lambda: isinstance(pilot.app.screen, TeacherScreen))
-            await pilot.press("escape")
-            await at_step(pilot, 1)
+            for key in ("escape", "ctrl+c", "ctrl+q"):
+                await pilot.press("enter")
+                await until(pilot, lambda: isinstance(pilot.app.screen, TeacherScreen))
+                await pilot.press(key)
+                await at_step(pilot, 1)
 
     run(look())
 
