@@ -18,6 +18,7 @@ from mmkd_tui.widgets.weight_bars import WeightBars, Weights
 KINDS = ("logit", "feature")
 CLOSE = 1e-5  # a share by which equal weights may differ in rounding
 SIDE_BY_SIDE = 66  # cells from which `WeightBars` puts its two kinds beside each other
+MOST = 14  # rows of bars, or of a strip, however many teachers there are
 
 
 class _Bars(WeightBars):
@@ -82,6 +83,19 @@ class WeightsNow(Container):
             for widget in (self.bars, self.logit, self.feature):
                 widget.refresh(layout=True)
 
+    def fit(self, rows: int) -> None:
+        """In at most so many rows. Where they are too few for all, the strips go, and what is left counts the teachers that have
+        no row.
+        """
+        left = rows
+        shown = [one for one in (self.bars, self.logit, self.feature) if one.display or one.has_class("-no-room")]
+        for widget in shown:
+            gutter = widget.styles.gutter
+            height = widget.get_content_height(self.size, self.app.size, self.size.width - gutter.width) + gutter.height
+            widget.styles.max_height = min(max(rows, 1), MOST)
+            widget.set_class(widget is not shown[0] and min(height, MOST) > left, "-no-room")
+            left = max(left - min(height, MOST), 0)
+
 
 class WeightsByClass(Container):
     """Which teacher is trusted on which class, by logits and by features, and how that came about."""
@@ -125,6 +139,7 @@ class WeightsByClass(Container):
             grid.border_title = f"{'' if one_line else f'{kind} '}weights by class{when}"
             strip.border_title = f"{kind} weights by epoch"
             strip.set_class(bool(note), "-unused")
+            strip.styles.max_height = len(labels) + strip.styles.gutter.height
             grid.refresh(layout=True)
             strip.refresh(layout=True)
         self.two_kinds = bool(weights[1]) and not one_line

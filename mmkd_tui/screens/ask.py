@@ -8,7 +8,7 @@ from typing import ClassVar, NamedTuple
 from textual import events, on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.containers import Horizontal, Vertical
+from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.screen import ModalScreen
 from textual.widgets import Button, Input, Static
 
@@ -38,6 +38,8 @@ class Ask(ModalScreen[str | None]):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("left,up", "app.focus_previous", show=False),
         Binding("right,down", "app.focus_next", show=False),
+        Binding("pageup", "scroll(-1)", show=False),
+        Binding("pagedown", "scroll(1)", show=False),
     ]
 
     def __init__(self, title: str, body: str, answers: Sequence[Answer]) -> None:
@@ -49,7 +51,8 @@ class Ask(ModalScreen[str | None]):
     def compose(self) -> ComposeResult:
         with Vertical(classes="dialog"):
             yield Static(plain(self._title), classes="dialog-title", markup=False)
-            yield Static(plain(self._body, keep="\n"), markup=False)
+            with VerticalScroll(classes="dialog-body", can_focus=False):
+                yield Static(plain(self._body, keep="\n"), markup=False)
             with Horizontal(classes="dialog-buttons"):
                 for answer in self._answers:
                     yield Button(answer.button, name=answer.value, compact=True)
@@ -58,6 +61,11 @@ class Ask(ModalScreen[str | None]):
         if event.key in self._by_key:
             event.stop()
             self.dismiss(self._by_key[event.key])
+
+    def action_scroll(self, by: int) -> None:
+        """A page of a body that is longer than its room."""
+        body = self.query_one(VerticalScroll)
+        body.scroll_relative(y=by * body.size.height, animate=False)
 
     @on(Button.Pressed)
     def _answered(self, event: Button.Pressed) -> None:

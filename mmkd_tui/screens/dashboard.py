@@ -37,6 +37,7 @@ TICK = 0.25  # seconds between two looks at the run
 SLICE = 0.06  # seconds of reading at a time, while a long run is read: keys are answered in between
 REDRAW = 0.5  # seconds between two pictures meanwhile
 CONSOLE_LINES = 30
+LEAST_LOG = 5  # rows
 
 
 class DashboardScreen(MmkdScreen):
@@ -92,6 +93,14 @@ class DashboardScreen(MmkdScreen):
     def on_resize(self) -> None:
         self.query_one(ResultPanel).fit()
         self.call_later(self.refresh_bindings)  # when the classes that say how much room there is are right
+        self.call_after_refresh(self._share_rows)
+
+    def _share_rows(self) -> None:
+        """Charts keep a third of the rows that they and the weights have, and the log beside them a few."""
+        rows = self.query_one("#curves").size.height
+        room = rows * 2 // 3 if self.has_class("-narrow") else rows - LEAST_LOG * self.query_one(LogPane).display
+        if rows:  # else the weights by class are in their place
+            self.query_one(WeightsNow).fit(room)
 
     # -- following the run
 
@@ -133,6 +142,7 @@ class DashboardScreen(MmkdScreen):
         if all or self._pictures % 2 == 0:
             self.query_one(TeacherTable).show(view, follower.state)
             self.query_one(WeightsNow).show(view, curves, strips=all or self._pictures % 4 == 0)
+            self._share_rows()
 
     def _curves(self) -> PhaseCurves | None:
         phases = self.follower.curves.phases

@@ -113,9 +113,9 @@ class StudentStep(Step):
     PARTS = ("student",)
     COLUMNS = (
         Column("architecture", 14, grow=True),
-        Column("family", 8),
+        Column("family", 8, least=64),  # names often have it
         Column("parameters", 12, right=True),
-        Column("than the teachers", 22, right=True),
+        Column("than the teachers", 18, right=True),
     )
 
     def body(self) -> ComposeResult:

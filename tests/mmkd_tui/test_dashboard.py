@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 
 import pytest
-from support.screens import DISTILLING, END, SIZES, TEACHING, advance, dashboard, look, played, run, shown, text, until
+from support.screens import DISTILLING, END, SIZES, TEACHING, advance, dashboard, lines, look, played, run, shown, text, until
 
 from engine.events import EpochEnded, Event, Log, Metrics, RunEnded
 from engine.run_client import RunState
@@ -16,6 +16,7 @@ from mmkd_tui.fake_client import FakeClient, story
 from mmkd_tui.keys import keys_of
 from mmkd_tui.panels.charts import Charts
 from mmkd_tui.panels.log import LogPane
+from mmkd_tui.panels.notice import NoticeBar
 from mmkd_tui.panels.weights import WeightsByClass, WeightsNow, equal_weights
 from mmkd_tui.screens.dashboard import DashboardScreen
 from mmkd_tui.settings import load_settings
@@ -292,6 +293,47 @@ def test_of_two_kinds_the_one_that_is_the_same_everywhere_is_told_in_a_line() ->
             await pilot.pause()
             for words in ("logit weights by class", "Ankle boot", "feature weights by class", "alike (0.333 each)"):
                 assert words in text(pilot.app)
+
+    run(test())
+
+
+def test_with_many_teachers_nothing_is_cut_off_without_a_sign() -> None:
+    async def test() -> None:
+        names = tuple(f"resnet32x4-s{number}" for number in range(8))
+        events = [event for event in story(teachers=names, epochs=9, teacher_epochs=2) if not isinstance(event, RunEnded)]
+        async with shown(played(END, events), (120, 50)) as pilot:
+            for size in ((60, 16), *SIZES):
+                await pilot.resize_terminal(*size)
+                await look(pilot)
+                assert "epoch 0" in text(pilot.app), size  # the axis of a chart
+                screen = pilot.app.screen
+                for part in ("#bars", "#logit-strip", "#feature-strip", "#log"):
+                    if (widget := screen.query_one(part)).is_on_screen:
+                        assert widget.region in screen.query_one("#curves").region, (size, part)
+                await pilot.press("w")
+                await look(pilot)
+                for part in ("#logit-grid", "#logit-past"):
+                    if (widget := screen.query_one(part)).is_on_screen:
+                        assert widget.region in screen.query_one("#by-class").region, (size, part)
+                assert ("+6 more" in text(pilot.app)) == (size == (80, 24))
+                await pilot.press("w")
+
+    run(test())
+
+
+@pytest.mark.parametrize("size", [(60, 16), (80, 24)])
+def test_of_a_long_failure_what_helps_is_not_cut(size: tuple[int, int]) -> None:
+    async def test() -> None:
+        events = [*story(epochs=2, teacher_epochs=1)]
+        events[-1] = RunEnded(t=events[-1].t, state="failed", message="a reason that is told at length " * 9)
+        async with shown(played(END, events), size) as pilot:
+            await look(pilot)
+            bar = pilot.app.screen.query_one(NoticeBar)
+            said = lines(pilot.app)[bar.region.y : bar.region.bottom]
+            assert len(said) == 5
+            assert "The run failed: a reason" in said[0]
+            assert sum("…" in line for line in said) == 1
+            assert any("R starts it again from its newest checkpoint" in line for line in said)
 
     run(test())
 

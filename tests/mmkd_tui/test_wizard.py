@@ -440,6 +440,18 @@ def test_seeds_tell_networks_of_one_architecture_apart(size: tuple[int, int]) ->
     run(look())
 
 
+def test_in_the_smallest_terminal_students_are_told_by_their_whole_names() -> None:
+    async def look() -> None:
+        async with wizard(Draft.of(tiny()), size=(60, 16)) as pilot:
+            await go(pilot, 2)
+            await pilot.press(*"resnet8")
+            await until(pilot, lambda: "resnet8x4 " in text(pilot.app))
+            (row,) = (line for line in text(pilot.app).splitlines() if "resnet8x4 " in line)
+            assert "times LARGER" in row
+
+    run(look())
+
+
 def test_in_the_smallest_terminal_all_steps_are_at_the_top() -> None:
     async def look() -> None:
         async with wizard(size=(60, 16)) as pilot:
