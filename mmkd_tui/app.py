@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 # Read by Textual when it is imported. A frame is drawn only where something has changed; it waits for its turn, so that a key's
 # answer does, too: up to a 60th of a second. Animations would only make it later.
@@ -32,6 +32,7 @@ from mmkd_tui.screens.base import LEAST_COLUMNS, LEAST_ROWS, MmkdScreen
 from mmkd_tui.screens.help import HelpScreen
 from mmkd_tui.settings import Settings, SettingsSaver, load_settings
 from mmkd_tui.widgets.glyphs import prefers_ascii
+from mmkd_tui.widgets.lines import escaped
 from mmkd_tui.widgets.scrollbars import use_scrollbars
 
 TERMINAL_CHECK = 5.0  # seconds
@@ -164,6 +165,10 @@ class MmkdApp(App[str]):
 
     def search_themes(self) -> None:
         self.push_screen(CommandPalette(providers=[ThemeProvider], placeholder="Which colours?"))
+
+    def notify(self, message: str, *, title: str = "", **options: Any) -> None:
+        """As Textual's; in ASCII where all else is."""
+        super().notify(escaped(message, self.ascii), title=escaped(title, self.ascii), **options)
 
     def watch_theme(self, theme: str) -> None:
         if self.is_running and theme != self.settings.theme:

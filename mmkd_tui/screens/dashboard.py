@@ -32,6 +32,7 @@ from mmkd_tui.screens.compare import NOBODY, CompareScreen
 from mmkd_tui.screens.questions import DETACH, START, STOP, busy_question, leave_question, lost_question, stop_question
 from mmkd_tui.system import SystemMonitor
 from mmkd_tui.widgets.key_bar import KeyBar
+from mmkd_tui.widgets.table import shown_text
 
 TICK = 0.25  # seconds between two looks at the run
 SLICE = 0.06  # seconds of reading at a time, while a long run is read: keys are answered in between
@@ -72,7 +73,7 @@ class DashboardScreen(MmkdScreen):
             with Container(id="side"):
                 yield TeacherTable(ascii=ascii, id="teachers")
                 yield WeightsNow(ascii=ascii, id="weights")
-                yield LogPane(id="log")
+                yield LogPane(ascii=ascii, id="log")
         yield WeightsByClass(ascii=ascii, id="by-class")
         yield Static("", id="system", markup=False)
         yield KeyBar(ascii=ascii)
@@ -176,7 +177,7 @@ class DashboardScreen(MmkdScreen):
         text = self._monitor.latest if self._monitor is not None else ""
         if text != self._system:
             self._system = text
-            self.query_one("#system", Static).update(plain(text), layout=False)
+            self.query_one("#system", Static).update(shown_text(text, self.mmkd.ascii), layout=False)
 
     def _state_changed(self) -> None:
         """The run has come into another state than that of the last picture."""
@@ -340,7 +341,7 @@ class DashboardScreen(MmkdScreen):
         self._copy("\n".join(plain(line) for line in lines), "the error")
 
     def _copy(self, text: str, what: str = "") -> None:
-        self.app.copy_to_clipboard(text)
+        self.app.copy_to_clipboard(text.encode(errors="replace").decode())  # a path may have bytes that are no text
         self.say(f"Copied {what or text}")
 
     def action_home(self) -> None:

@@ -24,6 +24,7 @@ from mmkd_tui.screens.start import start_run
 from mmkd_tui.starting import hindrance
 from mmkd_tui.stock import Stock
 from mmkd_tui.widgets.key_bar import KeyBar
+from mmkd_tui.widgets.table import shown_text
 from mmkd_tui.wizard.form import DraftChanged
 from mmkd_tui.wizard.review import ReviewStep
 from mmkd_tui.wizard.step import Bench, GoOn, Step
@@ -80,7 +81,7 @@ class WizardScreen(MmkdScreen):
         stock = self._stock if self._stock is not None else Stock.read(paths.teacher_store())
         self.bench = Bench(self.draft, stock, app.machine, root, app.ascii)
         self.steps = [kind(self.bench, id=f"step-{number}") for number, kind in enumerate(STEPS)]
-        yield Static(plain(self._title), classes="title", markup=False)
+        yield Static(shown_text(self._title, app.ascii), classes="title", markup=False)
         with Horizontal(id="tabs"):
             for number, kind in enumerate(STEPS):
                 yield StepTab(number, kind.TITLE)

@@ -15,12 +15,11 @@ from textual.widgets import Button, Static
 
 from engine.architectures import is_architecture
 from engine.preset import Preset, TrainPart
-from engine.text import plain
 from engine.yaml_lines import KeyPath
 from mmkd_tui.draft import Draft, missing_checkpoint
 from mmkd_tui.screens.ask import BACK
 from mmkd_tui.stock import Network
-from mmkd_tui.widgets.table import Column, FilterTable, Row, Table
+from mmkd_tui.widgets.table import Column, FilterTable, Row, Table, shown_text
 from mmkd_tui.wizard.form import DraftChanged, Form, tell_problems
 from mmkd_tui.wizard.step import Step
 
@@ -219,7 +218,7 @@ class TeacherScreen(ModalScreen[Draft | None]):
         """Shows what is wrong with this teacher; whether anything is."""
         mine = [problem for problem in self._draft.problems() if problem.path[:2] == ("teachers", self._number)]
         left = tell_problems(self, mine)
-        self.query_one("#other-problem", Static).update("\n".join(plain(problem.sentence) for problem in left[:2]))
+        self.query_one("#other-problem", Static).update("\n".join(shown_text(one.sentence, self._ascii) for one in left[:2]))
         return bool(mine)
 
     def action_accept(self) -> None:

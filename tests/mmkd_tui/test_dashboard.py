@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import os
 import re
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from mmkd_tui.panels.charts import Charts
 from mmkd_tui.panels.log import LogPane
 from mmkd_tui.panels.notice import NoticeBar
 from mmkd_tui.panels.weights import WeightsByClass, WeightsNow, equal_weights
+from mmkd_tui.screens.ask import Answer, Ask
 from mmkd_tui.screens.dashboard import DashboardScreen
 from mmkd_tui.settings import load_settings
 
@@ -176,8 +178,33 @@ def test_in_ascii_all_is_ascii() -> None:
                 for key in ("f24", "w", "question_mark"):
                     await pilot.press(key)
                     await pilot.pause()
-                    rest = {character for character in text(pilot.app) if not character.isascii()}
-                    assert rest <= set("▁▂▃▄▅▆▇█▔▊▎▌▐ "), (at, key, rest)  # scroll bars are Textual's
+                    assert text(pilot.app).isascii(), (at, key)
+
+    run(test())
+
+
+def test_in_ascii_names_and_trouble_are_ascii_too() -> None:
+    async def test() -> None:
+        name = "modèle-漢字"
+        events = [*story(name=name, teachers=(name,), epochs=2, teacher_epochs=1)]
+        events.insert(1, Log(t=0.0, level="info", message=name))
+        events[-1] = RunEnded(t=events[-1].t, state="failed", message=name)
+        client = FakeClient(events, speed=1.0, clock=played(0)._clock, path=Path(f"/tmp/{name}"))
+        client.skip_to(END)
+        client.console = [name]
+        async with shown(client, (120, 40), ascii=True) as pilot:
+            for state in (RunState.FAILED, RunState.CRASHED, RunState.STOPPED, RunState.FINISHED):
+                client.forced = state
+                await look(pilot)
+                assert text(pilot.app).isascii(), state
+            for keys in (("F",), ("E",), ("c",), ("escape",)):  # toasts, and a dialog
+                await pilot.press(*keys)
+                await until(pilot, lambda: "Copied" in text(pilot.app))
+                assert text(pilot.app).isascii(), keys
+            pilot.app.push_screen(Ask(name, name, [Answer("keep", "Keep it")]))
+            await until(pilot, lambda: "Keep it" in text(pilot.app))
+            assert text(pilot.app).isascii()
+            assert "mod\\xe8le" in text(pilot.app)
 
     run(test())
 
@@ -482,6 +509,19 @@ def test_copying(key: str, part: str) -> None:
             await pilot.press(key)
             assert part in pilot.app.clipboard
             await until(pilot, lambda: "Copied" in text(pilot.app))
+
+    run(test())
+
+
+def test_a_path_that_is_no_text_is_copied_as_far_as_it_is() -> None:
+    async def test() -> None:
+        client = played()
+        client.path, client.forced = Path(os.fsdecode(b"/tmp/run-\xff-1")), RunState.CRASHED
+        async with shown(client) as pilot:
+            for key in ("Y", "F", "E"):
+                await pilot.press(key)
+                assert "/tmp/run-?-1" in pilot.app.clipboard or key == "E"
+                await until(pilot, lambda: "Copied" in text(pilot.app))
 
     run(test())
 
