@@ -11,7 +11,7 @@ from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table
 from rich.text import Text
 
-from mmkd_tui.progress import percent, weight_cell
+from mmkd_tui.progress import number_of, percent, weight_cell
 from mmkd_tui.widgets.glyphs import glyphs
 from mmkd_tui.widgets.lines import cut, shown
 
@@ -71,5 +71,5 @@ def result_table(result: Mapping[str, Any], ascii_only: bool = False, most: int 
     others.append(row(name, result["student_accuracy"], style="bold"))
     if most is not None and 1 + len(teachers) + len(others) > most:
         kept = max(most - 2 - len(others), 0)
-        teachers = [*teachers[:kept], row(f"+{len(teachers) - kept} more teachers", None)] if teachers else []
+        teachers = [*teachers[:kept], row(f"+{number_of(len(teachers) - kept, 'more teacher')}", None)] if teachers else []
     return ResultTable((*teachers, *others), glyphs(ascii_only).more)

@@ -76,6 +76,7 @@ class WeightsNow(Container):
             strip.x_range = (0.0, float(max(curves.epochs, 1)))
             strip.with_numbers(not self.bars.display)
             strip.show(labels[: len(rows)], rows[: len(labels)])
+        self.logit.set_class(curves.name != "distil", "-of-none")
         self.feature.set_class(not curves.feature_weights, "-unused")
         shape = (labels, len(curves.logit_weights), len(curves.feature_weights))
         if shape != self._shape:
@@ -124,6 +125,7 @@ class WeightsByClass(Container):
             for strip, rows in zip(self.strips, (curves.logit_weights, curves.feature_weights), strict=True):
                 strip.x_range = (0.0, float(max(curves.epochs, 1)))
                 strip.show(labels[: len(rows)], rows[: len(labels)])
+                strip.set_class(curves.name != "distil", "-of-none")  # an earlier training, which had none
         if (found or method) == self._shown:
             return
         self._shown = found or method

@@ -16,6 +16,7 @@ from engine.errors import UserError
 from engine.gpu_lock import GpuBusyError
 from engine.run_client import DirectoryClient, RunClient, RunState, list_runs, respawn
 from engine.run_state import other_machine
+from engine.sweeps.manifest import label_of
 from engine.text import one_line, plain
 from mmkd_tui.curves import PhaseCurves
 from mmkd_tui.follow import Follower
@@ -65,7 +66,7 @@ class DashboardScreen(MmkdScreen):
 
     def compose(self) -> ComposeResult:
         ascii, settings = self.mmkd.ascii, self.mmkd.settings
-        yield StatusLines(ascii=ascii, id="status")
+        yield StatusLines(label=label_of(self.follower.client.path), ascii=ascii, id="status")
         yield NoticeBar(ascii=ascii, id="notice")
         yield ResultPanel(ascii=ascii, id="result")
         with Container(id="curves"):

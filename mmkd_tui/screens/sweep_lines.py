@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from engine.run_state import RunState
@@ -88,9 +89,11 @@ def bar(counts: Mapping[Group, int], width: int, ascii: bool) -> str:
     return text
 
 
-def counted(counts: Mapping[Group, int], marks: Marks) -> str:
-    """`2 at work · 5 in the queue · 4 done`"""
-    return f" {marks.between} ".join(f"{counts[group]} {WORDS[group]}" for group in GROUPS if counts.get(group))
+def counted(rows: Iterable[Shown], marks: Marks) -> str:
+    """`2 at work · 5 in the queue · 4 done`; of those that failed, who crashed are counted as the rows say."""
+    crashed = RunState.CRASHED.value
+    counts = Counter(crashed if row.state is RunState.CRASHED else WORDS[row.group] for row in rows)
+    return f" {marks.between} ".join(f"{counts[word]} {word}" for word in (*WORDS.values(), crashed) if counts[word])
 
 
 def best_line(best: Shown | None) -> str:

@@ -17,6 +17,7 @@ from engine.architectures import is_architecture
 from engine.preset import Preset, TrainPart
 from engine.yaml_lines import KeyPath
 from mmkd_tui.draft import Draft, missing_checkpoint
+from mmkd_tui.progress import number_of
 from mmkd_tui.screens.ask import BACK
 from mmkd_tui.stock import Network
 from mmkd_tui.widgets.table import Column, FilterTable, Row, Table, shown_text
@@ -121,7 +122,7 @@ class TeachersStep(Step):
     def _origin(self, network: Network) -> str:
         where = "store" if self._fits(network) else "other split"
         noise = f", {100 * network.recipe.label_noise:.3g} % noise" if network.recipe.label_noise else ""
-        return f"{where}: {network.recipe.epochs} epochs{noise}"
+        return f"{where}: {number_of(network.recipe.epochs, 'epoch')}{noise}"
 
     def _row(self, number: int) -> Row:
         teacher = self.bench.draft.teachers[number]
@@ -134,7 +135,7 @@ class TeachersStep(Step):
             return Row(str(number), (str(teacher["arch"]), "its library's weights"), mark=marks.done)
         recipe = TrainPart(**teacher["train"]) if teacher["train"] else TrainPart()
         found = self.bench.stock.of(context, teacher["arch"], teacher["seed"], recipe, teacher["pretrained"]) if context else None
-        said = f"{percent(found.accuracy)}, in the store" if found else f"to be trained, {recipe.epochs} epochs"
+        said = f"{percent(found.accuracy)}, in the store" if found else f"to be trained, {number_of(recipe.epochs, 'epoch')}"
         return Row(str(number), (f"{teacher['arch']}-s{teacher['seed']}", said), mark=marks.done if found else marks.free)
 
     @on(Table.Chosen)

@@ -502,6 +502,37 @@ def test_earlier_trainings_can_be_looked_at() -> None:
     run(test())
 
 
+@pytest.mark.parametrize("size", [(80, 24), (160, 48)])
+def test_of_an_earlier_training_no_weights_are_waited_for(size: tuple[int, int]) -> None:
+    async def test() -> None:
+        async with shown(played(END, list(story(epochs=3, teacher_epochs=1))), size) as pilot:
+            for keys in (("left_square_bracket",), ("w",)):
+                await pilot.press(*keys)
+                await look(pilot)
+                assert "waiting" not in text(pilot.app)
+            await pilot.press("right_square_bracket")
+            await look(pilot)
+            assert "logit weights by epoch" in text(pilot.app)
+
+    run(test())
+
+
+def test_a_run_without_teachers_says_so_and_counts_none() -> None:
+    async def test() -> None:
+        async with shown(played(END, list(story(teachers=(), epochs=2, teacher_epochs=1))[:-1]), (160, 48)) as pilot:
+            for words in ("resnet8 on fashion-mnist", "student alone"):
+                assert words in text(pilot.app)
+            assert "0 teachers" not in text(pilot.app)
+            assert "no teachers yet" not in text(pilot.app)
+        events = list(story(teachers=("vgg8",), epochs=2, teacher_epochs=1))
+        async with shown(played(END, events), (160, 48)) as pilot:
+            assert "1 teacher to resnet8" in text(pilot.app)
+        async with shown(played(0.0, list(story(teachers=()))[:1]), (160, 48)) as pilot:
+            assert "this run has no teachers" in text(pilot.app)
+
+    run(test())
+
+
 @pytest.mark.parametrize(("key", "part"), [("Y", "mmkd attach"), ("F", "runs/demo")])
 def test_copying(key: str, part: str) -> None:
     async def test() -> None:

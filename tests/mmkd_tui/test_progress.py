@@ -133,6 +133,13 @@ def test_plain_lines_come_when_something_begins_or_ends_and_not_with_every_numbe
     assert "distilling" in lines[4]
 
 
+def test_one_is_not_counted_as_many() -> None:
+    out = io.StringIO()
+    PlainProgress(Console(file=out, width=200))([replace(START, teachers=("a",)), replace(EVENTS[4], epochs=1)])
+    assert "1 teacher -> resnet8" in out.getvalue()
+    assert "1 epoch\n" in out.getvalue()
+
+
 def test_a_terminal_that_goes_away_is_let_go() -> None:
     class Gone(io.StringIO):
         def write(self, text: str) -> int:
