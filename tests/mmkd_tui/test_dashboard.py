@@ -78,9 +78,11 @@ def test_a_finished_run_shows_the_result_and_what_to_do_next(size: tuple[int, in
 LONG = tuple(f"timm:convnext_tiny.fb_in22k_ft_in1k-s{number}" for number in range(12))
 
 
-def test_the_accuracies_of_a_finished_student_are_on_the_screen_however_many_teachers_it_had() -> None:
+@pytest.mark.parametrize("ascii", [False, True])
+def test_the_accuracies_of_a_finished_student_are_on_the_screen_however_many_teachers_it_had(ascii: bool) -> None:
     async def test() -> None:
-        async with shown(played(END, list(story(teachers=LONG, epochs=9, teacher_epochs=2))), (120, 60)) as pilot:
+        events = list(story(teachers=LONG, epochs=9, teacher_epochs=2))
+        async with shown(played(END, events), (120, 60), ascii=ascii) as pilot:
             await look(pilot)
             for size in ((60, 16), *SIZES):
                 await pilot.resize_terminal(*size)
