@@ -104,7 +104,7 @@ class SweepScreen(MmkdScreen):
         idle = "no command works on it; mmkd sweep FILE goes on" if waiting else "all is done"
         self.work_line.update("a command works on it" if self._worked_on else idle)
         self.bar.update(bar(counts, max(self.bar.size.width, 1), ascii))
-        self.counts.update(shown_text(counted(counts, glyphs), ascii) or "no runs")
+        self.counts.update(shown_text(counted(overview.rows, glyphs), ascii) or "no runs")
         self.best.update(shown_text(best_line(overview.best), ascii))
         self.panel.border_title = Content(f"Runs, {ORDERS[self._order]}")
         self.runs.show(rows_of(overview, ORDERS[self._order], glyphs), "this sweep has no runs")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from engine.run_state import RunState
@@ -81,10 +82,12 @@ def bar(counts: Mapping[Group, int], width: int, ascii: bool) -> str:
     return text
 
 
-def counted(counts: Mapping[Group, int], marks: Marks) -> str:
-    """`2 at work · 5 in the queue · 4 done`"""
-    words = ((group, "in the queue" if group == "queue" else group) for group in GROUPS)
-    return f" {marks.between} ".join(f"{counts[group]} {word}" for group, word in words if counts.get(group))
+def counted(rows: Iterable[Shown], marks: Marks) -> str:
+    """`2 at work · 5 in the queue · 4 done`; of those that failed, who crashed are counted as the rows say."""
+    crashed = RunState.CRASHED.value
+    words = {group: "in the queue" if group == "queue" else group for group in GROUPS}
+    counts = Counter(crashed if row.state is RunState.CRASHED else words[row.group] for row in rows)
+    return f" {marks.between} ".join(f"{counts[word]} {word}" for word in (*words.values(), crashed) if counts[word])
 
 
 def best_line(best: Shown | None) -> str:
