@@ -45,7 +45,7 @@ TEXT = re.compile(
     r'<text class="(?P<style>t-r\d+)" x="(?P<x>[\d.]+)"(?P<y> y="[\d.]+") textLength="[\d.]+"(?P<clip>[^>]*)>'
     r"(?P<text>[^<]*)</text>"
 )
-MMKD = (sys.executable, "-m", "mmkd_tui.cli.main")
+MMKD = (sys.executable, "-m", "mmkd_tui")
 AVER = ("run", "quickstart", "--set", "method={name: aver}", "--set", "name=quickstart-aver", "--quiet")
 SLOTS = 2
 SWEEP = ("sweep", "sweep.yaml", "--slots", str(SLOTS), "--set", "train.epochs=9", "--set", "evaluate.student_alone=false")

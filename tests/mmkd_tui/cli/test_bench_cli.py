@@ -14,7 +14,7 @@ import pytest
 from mmkd_tui.cli.main import run_command
 
 ROOT = Path(__file__).parents[3]
-COMMAND = [sys.executable, "-m", "mmkd_tui.cli.main", "bench"]
+COMMAND = [sys.executable, "-m", "mmkd_tui", "bench"]
 WITH_META = ("naive", "exact", "auto", "cached")
 WITHOUT = ("aver", "limit", "student")
 

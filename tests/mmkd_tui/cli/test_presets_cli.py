@@ -21,7 +21,7 @@ Capture = pytest.CaptureFixture[str]
 
 def mmkd(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "mmkd_tui.cli.main", *arguments], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-m", "mmkd_tui", *arguments], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
     )
 
 

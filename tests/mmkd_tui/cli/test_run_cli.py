@@ -22,7 +22,7 @@ from engine.gpu_lock import GpuLock
 from engine.preset_yaml import dump_preset
 from mmkd_tui.cli.main import run_command
 
-COMMAND = [sys.executable, "-m", "mmkd_tui.cli.main"]
+COMMAND = [sys.executable, "-m", "mmkd_tui"]
 
 
 @pytest.fixture

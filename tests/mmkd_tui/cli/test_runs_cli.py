@@ -117,7 +117,7 @@ def test_rm_asks_in_a_terminal_and_leaves_what_is_not_in_the_folder(runs: Path, 
         pid, terminal = pty.fork()
         if pid == 0:
             os.environ["PYTHONPATH"] = str(Path(__file__).parents[3])
-            os.execv(sys.executable, [sys.executable, "-m", "mmkd_tui.cli.main", "runs", "rm", "one"])
+            os.execv(sys.executable, [sys.executable, "-m", "mmkd_tui", "runs", "rm", "one"])
         seen = b""
         while b"[y/N]" not in seen:
             seen += os.read(terminal, 4096)

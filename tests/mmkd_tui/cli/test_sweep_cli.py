@@ -71,7 +71,7 @@ def test_ctrl_c_stops_and_saves_all_and_the_same_command_goes_on(place: Path, ca
     folder = place / "runs" / "sweeps" / "long"
     with no_process_left(folder):
         process = subprocess.Popen(
-            [sys.executable, "-m", "mmkd_tui.cli.main", "sweep", "long.yaml", "--slots", "2"],
+            [sys.executable, "-m", "mmkd_tui", "sweep", "long.yaml", "--slots", "2"],
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
         try:

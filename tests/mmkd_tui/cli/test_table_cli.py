@@ -58,7 +58,7 @@ def test_a_table_is_broken_off_and_the_same_command_goes_on(
     folder = place / "runs" / "tables" / "pair"
     with no_process_left(folder):
         process = subprocess.Popen(
-            [sys.executable, "-m", "mmkd_tui.cli.main", "table", "pair.yaml"],
+            [sys.executable, "-m", "mmkd_tui", "table", "pair.yaml"],
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
         try:
@@ -150,7 +150,7 @@ def test_a_run_whose_process_is_killed_does_not_end_the_table(place: Path, capfd
     folder = place / "runs" / "tables" / "pair"
     with no_process_left(folder):
         process = subprocess.Popen(
-            [sys.executable, "-m", "mmkd_tui.cli.main", "table", "pair.yaml"],
+            [sys.executable, "-m", "mmkd_tui", "table", "pair.yaml"],
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
         try:

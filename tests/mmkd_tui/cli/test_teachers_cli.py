@@ -50,7 +50,7 @@ def keys() -> list[str]:
 
 
 def mmkd(*arguments: str, stdin: int = subprocess.DEVNULL) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "mmkd_tui.cli.main", *arguments]
+    command = [sys.executable, "-m", "mmkd_tui", *arguments]
     return subprocess.run(command, cwd=ROOT, stdin=stdin, capture_output=True, text=True, timeout=120, check=False)
 
 
@@ -177,7 +177,7 @@ def test_rm_asks_nobody_where_there_is_no_terminal() -> None:
 def test_rm_asks_in_a_terminal(answer: str, left: int) -> None:
     add(KEY)
     master, terminal = pty.openpty()
-    command = [sys.executable, "-m", "mmkd_tui.cli.main", "teachers", "rm", KEY[:8]]
+    command = [sys.executable, "-m", "mmkd_tui", "teachers", "rm", KEY[:8]]
     with subprocess.Popen(command, cwd=ROOT, stdin=terminal, stdout=subprocess.PIPE, stderr=terminal) as process:
         os.close(terminal)
         os.write(master, f"{answer}\n".encode())
