@@ -14,7 +14,7 @@ from mmkd_tui.cli.executors import Gpus, Minutes, On, Partition, Ray, Slots, Whe
 from mmkd_tui.cli.many import do_all, refuse_hindered
 from mmkd_tui.cli.options import DataRoot, Device, Force, Overrides, Plugin, data_root_of, load_plugins
 from mmkd_tui.cli.table import print_table
-from mmkd_tui.cli.talk import say
+from mmkd_tui.cli.talk import answered, say
 
 if TYPE_CHECKING:
     from engine.sweeps.manifest import Manifest
@@ -74,11 +74,11 @@ def sweep_command(
                 lock.release()
     overview = Overview(manifest)
     overview.look()
-    _report(overview, plan, as_json)
+    told = answered(lambda: _report(overview, plan, as_json))
     if stops:
         say("Stopped; what is done stays done, and the same command goes on from here")
         return 128 + stops[0]
-    return exit_codes.FAILED if failures else exit_codes.DONE
+    return exit_codes.FAILED if failures or not told else exit_codes.DONE
 
 
 def _plan(file: Path, runs: Path, overrides: list[str], device: str | None) -> SweepPlan:

@@ -17,7 +17,7 @@ from mmkd_tui.cli import exit_codes
 from mmkd_tui.cli.executors import Gpus, Minutes, On, Partition, Ray, Slots, Where, executor
 from mmkd_tui.cli.many import do_all, stop_signals
 from mmkd_tui.cli.options import DataRoot, Device, Force, Overrides, data_root_of
-from mmkd_tui.cli.talk import say
+from mmkd_tui.cli.talk import answered, say
 
 if TYPE_CHECKING:
     from engine.tables.gather import Report
@@ -68,7 +68,7 @@ def table_command(
             say(f"Stopped; what is done stays done, and this goes on from here: {again}")
             return 128 + stops[0]
     for plan in plans:
-        _report(plan, out or plan.folder, as_json)
+        failed |= not _report(plan, out or plan.folder, as_json)
     return exit_codes.FAILED if failed else exit_codes.DONE
 
 
@@ -164,7 +164,8 @@ def _runs(plans: list[Plan]) -> Iterator[PlannedRun]:
     return (run for plan in plans for run in plan.runs)
 
 
-def _report(plan: Plan, out: Path, as_json: bool) -> None:
+def _report(plan: Plan, out: Path, as_json: bool) -> bool:
+    """Writes the table; whether it could be put out on stdout, too."""
     from engine.tables.gather import gather
     from engine.tables.write import as_data, as_markdown, write_report
 
@@ -175,8 +176,9 @@ def _report(plan: Plan, out: Path, as_json: bool) -> None:
         raise UserError(
             f"the table cannot be written to {out}: {error.strerror or error}; name another folder with --out"
         ) from error
-    typer.echo(json.dumps(as_data(report)) if as_json else as_markdown(report), nl=as_json)
+    told = answered(lambda: typer.echo(json.dumps(as_data(report)) if as_json else as_markdown(report), nl=as_json))
     say(f"Written: {', '.join(str(path) for path in written)}")
+    return told
 
 
 def _again(

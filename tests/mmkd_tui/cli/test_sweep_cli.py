@@ -13,6 +13,8 @@ from support.hosts import no_process_left, wait_until
 from support.presets import TINY
 
 from engine.run_client import DirectoryClient, RunState
+from engine.sweeps.executor import Job, write_down
+from engine.sweeps.plan import SweepPlan, plan_sweep
 from mmkd_tui.cli import executors
 from mmkd_tui.cli.executors import local_devices
 from mmkd_tui.cli.main import run_command
@@ -92,6 +94,30 @@ def test_ctrl_c_stops_and_saves_all_and_the_same_command_goes_on(place: Path, ca
     for run in runs:
         assert DirectoryClient(run).state() is RunState.FINISHED
         assert "goes on from checkpoints/" in (run / "console.log").read_text()
+
+
+def done(sweep: Path, *overrides: str) -> SweepPlan:
+    """A sweep of which all runs are done."""
+    plan = plan_sweep(sweep, Path("runs"), overrides)
+    for run in plan.runs:
+        write_down(Job(run.folder, run.preset))
+        (run.folder / "events.jsonl").touch()
+        (run.folder / "result.json").write_text(json.dumps({"state": "done", "student_accuracy": 0.5}))
+    return plan
+
+
+def test_a_lost_terminal_ends_nothing(place: Path) -> None:
+    done(place / "long.yaml")
+    command = [sys.executable, "-m", "mmkd_tui", "sweep", "long.yaml"]
+    with subprocess.Popen(["true"], stdin=subprocess.PIPE) as gone:
+        gone.wait()
+        ended = subprocess.run([*command, "--json"], stdout=subprocess.PIPE, stderr=gone.stdin, timeout=60)
+    assert ended.returncode == 0
+    assert json.loads(ended.stdout)["counts"] == {"done": 2}
+    with Path("/dev/full").open("w") as full:  # the report is lost, and that is told
+        told = subprocess.run([*command, "-q"], stdout=full, stderr=subprocess.PIPE, text=True, timeout=60)
+    why = "No space left on device; the same command with --report-only tells it again"
+    assert (told.returncode, told.stderr) == (1, f"mmkd: the report cannot be written: {why}\n")
 
 
 @pytest.mark.parametrize(
