@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from engine import paths
 from engine.errors import UserError
+from engine.gpu_lock import GpuBusyError, busy_in
 from engine.run_client import DirectoryClient
 from engine.run_state import RunState
 from engine.sweeps.executor import Ended, Executor, Exit, Job, ending, write_down
@@ -23,9 +24,10 @@ from engine.text import plain
 from engine.untrusted import is_there
 
 TICK = 0.25  # seconds between two looks
+AGAIN = 30.0  # seconds until a run that found its GPU in use is begun once more: to find out takes it some of them itself
 INSIST = 5.0  # seconds until a run that is to stop is asked once more: a wish that comes before it reads any is lost
 
-Change = Literal["waiting", "started", "resumed", "done", "held", "stopped", "failed"]
+Change = Literal["waiting", "busy", "started", "resumed", "done", "held", "stopped", "failed"]
 Tell = Callable[["Work", Change], None]
 
 
@@ -41,6 +43,8 @@ class Work:
     exit: Exit | None = None  # its process has ended; what it left is being looked at
     asked: bool = False  # to stop
     wished: float = 0.0  # when it was last asked to stop by its folder, by the monotonic clock
+    busy: str = ""  # why it could not begin when its turn came: which GPU is in use, and by whom
+    rests: float = 0.0  # until then it is not begun, by the monotonic clock
     cleared: int = 0  # rungs that it may go on from, whoever reaches them later
     held: bool = False  # stopped at a rung by the rule; it may be gone on with
     ended: Ended | None = None  # as far as this command is concerned
@@ -65,6 +69,7 @@ class _Desk:
     tell: Tell
     store: Path
     stopping: bool = False
+    busy: set[str] = field(default_factory=set)  # what was told of GPUs that other runs have
 
 
 def work_off(
@@ -102,7 +107,8 @@ def work_off(
         if not desk.stopping:
             _stop_unworthy(desk)
             _begin_some(desk)
-        if not any(work.active for work in works) and (desk.stopping or _next(desk) is None):
+        unsettled = any(work.active or (work.waiting and not desk.stopping) for work in works)
+        if not unsettled and (desk.stopping or _next(desk) is None):
             return works
         time.sleep(TICK)
 
@@ -156,6 +162,10 @@ def _look(desk: _Desk, work: Work) -> None:
         return
     by_rule = work.asked and not desk.stopping and ended.state is RunState.STOPPED
     work.handle, work.exit, work.elsewhere, work.asked = None, None, False, False
+    if ended.refused_by_gpu and not desk.stopping:  # another run was quicker: its turn comes again
+        work.rests = time.monotonic() + AGAIN
+        _tell_busy(desk, work, ended.message)
+        return
     if by_rule:
         work.held = True
         desk.tell(work, "held")
@@ -201,9 +211,8 @@ def _begin_some(desk: _Desk) -> None:
     """Submits as much as there is room for: first what has shown promise, then what comes next in the plan."""
     while sum(work.active for work in desk.works) < desk.executor.capacity:
         work = _next(desk)
-        if work is None:
+        if work is None or not _begin(desk, work):
             return
-        _begin(desk, work)
 
 
 def _next(desk: _Desk) -> Work | None:
@@ -212,7 +221,8 @@ def _next(desk: _Desk) -> Work | None:
     for work in by_promise(scores):
         if work.held and work in fit:
             return work
-    ready = (work for work in desk.works if work.waiting and not (work.networks & busy))
+    now = time.monotonic()
+    ready = (work for work in desk.works if work.waiting and work.rests <= now and not (work.networks & busy))
     if (following := next(ready, None)) is not None:
         return following
     unsettled = any(work.active or work.waiting for work in desk.works)
@@ -245,15 +255,28 @@ def _is_kept(path: Path) -> bool:
         return True
 
 
-def _begin(desk: _Desk, work: Work) -> None:
+def _begin(desk: _Desk, work: Work) -> bool:
+    """Whether there may be room for another one."""
     begun = work.standing.state is not None
+    try:
+        work.handle = desk.executor.submit(work.job)
+    except GpuBusyError as error:  # everything stays as it is
+        _tell_busy(desk, work, str(error))
+        return False
+    except (UserError, OSError) as error:
+        work.held, work.ended = False, Ended(RunState.FAILED, str(error))
+        desk.tell(work, "failed")
+        return True
     work.held = work.asked = False
     work.cleared = len(work.standing.scores)
     work.standing.phase = ""
-    try:
-        work.handle = desk.executor.submit(work.job)
-    except (UserError, OSError) as error:
-        work.ended = Ended(RunState.FAILED, str(error))
-        desk.tell(work, "failed")
-        return
     desk.tell(work, "resumed" if begun else "started")
+    return True
+
+
+def _tell_busy(desk: _Desk, work: Work, why: str) -> None:
+    """Once of each run that has a GPU which we want, for it may take hours."""
+    work.busy = busy_in(why)
+    if work.busy not in desk.busy:
+        desk.busy.add(work.busy)
+        desk.tell(work, "busy")

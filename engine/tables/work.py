@@ -8,6 +8,7 @@ from pathlib import Path
 
 from engine.errors import UserError
 from engine.events import Event
+from engine.gpu_lock import GpuBusyError, busy_in, refuse_if_busy
 from engine.run_client import DirectoryClient
 from engine.run_state import RunState
 from engine.sweeps.executor import Ended, Exit, Job, ending
@@ -18,6 +19,24 @@ from engine.tables.plan import PlannedRun
 TICK = 0.25  # seconds between two looks
 
 View = Callable[[Sequence[Event]], None]
+
+
+def wait_for_gpu(run: PlannedRun, tell: Callable[[str], None], asked_to_stop: Callable[[], bool]) -> None:
+    """Until no other run has this one's GPU. Where one has, `tell` is told once which GPU is in use, and by whom."""
+    told = False
+    while not asked_to_stop():
+        try:
+            refuse_if_busy(run.preset.hardware.device)
+        except GpuBusyError as error:
+            state = state_of(run)
+            if state is not None and state.live:
+                return  # it is this one
+            if not told:
+                tell(busy_in(str(error)))
+            told = True
+            time.sleep(TICK)
+        else:
+            return
 
 
 def work_off(
@@ -35,6 +54,8 @@ def work_off(
     client = DirectoryClient(run.folder, only_new=not live)  # whoever comes late wants to know what it is about
     executor, handle = LocalExecutor(data_root=data_root, force=force), None
     if not live:
+        if asked_to_stop():
+            return Ended(RunState.STOPPED)
         try:
             handle = executor.submit(Job(run.folder, run.preset))
         except (UserError, OSError) as error:

@@ -92,7 +92,9 @@ class _Teller:
             return
         if self.quiet:
             return
-        if change in ("started", "resumed", "waiting"):
+        if change == "busy":
+            say(f"{name} waits: {work.busy}")
+        elif change in ("started", "resumed", "waiting"):
             how = {"started": "begins", "resumed": "goes on", "waiting": "is at work already; waiting for it"}[change]
             say(f"{name}: {how} (mmkd attach {shlex.quote(plain(str(work.job.folder)))} shows it)")
         elif change == "held":

@@ -109,7 +109,7 @@ def _work(plans: list[Plan], stops: list[int], data_root: Path | None, force: bo
     """Does what is not done; whether any run failed."""
     from engine.run_state import RunState
     from engine.tables.gather import state_of
-    from engine.tables.work import work_off
+    from engine.tables.work import wait_for_gpu, work_off
     from mmkd_tui.console_thread import ConsoleThread
     from mmkd_tui.progress import RunConsole, make_progress
 
@@ -128,8 +128,12 @@ def _work(plans: list[Plan], stops: list[int], data_root: Path | None, force: bo
         if not quiet:
             how = "" if state is None else " is at work; waiting for it" if state.live else f" was {state}; it goes on"
             say(f"{what}{how} (mmkd attach {shlex.quote(str(run.folder))} shows it)")
-        with ConsoleThread(make_progress(RunConsole(), quiet)) as progress:
-            ended = work_off(run, progress, lambda: bool(stops), data_root=data_root, force=force)
+        ended = None
+        while ended is None or (ended.refused_by_gpu and not stops):
+            if not force:
+                wait_for_gpu(run, lambda busy: None if quiet else say(f"{busy}; waiting for its end"), lambda: bool(stops))
+            with ConsoleThread(make_progress(RunConsole(), quiet)) as progress:
+                ended = work_off(run, progress, lambda: bool(stops), data_root=data_root, force=force)
         if stops:
             return False
         if ended.state is not RunState.FINISHED:
