@@ -15,6 +15,8 @@ from engine.run_dir import RunDir
 from engine.run_list import is_run
 from engine.run_state import RunState, StateReader
 
+SILENT = "another process has it and does not respond; mmkd runs show tells of it"
+
 
 @dataclass(frozen=True, slots=True)
 class Job:

@@ -16,7 +16,7 @@ from engine.errors import UserError
 from engine.gpu_lock import GpuBusyError, busy_in
 from engine.run_client import DirectoryClient
 from engine.run_state import RunState
-from engine.sweeps.executor import Ended, Executor, Exit, Job, ending, write_down
+from engine.sweeps.executor import SILENT, Ended, Executor, Exit, Job, ending, write_down
 from engine.sweeps.form import HalvingPart
 from engine.sweeps.halving import by_promise, worthy
 from engine.sweeps.standing import Standing, networks_of
@@ -119,7 +119,7 @@ def _take_stock(desk: _Desk, work: Work) -> None:
     standing.look()
     if standing.state is RunState.FINISHED:
         work.ended = Ended(RunState.FINISHED)
-    elif standing.state in (RunState.STARTING, RunState.RUNNING, RunState.PAUSED):
+    elif standing.state is not None and standing.state.responding:
         work.elsewhere = True
         desk.tell(work, "waiting")
     elif standing.state is None:
@@ -149,14 +149,14 @@ def _look(desk: _Desk, work: Work) -> None:
         work.exit = desk.executor.poll(work.handle)
     work.standing.look()
     state = work.standing.state
-    live = state is not None and state.live and state is not RunState.NOT_RESPONDING
+    live = state is not None and state.responding
     if (work.exit is None and work.handle is not None) or live:
         if desk.stopping and live and time.monotonic() - work.wished > INSIST:
             _wish_stop(work)
         return
     ended = ending(work.job.folder, work.exit)
     if work.elsewhere and state is RunState.NOT_RESPONDING:
-        ended = Ended(RunState.NOT_RESPONDING, "another process has it and does not respond; mmkd runs show tells of it")
+        ended = Ended(RunState.NOT_RESPONDING, SILENT)
     elif work.elsewhere and ended.state is RunState.CRASHED and not desk.stopping:
         work.elsewhere = False  # whoever had it has gone: its turn comes again
         return

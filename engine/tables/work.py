@@ -11,7 +11,7 @@ from engine.events import Event
 from engine.gpu_lock import GpuBusyError, busy_in, refuse_if_busy
 from engine.run_client import DirectoryClient
 from engine.run_state import RunState
-from engine.sweeps.executor import Ended, Exit, Job, ending
+from engine.sweeps.executor import SILENT, Ended, Job, ending
 from engine.sweeps.local import LocalExecutor, LocalHandle
 from engine.tables.gather import state_of
 from engine.tables.plan import PlannedRun
@@ -29,7 +29,7 @@ def wait_for_gpu(run: PlannedRun, tell: Callable[[str], None], asked_to_stop: Ca
             refuse_if_busy(run.preset.hardware.device)
         except GpuBusyError as error:
             state = state_of(run)
-            if state is not None and state.live:
+            if state is not None and state.responding:
                 return  # it is this one
             if not told:
                 tell(busy_in(str(error)))
@@ -50,7 +50,7 @@ def work_off(
     state = state_of(run)
     if state is RunState.FINISHED:
         return Ended(state)
-    live = state is not None and state.live
+    live = state is not None and state.responding  # what gives no sign of life is taken over, where that can be
     client = DirectoryClient(run.folder, only_new=not live)  # whoever comes late wants to know what it is about
     executor, handle = LocalExecutor(data_root=data_root, force=force), None
     if not live:
@@ -60,24 +60,34 @@ def work_off(
             handle = executor.submit(Job(run.folder, run.preset))
         except (UserError, OSError) as error:
             return Ended(RunState.FAILED, str(error))
-    return ending(run.folder, _wait(client, executor, handle, view, asked_to_stop))
+    return _wait(client, executor, handle, view, asked_to_stop)
 
 
 def _wait(
     client: DirectoryClient, executor: LocalExecutor, handle: LocalHandle | None, view: View, asked_to_stop: Callable[[], bool]
-) -> Exit | None:
-    told = False
+) -> Ended:
+    asked = False
     while True:
         exit = None if handle is None else executor.poll(handle)
-        over = exit is not None if handle is not None else not client.state().live
+        state, stopping = client.state(), asked_to_stop()
+        silent = state is RunState.NOT_RESPONDING and (handle is None or stopping)  # nobody knows whether it ever ends
+        over = exit is not None or silent or (handle is None and not state.live)
         view(client.poll())
         if over and client.caught_up():
-            return exit
-        if asked_to_stop() and not told:
-            told = True
-            if handle is not None:
-                executor.cancel(handle)
-            else:
-                client.request("stop")
+            return Ended(state, SILENT) if silent and exit is None else ending(client.path, exit)
+        if stopping and not asked:
+            asked = _ask_to_stop(client, executor, handle)
         if not over:
             time.sleep(TICK)
+
+
+def _ask_to_stop(client: DirectoryClient, executor: LocalExecutor, handle: LocalHandle | None) -> bool:
+    """Whether that could be said; if not, because of a full disk, say, it is tried again."""
+    if handle is not None:
+        executor.cancel(handle)
+        return True
+    try:
+        client.request("stop")
+    except UserError:
+        return False
+    return True

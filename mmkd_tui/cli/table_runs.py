@@ -126,7 +126,7 @@ def _work(plans: list[Plan], stops: list[int], data_root: Path | None, force: bo
             return False
         what = f"run {number} of {len(runs)}: {one_line(run.label)}, seed {run.seed}"
         if not quiet:
-            how = "" if state is None else " is at work; waiting for it" if state.live else f" was {state}; it goes on"
+            how = "" if state is None else " is at work; waiting for it" if state.responding else f" was {state}; it goes on"
             say(f"{what}{how} (mmkd attach {shlex.quote(str(run.folder))} shows it)")
         ended = None
         while ended is None or (ended.refused_by_gpu and not stops):
