@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import threading
 from collections.abc import Mapping
 from pathlib import Path
@@ -214,6 +216,33 @@ def test_mlflow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     again = backends.Mlflow(Beginning(tmp_path, "run", {}, id))
     assert again.id == id
     assert client.get_run(id).info.status == "RUNNING"
+
+
+TOGETHER = """
+import os
+from pathlib import Path
+import mlflow, sqlalchemy
+from engine.trackers import Beginning
+from engine.trackers.backends import Mlflow
+def open_one(number):
+    if (process := os.fork()) == 0:
+        Mlflow(Beginning(Path(), f"run-{number}", {"a": 1}, None))
+        os._exit(0)
+    return process
+print([os.waitpid(process, 0)[1] for process in [open_one(number) for number in range(3)]])
+"""
+
+
+def test_mlflow_takes_runs_that_begin_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mlflow = pytest.importorskip("mlflow")
+    pytest.importorskip("sqlalchemy")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
+    ended = subprocess.run([sys.executable, "-c", TOGETHER], capture_output=True, text=True, timeout=120)
+    assert ended.stdout == "[0, 0, 0]\n", ended.stderr
+    client = mlflow.MlflowClient()
+    runs = client.search_runs([client.get_experiment_by_name("mmkd").experiment_id])
+    assert {run.info.run_name for run in runs} == {"run-0", "run-1", "run-2"}
 
 
 def test_wandb_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
