@@ -75,6 +75,8 @@ def plan_sweep(path: Path, runs: Path, overrides: Sequence[str] = ()) -> SweepPl
             if len(source.problems) >= MAX_PROBLEMS:
                 break
             continue
+        if not _measured_at_rungs(source, preset):
+            break
         preset_name = base.name if len(bases) > 1 else ""
         label = _label(preset_name, {key: value for key, value in combination.items() if key not in same_for_all})
         # The folder's name has all settings: it stays what it is when one of them gets a second value.
@@ -166,6 +168,19 @@ def _resolved(source: _Source, base: Preset, combination: Mapping[str, Any]) -> 
         for mistake in mistakes(error, data, MAX_PROBLEMS):
             source.problems.append(_told(source, mistake, origins, combination))
         return None
+
+
+def _measured_at_rungs(source: _Source, preset: Preset) -> bool:
+    """Whether runs of a preset are compared only after epochs that are measured; notes it where not."""
+    halving, every = source.form.halving, preset.evaluate.every
+    if halving is None or not halving.rungs(preset.train.epochs) or halving.min_epochs % every == 0:
+        return True
+    first = -(-halving.min_epochs // every) * every
+    source.say(
+        ("halving", "min_epochs"),
+        f"after epoch {halving.min_epochs} a run is not measured: evaluate.every is {every}; give a multiple of that, as {first}",
+    )
+    return False
 
 
 def _place(source: _Source, here: KeyPath, value: Any) -> KeyPath:

@@ -75,8 +75,8 @@ class Standing:
             self.best_accuracy = event.best_accuracy
         if self.halving is None:
             return
-        value = getattr(event, self.halving.metric)
-        self._metric = value if value is not None else self._metric  # not every epoch is measured
+        if event.measured_accuracy is not None:  # not every epoch is measured
+            self._metric = getattr(event, self.halving.metric)
         # A process that goes on from a checkpoint does some epochs again: what was seen of them first counts.
         while len(self.scores) < len(self.rungs) and self.epoch >= self.rungs[len(self.scores)]:
             self.scores.append(self.halving.score(self._metric))

@@ -158,6 +158,19 @@ def test_a_value_on_a_line_of_its_own_is_told_with_that_line(tmp_path: Path) -> 
     assert "sweep.yaml:3: settings: " in refused(tmp_path, GRID + "  hardware.device: [cpu, auto]\n")[0]
 
 
+def test_runs_are_compared_only_after_epochs_that_are_measured(tmp_path: Path) -> None:
+    seldom = GOOD.replace("momentum: 0.8}", "momentum: 0.8, epochs: 60}, evaluate: {every: 5}").replace(
+        "  train.epochs: {int_uniform: [2, 4]}\n", ""
+    )
+    (told,) = refused(tmp_path, seldom.replace("min_epochs: 1", "min_epochs: 3"))
+    assert told == (
+        "sweep.yaml:9: halving.min_epochs: after epoch 3 a run is not measured: evaluate.every is 5; "
+        "give a multiple of that, as 5"
+    )
+    assert planned(tmp_path, seldom.replace("min_epochs: 1", "min_epochs: 10")).runs
+    assert planned(tmp_path, seldom.replace("min_epochs: 1", "min_epochs: 61")).runs  # no run comes to a rung
+
+
 def test_a_mistake_in_an_option_is_told_in_its_words(tmp_path: Path) -> None:
     assert refused(tmp_path, GRID, "train.momentum=many")[0].startswith("--set train.momentum=many: train.momentum: 'many'")
     assert refused(tmp_path, GRID, "seed=3") == ["--set seed=3: a sweep gives the seeds itself; change its seeds"]

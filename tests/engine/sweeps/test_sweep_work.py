@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import math
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -22,7 +23,7 @@ from engine.sweeps.executor import Exit, Job, state_of
 from engine.sweeps.form import HalvingPart
 from engine.sweeps.manifest import Listed, Manifest, SweepLock, is_worked_on, list_sweeps, read_manifest, write_manifest
 from engine.sweeps.overview import Overview
-from engine.sweeps.standing import networks_of
+from engine.sweeps.standing import Standing, networks_of
 from engine.sweeps.work import Work, work_off
 
 EPOCHS = 9
@@ -183,6 +184,25 @@ def test_halving_stops_what_is_not_among_the_best_and_comes_to_the_same_end_when
     assert again.begun == []
     # Without the rule, the same runs go on to their end.
     assert set(states(work_off(jobs, Scripted(quality))).values()) == {"finished"}
+
+
+def test_a_loss_that_became_no_number_is_the_worst_there_is(tmp_path: Path) -> None:
+    facts = {
+        "phase": "distil",
+        "index": 0,
+        "step": 1,
+        "lr": 0.1,
+        "loss": 1.0,
+        "ce": 1.0,
+        "accuracy": 0.5,
+        "measured_accuracy": 0.5,
+    }
+    losses = enumerate((0.3, float("nan")))
+    lines = [to_line(EpochEnded(epoch=epoch, measured_loss=loss, **facts)) for epoch, loss in losses]  # type: ignore[arg-type]
+    (tmp_path / "events.jsonl").write_text("".join(lines))
+    standing = Standing(tmp_path, (1, 2), HalvingPart(min_epochs=1, eta=2, metric="measured_loss"))
+    standing.look()
+    assert standing.scores == [-0.3, -math.inf]
 
 
 def test_of_too_few_for_a_place_one_comes_to_the_end_all_the_same(tmp_path: Path) -> None:
