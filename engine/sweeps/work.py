@@ -80,18 +80,21 @@ def work_off(
     tell: Tell = lambda work, change: None,
     halving: HalvingPart | None = None,
     store: Path | None = None,
+    standings: Sequence[Standing] | None = None,
 ) -> list[Work]:
     """Does the jobs and waits for their end; each is then `ended`, or `held` by the rule. Ones that are done are passed over,
     ones that are at work already are waited for, all others are begun or gone on with. Folders are written before any begins.
 
     Runs that want the same untrained network begin one after the other: the first trains it, the others find it in `store`.
     When `asked_to_stop` turns true, nothing more is begun, and what is at work is asked to save and stop. What goes wrong with
-    one run is in its `ended`; nothing is raised for it. UserError where the folders cannot be written.
+    one run is in its `ended`; nothing is raised for it. UserError where the folders cannot be written. `standings`: of the jobs,
+    where somebody looks at them, too.
     """
     works = []
     for number, job in enumerate(jobs, start=1):
         rungs = halving.rungs(job.preset.train.epochs) if halving is not None else ()
-        works.append(Work(job, Standing(job.folder, rungs, halving), number, networks=networks_of(job.preset)))
+        standing = Standing(job.folder, rungs, halving) if standings is None else standings[number - 1]
+        works.append(Work(job, standing, number, networks=networks_of(job.preset)))
     desk = _Desk(works, executor, halving, tell, store or paths.teacher_store())
     for work in works:
         _take_stock(desk, work)

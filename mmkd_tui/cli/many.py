@@ -18,6 +18,7 @@ from mmkd_tui.cli.talk import say
 if TYPE_CHECKING:
     from engine.sweeps.executor import Executor, Job
     from engine.sweeps.form import HalvingPart
+    from engine.sweeps.standing import Standing
     from engine.sweeps.work import Change, Work
 
 
@@ -50,15 +51,22 @@ def stop_signals() -> Iterator[list[int]]:
 
 
 def do_all(
-    labels: Sequence[str], jobs: Sequence[Job], executor: Executor, halving: HalvingPart | None, quiet: bool
+    labels: Sequence[str],
+    jobs: Sequence[Job],
+    executor: Executor,
+    halving: HalvingPart | None,
+    quiet: bool,
+    standings: Sequence[Standing] | None = None,
 ) -> tuple[list[str], list[int]]:
-    """Does the jobs, each called by its label; what failed, a line each, and the signals that stopped it all."""
+    """Does the jobs, each called by its label; what failed, a line each, and the signals that stopped it all. `standings`: of the
+    jobs, where somebody looks at them, too.
+    """
     from engine.run_state import RunState
     from engine.sweeps.work import work_off
 
     teller = _Teller(labels, quiet)
     with stop_signals() as stops:
-        works = work_off(jobs, executor, asked_to_stop=lambda: bool(stops), tell=teller, halving=halving)
+        works = work_off(jobs, executor, asked_to_stop=lambda: bool(stops), tell=teller, halving=halving, standings=standings)
     failures = [
         f"{teller.name(work)}: {work.ended.state}: {one_line(work.ended.message, 500)}; its log is {work.job.folder}/console.log"
         for work in works

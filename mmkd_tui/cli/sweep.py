@@ -58,6 +58,7 @@ def sweep_command(
     load_plugins(plugin)
     plan = _plan(file, runs.expanduser(), overrides or [], device)
     manifest, jobs = _manifest(plan), [Job(run.folder, run.preset) for run in plan.runs]
+    overview = Overview(manifest)
     failures: list[str] = []
     stops: list[int] = []
     if not report_only:
@@ -69,10 +70,9 @@ def sweep_command(
                 write_manifest(manifest)
                 if not quiet:
                     say(_beginning(plan))
-                failures, stops = do_all([run.label for run in plan.runs], jobs, made, plan.halving, quiet)
+                failures, stops = do_all([run.label for run in plan.runs], jobs, made, plan.halving, quiet, overview.standings)
             finally:
                 lock.release()
-    overview = Overview(manifest)
     overview.look()
     told = answered(lambda: _report(overview, plan, as_json))
     if stops:

@@ -46,7 +46,8 @@ def some_sweep(runs: Path, runs_of: dict[str, tuple[str, str, int, float | None]
             run_dir.result.write_text(json.dumps(result))
             lock.release()
         else:
-            run_dir.heartbeat.write_text(json.dumps({"t": time.time(), "paused": False}))
+            where = {"phase": "teacher", "step": 43, "steps": 100} if state == "teachers" else {}
+            run_dir.heartbeat.write_text(json.dumps({"t": time.time(), "paused": False} | where))
             locks.append(lock)
     return path, locks
 
