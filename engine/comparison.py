@@ -31,7 +31,7 @@ _ASIDE = (
     "hardware.teachers",
     "trackers",
 )
-_TESTED = ("dataset.name", "dataset.path", "dataset.split_seed")  # what decides the test images
+TESTED = ("dataset.name", "dataset.path", "dataset.split_seed")  # what decides the test images
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +117,7 @@ def side_by_side(folders: Sequence[Path]) -> SideBySide:
                     )
                 found.setdefault(run.seed, 100 * run.accuracy)
         accuracies.append(found)
-    same_images = not any(key in _TESTED for key in keys)
+    same_images = not any(key in TESTED for key in keys)
     if not same_images:
         notes.append("the test images are not the same: accuracies are not held against each other")
     if any(key == "evaluate.select_on" for key in keys):
