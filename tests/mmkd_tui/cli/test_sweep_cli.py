@@ -12,6 +12,7 @@ import pytest
 from support.hosts import no_process_left, wait_until
 from support.presets import TINY
 
+from engine.gpu_lock import GpuLock
 from engine.run_client import DirectoryClient, RunState
 from engine.sweeps.executor import Job, write_down
 from engine.sweeps.plan import SweepPlan, plan_sweep
@@ -104,6 +105,17 @@ def done(sweep: Path, *overrides: str) -> SweepPlan:
         (run.folder / "events.jsonl").touch()
         (run.folder / "result.json").write_text(json.dumps({"state": "done", "student_accuracy": 0.5}))
     return plan
+
+
+def test_runs_that_are_done_need_no_gpu(place: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    done(place / "long.yaml")
+    other = GpuLock.take("0", place / "another-run")
+    assert run_command(["sweep", "long.yaml", "--json"]) == 0
+    assert json.loads(capfd.readouterr().out)["counts"] == {"done": 2}
+    assert run_command(["sweep", "long.yaml", "--set", "train.epochs=3"]) == 2
+    assert "GPU 0 is in use by" in capfd.readouterr().err
+    other.release()
 
 
 def test_a_lost_terminal_ends_nothing(place: Path) -> None:
