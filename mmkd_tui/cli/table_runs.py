@@ -113,7 +113,7 @@ def _work(plans: list[Plan], stops: list[int], data_root: Path | None, force: bo
     from mmkd_tui.console_thread import ConsoleThread
     from mmkd_tui.progress import RunConsole, make_progress
 
-    runs = list(_runs(plans))
+    runs, labels = list(_runs(plans)), _labels(plans)
     done = sum(state_of(run) is RunState.FINISHED for run in runs)
     if not quiet:
         say(f"{len(runs)} runs, {done} of them done; what they leave lies in {', '.join(str(plan.folder) for plan in plans)}")
@@ -124,7 +124,7 @@ def _work(plans: list[Plan], stops: list[int], data_root: Path | None, force: bo
             continue
         if stops:
             return False
-        what = f"run {number} of {len(runs)}: {one_line(run.label)}, seed {run.seed}"
+        what = f"run {number} of {len(runs)}: {one_line(labels[run.folder])}, seed {run.seed}"
         if not quiet:
             how = "" if state is None else " is at work; waiting for it" if state.responding else f" was {state}; it goes on"
             say(f"{what}{how} (mmkd attach {shlex.quote(str(run.folder))} shows it)")
@@ -151,21 +151,29 @@ def _work_at_once(plans: list[Plan], where: Where, data_root: Path | None, force
     from engine.sweeps.executor import Job
     from engine.sweeps.manifest import Listed, Manifest, SweepLock, write_manifest
 
-    runs = list(_runs(plans))
+    runs, labels = list(_runs(plans)), _labels(plans)
     jobs = [Job(run.folder, run.preset) for run in runs]
     with executor(where, jobs, plans[0].folder / "slurm", data_root, force) as made, ExitStack() as held:
         for plan in plans:
             held.callback(SweepLock(plan.folder).release)
-            listed = tuple(Listed(run.folder.name, f"{run.label} s{run.seed}", run.preset.train.epochs) for run in plan.runs)
+            listed = tuple(
+                Listed(run.folder.name, f"{labels[run.folder]} s{run.seed}", run.preset.train.epochs) for run in plan.runs
+            )
             write_manifest(Manifest(plan.folder, plan.name, plan.description, None, listed))
         if not quiet:
             say(f"{len(runs)} runs; what they leave lies in {', '.join(str(plan.folder) for plan in plans)}; mmkd tui shows it")
-        failures, stops = do_all([run.label for run in runs], jobs, made, None, quiet)
+        failures, stops = do_all([labels[run.folder] for run in runs], jobs, made, None, quiet)
     return bool(failures), stops
 
 
 def _runs(plans: list[Plan]) -> Iterator[PlannedRun]:
     return (run for plan in plans for run in plan.runs)
+
+
+def _labels(plans: list[Plan]) -> dict[Path, str]:
+    """What runs are called, by their folders: their method, and the preset before it where there are several."""
+    blocks = [block for plan in plans for block in plan.blocks]
+    return {run.folder: f"{block.title}, {run.label}" if len(blocks) > 1 else run.label for block in blocks for run in block.runs}
 
 
 def _report(plan: Plan, out: Path, as_json: bool) -> bool:
