@@ -66,7 +66,9 @@ class Executor(Protocol):
         ...
 
     def cancel(self, handle: Any) -> None:
-        """Asks a job that is at work to stop after its step and to save; one that waits never begins. Does not wait."""
+        """Asks a job that is at work to stop after its step and to save; one that waits never begins. Does not wait. UserError or
+        OSError where it could not be asked.
+        """
         ...
 
     def close(self) -> None:

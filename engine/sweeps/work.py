@@ -204,8 +204,11 @@ def _wish_stop(work: Work) -> None:
 
 def _ask_to_stop(desk: _Desk, work: Work) -> None:
     if work.handle is not None:
+        try:
+            desk.executor.cancel(work.handle)
+        except (UserError, OSError):
+            return  # a full disk, say: its folder is asked at the next look
         work.wished = time.monotonic()
-        desk.executor.cancel(work.handle)
     elif work.elsewhere:
         _wish_stop(work)
 

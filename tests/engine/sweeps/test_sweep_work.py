@@ -168,6 +168,19 @@ def test_a_stop_is_passed_on_and_the_next_time_goes_on(tmp_path: Path) -> None:
     assert [epochs(job) for job in jobs] == [EPOCHS] * 3
 
 
+def test_a_stop_that_one_run_cannot_be_told_reaches_the_others_and_is_tried_again(tmp_path: Path) -> None:
+    class OnAFullDisk(Scripted):
+        def cancel(self, handle: Job) -> None:
+            if handle.folder.name == "a":
+                raise UserError("the run cannot be told to stop: No space left on device")
+            super().cancel(handle)
+
+    quality = {"a": 0.5, "b": 0.5}
+    jobs = jobs_of(tmp_path, quality, "teachers=[]", "method={name: ce}")
+    works = work_off(jobs, OnAFullDisk(quality), asked_to_stop=lambda: epochs(jobs[0]) >= 3)
+    assert states(works) == {"a": "stopped", "b": "stopped"}
+
+
 def test_halving_stops_what_is_not_among_the_best_and_comes_to_the_same_end_when_asked_again(tmp_path: Path) -> None:
     quality = {f"run-{number}": 0.1 * (1 + (5 * number) % 9) for number in range(9)}  # 0.1 to 0.9, in no order
     jobs = jobs_of(tmp_path, quality, "teachers=[]", "method={name: ce}")
