@@ -131,7 +131,8 @@ class Trackio:
         import trackio
 
         config = {key: _simple(value) for key, value in begin.config.items()}
-        self.id: str | None = begin.id or begin.name.replace(".", "-")[:64]
+        # It is the run's name there, too; long names of runs differ at their ends only.
+        self.id: str | None = begin.id or f"{begin.name.replace('.', '-')[:51]}-{uuid.uuid4().hex[:12]}"
         project = os.environ.get("TRACKIO_PROJECT", PROJECT)
         self._run: Any = trackio.init(project=project, name=self.id, config=config, resume="allow", embed=False)
 

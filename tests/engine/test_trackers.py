@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -278,6 +279,18 @@ def test_trackio(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     id = json.loads((tmp_path / "run" / "trackers.json").read_text())["trackio"]
     rows: list[dict[str, Any]] = SQLiteStorage.get_logs("mmkd", id)
     assert [row["distil/measured_accuracy"] for row in rows if "distil/measured_accuracy" in row] == measured(events)
+
+
+def test_each_run_has_an_id_of_its_own_in_trackio_however_long_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[str] = []
+    stand_in = SimpleNamespace(init=lambda name, **_: opened.append(name))
+    monkeypatch.setitem(sys.modules, "trackio", stand_in)  # type: ignore[arg-type]
+    name = "cifar100-resnet32x4-shufflenetv1-mmkd-with-equal-feature-weights"
+    made = [backends.Trackio(Beginning(tmp_path, f"{name}-s{seed}", {}, None)) for seed in range(3)]
+    assert len({one.id for one in made}) == 3
+    assert opened == [one.id for one in made]
+    assert all(feed._ID.fullmatch(id) and id.startswith("cifar100-resnet32x4") for id in opened)
+    assert backends.Trackio(Beginning(tmp_path, name, {}, "known-by-this")).id == "known-by-this"
 
 
 def stopped_and_gone_on_with(folder: Path, tracker: str) -> tuple[list[Event], str]:
