@@ -30,7 +30,7 @@ def refuse_hindered(jobs: Sequence[Job], data_root: Path) -> None:
 
     presets = [job.preset for job in jobs if state_of(job.folder) is not RunState.FINISHED]
 
-    for preset in {(preset.dataset, preset.teachers): preset for preset in presets}.values():
+    for preset in {(preset.trackers, preset.dataset, preset.teachers): preset for preset in presets}.values():
         if stop := hindrance(preset, data_root):
             raise UserError(stop)
 

@@ -97,6 +97,19 @@ def test_ctrl_c_stops_and_saves_all_and_the_same_command_goes_on(place: Path, ca
         assert "goes on from checkpoints/" in (run / "console.log").read_text()
 
 
+@pytest.mark.parametrize("command", ["sweep", "table"])
+def test_a_missing_tracker_is_told_before_the_first_run(
+    command: str, place: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (place / "table.yaml").write_text("name: some\npresets: [tiny.yaml]\nmethods: [{name: aver}]\nseeds: [0, 1]\n")
+    monkeypatch.setitem(sys.modules, "trackio", None)  # as where it is not installed
+    file = {"sweep": "some.yaml", "table": "table.yaml"}[command]
+    assert run_command([command, file, "--set", "trackers=[trackio]"]) == 2
+    told = "mmkd: trackers: trackio is not installed; pip install 'mmkd-tui[trackio]' brings it, or leave it out\n"
+    assert capfd.readouterr().err == told
+    assert not (place / "runs").exists()
+
+
 def done(sweep: Path, *overrides: str) -> SweepPlan:
     """A sweep of which all runs are done."""
     plan = plan_sweep(sweep, Path("runs"), overrides)
