@@ -27,8 +27,9 @@ from support.terminal import Terminal
 
 from engine.plugins import load_plugin
 from engine.preset_yaml import parse_preset
-from engine.run_client import DirectoryClient, spawn
+from engine.run_client import DirectoryClient
 from engine.run_dir import RunDir
+from engine.spawning import spawn
 from mmkd_tui.follow import Follower
 
 HOME = Path(__file__).parents[1]

@@ -25,8 +25,9 @@ from support.terminal import Terminal
 from engine.event_writer import LIMIT
 from engine.events import EpochEnded, Event, Metrics, PhaseStarted, RunStarted, to_line
 from engine.preset_yaml import dump_preset, find_preset, load_preset
-from engine.run_client import DirectoryClient, spawn
+from engine.run_client import DirectoryClient
 from engine.run_dir import RunDir
+from engine.spawning import spawn
 from engine.thinning import thin
 
 EVENTS = 1_000_000

@@ -44,7 +44,7 @@ from engine.errors import StoppedError, TrainingError
 from engine.measure import ensemble
 from engine.methods import Method
 from engine.methods.base import LearnerOutput, sizes_of
-from engine.models import Classifier, Output
+from engine.models import Classifier, Output, paired
 from engine.models.panel import TeacherPanel
 from engine.paths import write_whole
 from engine.randomness import permutation
@@ -356,9 +356,8 @@ def _said(teacher: Classifier, images: Tensor) -> Output:
 def _weighed(method: Method, count: int, rows: Sequence[Tensor]) -> Tensor:
     """[K]: the first image's feature weights, from what `_asked` found of its batch."""
     labels, said, (logits, features, *regressed) = rows[0], rows[1 : 1 + 2 * count], rows[1 + 2 * count :]
-    teachers = [Output(*pair) for pair in zip(said[::2], said[1::2], strict=True)]
     output = LearnerOutput(logits, features, regressed, features)
-    return method.feature_weights_of(output, teachers, labels)[0].float().cpu()
+    return method.feature_weights_of(output, paired(said), labels)[0].float().cpu()
 
 
 def _plain(split: AnySplit, numbers: Tensor) -> Batch:

@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from engine.architectures import ARCHITECTURES as ARCHITECTURES
+from engine.architecture_facts import ARCHITECTURES as ARCHITECTURES
 from engine.dataset_facts import DATASETS as DATASETS
 from engine.dataset_facts import FOLDER as FOLDER
 from engine.dataset_facts import SHARDS as SHARDS

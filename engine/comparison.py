@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -10,28 +10,16 @@ from typing import Any
 from engine.errors import UserError
 from engine.event_reader import EventReader
 from engine.events import EpochEnded
+from engine.overrides import flattened
 from engine.preset import Preset
 from engine.preset_yaml import load_preset
 from engine.result import result_from
 from engine.run_dir import RunDir
 from engine.run_state import StateReader
+from engine.same_training import CHANGES_NOTHING, TESTED, among
 from engine.tables.statistics import Comparison, Summary, compare, holm, summarise
 from engine.text import plain
 from engine.untrusted import read_object
-
-# What makes no other experiment of a preset.
-_ASIDE = (
-    "seed",
-    "name",
-    "description",
-    "hardware.device",
-    "hardware.threads",
-    "hardware.workers",
-    "hardware.compile",
-    "hardware.teachers",
-    "trackers",
-)
-TESTED = ("dataset.name", "dataset.path", "dataset.split_seed")  # what decides the test images
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +89,7 @@ def side_by_side(folders: Sequence[Path]) -> SideBySide:
     if len(folders) < 2:
         raise UserError("name two runs or more, to be held against each other")
     presets = [load_preset(folder / "preset.yaml") for folder in folders]
-    flat = [{k: v for k, v in flattened(p.model_dump(mode="json")).items() if k not in _ASIDE} for p in presets]
+    flat = [_trained(preset) for preset in presets]
     kinds = [settings for number, settings in enumerate(flat) if settings not in flat[:number]]
     letters = [_letter(kinds.index(settings)) for settings in flat]
     runs = tuple(_compared(*given) for given in zip(folders, letters, presets, strict=True))
@@ -137,19 +125,10 @@ def side_by_side(folders: Sequence[Path]) -> SideBySide:
     return SideBySide(runs, groups, tuple(notes))
 
 
-def flattened(value: Any, key: str = "") -> dict[str, Any]:
-    """{"train": {"epochs": 3}} -> {"train.epochs": 3}; teachers, a list of mappings, by their numbers."""
-    inner: Iterable[tuple[Any, Any]]
-    if isinstance(value, dict):
-        inner = value.items()
-    elif isinstance(value, list) and value and all(isinstance(one, dict) for one in value):
-        inner = enumerate(value)
-    else:
-        return {key: value}
-    found: dict[str, Any] = {}
-    for name, one in inner:
-        found |= flattened(one, f"{key}.{name}" if key else str(name))
-    return found
+def _trained(preset: Preset) -> dict[str, Any]:
+    """What makes it another experiment, by dotted keys; its seed does not."""
+    every = flattened(preset.model_dump(mode="json"))
+    return {key: value for key, value in every.items() if not among(key, ("seed", *CHANGES_NOTHING))}
 
 
 def _compared(folder: Path, letter: str, preset: Preset) -> Compared:

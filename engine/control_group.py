@@ -10,7 +10,9 @@ from collections.abc import Iterator
 from contextlib import suppress
 from math import ceil
 from pathlib import Path
+from typing import NamedTuple
 
+MEMINFO = Path("/proc/meminfo")
 ROOT = Path("/sys/fs/cgroup")
 OWN = Path("/proc/self/cgroup")
 _ENDLESS = 1 << 60  # bytes; version 1 says "no limit" by a number near 2**63
@@ -20,6 +22,27 @@ def usable_cores() -> int:
     """Cores that this process may use: those that it may run on, or fewer where its time is limited (`docker --cpus`)."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(min([cores, *(ceil(share) for share in _shares())]), 1)
+
+
+class Memory(NamedTuple):
+    """Bytes that this process may take: the machine's, or a control group's where those are fewer."""
+
+    total: int
+    free: int | None  # or held by files that are only cached; None where the system does not tell
+
+
+def memory() -> Memory:
+    """As it is now."""
+    told = _meminfo()
+    total, limit = machine_memory(), memory_limit()
+    free = [size for size in (told.get("MemAvailable"), memory_left()) if size is not None]
+    return Memory(total if limit is None else min(total, limit), min(free, default=None))
+
+
+def machine_memory() -> int:
+    """Bytes of the whole machine, or of what a container shows as one."""
+    physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return min(physical, _meminfo().get("MemTotal", physical))
 
 
 def memory_limit() -> int | None:
@@ -37,6 +60,17 @@ def memory_left() -> int | None:
                 words = dict(line.split(" ", 1) for line in (group / "memory.stat").read_text().splitlines())
                 left.append(limit - taken + int(words.get(kept, 0)))
     return max(min(left), 0) if left else None
+
+
+def _meminfo() -> dict[str, int]:
+    """Sizes in bytes, by their names."""
+    found = {}
+    with suppress(OSError):
+        for line in MEMINFO.read_text(encoding="ascii", errors="replace").splitlines():
+            with suppress(ValueError):  # not a size in kB
+                name, size, _ = line.split()
+                found[name.removesuffix(":")] = int(size) * 1024
+    return found
 
 
 def _limited() -> Iterator[tuple[Path, int]]:

@@ -34,7 +34,7 @@ def find_files(facts: DatasetFacts, data_root: Path) -> Found | None:
 
 def find_archives(facts: DatasetFacts, data_root: Path) -> Path | None:
     """The first folder that holds all of the publisher's archives, not unpacked; None where there is none such."""
-    for folder in (data_root / place for place in facts.folders):
+    for folder in (data_root / place for place in facts.own_folders):
         if facts.archives and all(_is(Path.is_file, folder / archive.name) for archive in facts.archives):
             return folder
     return None
@@ -42,9 +42,8 @@ def find_archives(facts: DatasetFacts, data_root: Path) -> Path | None:
 
 def missing_files(facts: DatasetFacts, data_root: Path) -> tuple[Path, tuple[str, ...]]:
     """The folder that holds the most of a data set's files (its own where all are empty), and which are not there."""
-    own = data_root / facts.folders[0]
-    best = (own, facts.files)
-    for folder in (data_root / facts.name, *(data_root / place for place in facts.folders)):
+    best = (data_root / facts.folders[0], facts.files)
+    for folder in (data_root / place for place in facts.folders):
         absent = tuple(name for name in facts.files if not any(_is_there(Found(folder, ending), name) for ending in ("", ".gz")))
         if len(absent) < len(best[1]):
             best = (folder, absent)
@@ -63,19 +62,12 @@ def remedy(facts: DatasetFacts, data_root: Path) -> str:
     """What to do where the files are missing."""
     if find_archives(facts, data_root) is not None:
         return f"Its archives are there: unpack them with mmkd data fetch {facts.name}"
-    if facts.archives:
-        names = ", ".join(archive.name for archive in facts.archives)
-        count = f"the {len(facts.archives)} files {names}" if len(facts.archives) > 1 else names
-        put = f"put {count} ({facts.origin}) into {data_root / facts.folders[0]} and run mmkd data fetch {facts.name}"
-        if facts.licence:
-            return f"It needs {facts.licence}: {put}, which unpacks them"
-        return f"Where there is a network: mmkd data fetch {facts.name}. Else {put}"
-    packages = [Path(folder).name for folder in facts.folders if folder.startswith("/")]
-    debian = f", or on Debian install the package dataset-{packages[0]}" if packages else ""
-    return (
-        f"Where there is a network: mmkd data fetch {facts.name}. Else put the {len(facts.files)} files "
-        f"{', '.join(f'{name}.gz' for name in facts.files)} ({facts.origin}) into {data_root / facts.name}{debian}"
-    )
+    names = ", ".join(archive.name for archive in facts.archives)
+    count = f"the {len(facts.archives)} files {names}" if len(facts.archives) > 1 else names
+    put = f"put {count} ({facts.origin}) into {data_root / facts.folders[0]} and run mmkd data fetch {facts.name}"
+    if facts.licence:
+        return f"It needs {facts.licence}: {put}, which unpacks them"
+    return f"Where there is a network: mmkd data fetch {facts.name}. Else {put}"
 
 
 def _is_there(found: Found, name: str) -> bool:

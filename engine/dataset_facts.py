@@ -28,8 +28,9 @@ class DatasetFacts:
     size: int  # height = width, pixels
     train_images: int  # before the validation split is taken out
     test_images: int
-    augmentation: str  # in words, for displays
     origin: str
+    shift: int = 0  # pixels, at most, by which training images are moved; those in files are cropped at random instead
+    flip: bool = True  # whether half of the training images are mirrored
     files: tuple[str, ...] = ()  # as published, less the ending .gz; folders end with /; none: the data set is embedded
     folders: tuple[str, ...] = ()  # where they are looked for: in the data root, or (absolute) where a system's package puts them
     archives: tuple[Archive, ...] = ()
@@ -39,6 +40,19 @@ class DatasetFacts:
     validation_images: int | None = None  # None: drawn from the training images
     unpacked_bytes: int = 0  # that the publisher's archives come to, unpacked, roughly
     licence: str = ""  # what a person has to agree to before the files may be had
+
+    @property
+    def own_folders(self) -> tuple[str, ...]:
+        """Those in the data root: a system's package may have packed the files anew, which changes their checksums."""
+        return tuple(folder for folder in self.folders if not folder.startswith("/"))
+
+    @property
+    def augmentation(self) -> str:
+        """What is done to training images, in words."""
+        flip = ", horizontal flip" * self.flip
+        if self.from_files:
+            return f"random crop of 8 to 100 % of the area, scaled to 224x224{flip}; tests: the centre of 256"
+        return f"shift by up to {self.shift} pixel{'s' * (self.shift > 1)}{flip}"
 
     @property
     def embedded(self) -> bool:
@@ -74,8 +88,6 @@ def _numbered(count: int) -> tuple[str, ...]:
     return tuple(f"class {number}" for number in range(1, count + 1))
 
 
-_CROPS = "random crop of 8 to 100 % of the area, scaled to 224x224, horizontal flip; tests: the centre of 256"
-
 DATASETS = {
     fact.name: fact
     for fact in (
@@ -87,8 +99,9 @@ DATASETS = {
             size=8,
             train_images=1200,
             test_images=597,
-            augmentation="shift by up to 1 pixel",
             origin="embedded in scikit-learn",
+            shift=1,
+            flip=False,
         ),
         DatasetFacts(
             name="fashion-mnist",
@@ -109,10 +122,24 @@ DATASETS = {
             size=28,
             train_images=60_000,
             test_images=10_000,
-            augmentation="shift by up to 2 pixels, horizontal flip",
             origin="github.com/zalandoresearch/fashion-mnist",
+            shift=2,
             files=("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"),
-            folders=("FashionMNIST/raw", "fashion-mnist", ".", "/usr/share/datasets/fashion-mnist"),
+            folders=("fashion-mnist", "FashionMNIST/raw", ".", "/usr/share/datasets/fashion-mnist"),
+            archives=tuple(
+                Archive(
+                    f"{name}.gz",
+                    f"https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion/{name}.gz",
+                    md5,
+                )
+                for name, md5 in (
+                    ("train-images-idx3-ubyte", "8d4fb7e6c68d591d4c3dfef9ec88bf0d"),
+                    ("train-labels-idx1-ubyte", "25c81989df183df01b3e8a0aad5dffbe"),
+                    ("t10k-images-idx3-ubyte", "bef4ecab320f06d8554ea6380940ec79"),
+                    ("t10k-labels-idx1-ubyte", "bb300cfdad3c16e7a12a480ee83cd310"),
+                )
+            ),
+            unpacked_bytes=31_000_000,
         ),
         DatasetFacts(
             name="mnist",
@@ -122,8 +149,9 @@ DATASETS = {
             size=28,
             train_images=60_000,
             test_images=10_000,
-            augmentation="shift by up to 2 pixels",
             origin="yann.lecun.com/exdb/mnist",
+            shift=2,
+            flip=False,
             files=("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"),
             folders=("MNIST/raw", "mnist"),
             archives=tuple(
@@ -145,8 +173,8 @@ DATASETS = {
             size=32,
             train_images=50_000,
             test_images=10_000,
-            augmentation="shift by up to 4 pixels, horizontal flip",
             origin="www.cs.toronto.edu/~kriz/cifar.html",
+            shift=4,
             files=(
                 *(f"cifar-10-batches-py/data_batch_{k}" for k in range(1, 6)),
                 *(f"cifar-10-batches-py/{f}" for f in ("test_batch", "batches.meta")),
@@ -171,8 +199,8 @@ DATASETS = {
             size=32,
             train_images=50_000,
             test_images=10_000,
-            augmentation="shift by up to 4 pixels, horizontal flip",
             origin="www.cs.toronto.edu/~kriz/cifar.html",
+            shift=4,
             files=("cifar-100-python/train", "cifar-100-python/test", "cifar-100-python/meta"),
             folders=("cifar-100", "."),
             archives=(
@@ -194,8 +222,8 @@ DATASETS = {
             size=96,
             train_images=5_000,
             test_images=8_000,
-            augmentation="shift by up to 12 pixels, horizontal flip",
             origin="cs.stanford.edu/~acoates/stl10",
+            shift=12,
             files=tuple(f"stl10_binary/{name}" for name in ("train_X.bin", "train_y.bin", "test_X.bin", "test_y.bin")),
             folders=("stl-10", "."),
             archives=(
@@ -215,8 +243,8 @@ DATASETS = {
             size=64,
             train_images=100_000,
             test_images=10_000,  # the publisher's validation images: the labels of its test images are not published
-            augmentation="shift by up to 8 pixels, horizontal flip",
             origin="cs231n.stanford.edu",
+            shift=8,
             files=tuple(f"tiny-imagenet-200/{name}" for name in ("wnids.txt", "words.txt", "val/val_annotations.txt", "train/")),
             folders=("tiny-imagenet", "."),
             archives=(
@@ -236,7 +264,6 @@ DATASETS = {
             size=224,
             train_images=12_000,
             test_images=8_580,
-            augmentation=_CROPS,
             origin="vision.stanford.edu/aditya86/ImageNetDogs",
             files=("Images/", "train_list.mat", "test_list.mat"),
             folders=("stanford-dogs", "StanfordDogs", "stanford_dogs"),
@@ -257,7 +284,6 @@ DATASETS = {
             size=224,
             train_images=5_994,
             test_images=5_794,
-            augmentation=_CROPS,
             origin="data.caltech.edu/records/65de6-vp158",
             files=tuple(
                 f"CUB_200_2011/{name}"
@@ -284,7 +310,6 @@ DATASETS = {
             size=224,
             train_images=5_360,
             test_images=1_340,
-            augmentation=_CROPS,
             origin="web.mit.edu/torralba/www/indoor.html",
             files=("Images/", "TrainImages.txt", "TestImages.txt"),
             folders=("mit-67", "MIT67", "mit67"),
@@ -306,7 +331,6 @@ DATASETS = {
             size=224,
             train_images=1_281_167,
             test_images=50_000,  # the validation images: the labels of the test images are not published
-            augmentation=_CROPS,
             origin="image-net.org/challenges/LSVRC/2012",
             files=("train/", "val/"),
             folders=("imagenet", "ImageNet", "ILSVRC2012"),
@@ -330,7 +354,6 @@ DATASETS = {
                 size=224,
                 train_images=0,
                 test_images=0,
-                augmentation=_CROPS,
                 origin="the folder that dataset.path names",
                 from_files=True,
                 mean=IMAGENET_MEAN,

@@ -17,10 +17,10 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from engine.events import CacheProgress, Event, Log, Metrics, RunEnded, number_of, to_line
+from engine.events import CacheProgress, EpochEnded, Event, Log, Metrics, RunEnded, number_of, to_line
 from engine.paths import sync_folder
 from engine.run_dir import RunDir
-from engine.thinning import lines_of, thin
+from engine.thinning import LONGEST, lines_of, thin, without_tables
 from engine.untrusted import open_regular, read_tail
 
 LIMIT = 24_000_000  # bytes of events.jsonl; more only where what is never thinned takes more than half of it
@@ -64,7 +64,7 @@ class EventWriter:
         self._unsaid = 0
         self._waiting: deque[bytes] = deque()
         self._bytes = self._left_out = 0
-        self._failed = False
+        self._failed = self._too_many_classes = False
         with suppress(OSError):
             self._aside.unlink(missing_ok=True)
         torn = read_tail(run_dir.events, 1) not in (b"", b"\n")
@@ -102,7 +102,7 @@ class EventWriter:
         return self._allowed.get(level, self._allowed[""]).takes(len(message.encode(errors="replace")) + 100)
 
     def _take(self, event: Event) -> None:
-        line = to_line(event, self._number).encode(errors="backslashreplace")
+        line = self._line(event)
         if self._bytes + len(line) > MOST and isinstance(event, Metrics | CacheProgress):
             self._left_out += 1
             self._write()
@@ -114,6 +114,17 @@ class EventWriter:
         if message := getattr(event, "message", ""):
             stamp = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(event.t))
             self._say(f"{stamp} {getattr(event, 'level', event.kind)}: {message}\n")
+
+    def _line(self, event: Event) -> bytes:
+        """One that readers take; where the weights by class would make it too long, it goes without."""
+        line = to_line(event, self._number).encode(errors="backslashreplace")
+        if len(line) <= LONGEST or not isinstance(event, EpochEnded):
+            return line
+        if not self._too_many_classes:
+            self._too_many_classes = True
+            classes = len(event.logit_weights_by_class)
+            self._tell("info", f"the weights by class are not kept: of {classes:,} classes they are too many to be shown")
+        return self._line(without_tables(event))
 
     def _add(self, line: bytes) -> None:
         self._waiting.append(line)

@@ -123,7 +123,7 @@ class TeacherReady(Event):
     index: int
     label: str
     accuracy: float  # on the test split
-    source: str  # "trained", "store" or "checkpoint"
+    source: str  # "trained", "store", "checkpoint" or "pretrained"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

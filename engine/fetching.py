@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import http.client
 import os
@@ -18,13 +17,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+from engine import locks
 from engine.data_files import find_archives, find_files, missing_files, remedy
 from engine.dataset_facts import Archive, DatasetFacts
 from engine.errors import UserError
 from engine.paths import sync_folder
 from engine.text import one_line
 from engine.unpacking import is_archive, unpack
-from engine.untrusted import is_file_of, open_regular
+from engine.untrusted import is_file_of
 
 SCHEMES = ("https",)
 TRIES = 4  # in a row that bring nothing new
@@ -91,7 +91,8 @@ def download(archive: Archive, target: Path, tell: Tell) -> None:
     """Brings a file, from where an earlier try left off; in its place only when it is whole and its checksum is right."""
     part = target.with_name(f"{target.name}.part")
     with part.open("ab") as file:
-        _lock(file.fileno(), target.name)
+        if not locks.take(file.fileno()):
+            raise _busy(target.name)
         failures, before = 0, file.tell()
         while True:
             try:
@@ -198,15 +199,12 @@ def _tag(part: Path) -> Path:
 
 @contextmanager
 def _alone(folder: Path, name: str) -> Iterator[None]:
-    """UserError where another process fetches to the folder; what a killed one left does not count.
-
-    The lock is on a file that may be written: on NFS, one on a folder is seen by this machine alone.
-    """
+    """UserError where another process fetches to the folder; what a killed one left does not count."""
     path = folder / ".fetching"
     while True:
-        handle = open_regular(path, os.O_RDWR | os.O_CREAT)
+        if (handle := locks.taken(path)) is None:
+            raise _busy(name)
         try:
-            _lock(handle, name)
             if not is_file_of(handle, path):
                 continue  # who had it has just removed it
             try:
@@ -219,11 +217,8 @@ def _alone(folder: Path, name: str) -> Iterator[None]:
             os.close(handle)
 
 
-def _lock(handle: int, name: str) -> None:
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        raise UserError(f"{name} is being fetched by another process; wait for it, or end it") from error
+def _busy(name: str) -> UserError:
+    return UserError(f"{name} is being fetched by another process; wait for it, or end it")
 
 
 def _could_not(archive: Archive, target: Path, error: Exception, done: int) -> str:

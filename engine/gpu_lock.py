@@ -8,22 +8,19 @@ takes a further lock of it, so that the next one is told, too.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import platform
 import re
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from engine import paths
+from engine import locks, paths
 from engine.errors import UserError
 from engine.text import plain
-from engine.untrusted import open_regular
+from engine.untrusted import read_tail
 
 MOST = 16  # runs that share a GPU by wish
-LOOKS = 20  # at a lock, 20 ms apart, until it is taken for held
 
 
 class GpuBusyError(UserError):
@@ -73,17 +70,10 @@ class GpuLock:
             _refuse(gpu)
         for path in _paths(gpu):
             paths.private_folder(path.parent)
-            handle = open_regular(path, os.O_RDWR | os.O_CREAT)
-            try:
-                free = _locked(handle, looks=1 if share else LOOKS)
-            except OSError:
-                os.close(handle)
-                raise
-            if not free:
-                holder = _content(handle)
-                os.close(handle)
+            handle = locks.taken(path, looks=1 if share else locks.LOOKS)
+            if handle is None:
                 if not share:
-                    raise GpuBusyError(gpu, holder)
+                    raise GpuBusyError(gpu, _holder(path))
                 continue
             with suppress(OSError):  # of a full disk: who holds it is not told, then
                 os.ftruncate(handle, 0)
@@ -106,27 +96,8 @@ def refuse_if_busy(device: str, environment: Mapping[str, str] = os.environ) -> 
 
 def _refuse(gpu: str) -> None:
     for path in _paths(gpu):
-        with suppress(OSError):  # it is not there, or our cache is of no use for locks: nobody can be told of, then
-            handle = open_regular(path)
-            try:
-                fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise GpuBusyError(gpu, _content(handle)) from None
-            finally:
-                os.close(handle)
-
-
-def _locked(handle: int, looks: int) -> bool:
-    """Whether the lock could be had; who looks whether it is held, holds it for a moment."""
-    for left in reversed(range(looks)):
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if left:
-                time.sleep(0.02)
-        else:
-            return True
-    return False
+        if locks.held(path):  # where our cache is of no use for locks, nobody can be told of
+            raise GpuBusyError(gpu, _holder(path))
 
 
 def _paths(gpu: str) -> Iterator[Path]:
@@ -135,5 +106,5 @@ def _paths(gpu: str) -> Iterator[Path]:
     return (folder / (f"gpu{gpu}.lock" if number == 1 else f"gpu{gpu}-{number}.lock") for number in range(1, MOST + 1))
 
 
-def _content(handle: int) -> str:
-    return os.pread(handle, 4096, 0).decode(errors="replace")
+def _holder(path: Path) -> str:
+    return read_tail(path, 4096).decode(errors="replace")

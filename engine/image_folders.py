@@ -1,12 +1,12 @@
-"""Folders of pictures, a folder a class: what is in them, counted and split without reading a picture."""
+"""A user's own pictures, in a folder a class: what is in them, counted and split without reading one; or in shards."""
 
 from __future__ import annotations
 
 import hashlib
 import os
 import time
-from array import array
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
@@ -14,36 +14,21 @@ from pathlib import Path
 from engine.catalog import DATASETS, DatasetFacts
 from engine.dataset_facts import SHARDS
 from engine.errors import UserError
+from engine.listing import Listing, PictureFolder
 from engine.preset import DatasetPart
 from engine.text import one_line
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"})
 PATIENCE = 0.3  # seconds that a display waits for a folder to be counted
 TEST_SHARE = 5  # one picture in so many of each class is for the test where the folder says nothing
+SAMPLE = 1000  # pictures whose sizes are looked at, to know a folder again
+# What a folder of a split may be called, in capitals too.
+SPLITS = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("val", "valid", "validation"), "val"),
+    **dict.fromkeys(("test", "testing"), "test"),
+}
 LAYOUT = "lay it out as <path>/train/<class>/* and <path>/test/<class>/*, or as <path>/<class>/*"
-
-
-@dataclass(frozen=True, slots=True)
-class Listing:
-    """Some pictures: paths below a root, and the number of each one's class."""
-
-    paths: tuple[str, ...]
-    labels: tuple[int, ...]
-    # Of pictures within archives (whose paths go on from the archive's to the member's): each one's first byte and its bytes,
-    # one after the other.
-    spans: array[int] | None = None
-
-    def __len__(self) -> int:
-        return len(self.paths)
-
-    def span(self, number: int) -> tuple[int, int] | None:
-        """Where a picture lies in its archive; None: it is a file."""
-        return None if self.spans is None else (self.spans[2 * number], self.spans[2 * number + 1])
-
-    def chosen(self, numbers: Sequence[int]) -> Listing:
-        """Those of these numbers, in their order."""
-        spans = None if self.spans is None else array("q", (self.spans[2 * k + end] for k in numbers for end in (0, 1)))
-        return Listing(tuple(self.paths[k] for k in numbers), tuple(self.labels[k] for k in numbers), spans)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,42 +44,35 @@ class Outside:
             raise TimeoutError("the folder holds too much to be counted now")
 
 
-@dataclass(frozen=True, slots=True)
-class PictureFolder:
-    """What was found in a folder."""
-
-    root: Path
-    classes: tuple[str, ...]
-    train: Listing
-    test: Listing
-    validation: Listing | None  # None: it is drawn from `train`
-    said: str  # what was found, in one line
-
-
 def read_folder(root: Path, split_seed: int, deadline: float | None = None) -> PictureFolder:
     """The pictures below `root`. UserError where they are not laid out so that classes can be told.
 
     TimeoutError where that takes until after `deadline`, by time.monotonic.
 
-    Without train/ and test/ (or val/), a fifth of each class is the test split: those whose paths, hashed with the seed, come
-    first. So a picture that is added moves no other from one split to the other.
+    The folders of the splits may have their longer names, too (SPLITS). Without train/ and test/ (or val/), a fifth of each class
+    is the test split: those whose paths, hashed with the seed, come first. So a picture that is added moves no other from one
+    split to the other.
     """
     if not root.is_dir():
         raise UserError(f"dataset.path: there is no folder {one_line(str(root), 300)}; {LAYOUT}")
-    parts = {name: root / name for name in ("train", "val", "test") if (root / name).is_dir()}
+    parts = _parts(root)
     outside = Outside(deadline=deadline)
     if "train" not in parts:
+        for part in parts.values():
+            if class_folders(part, root):
+                raise UserError(f"dataset.path: {root} has a folder {part.name}, but none to train on; {LAYOUT}")
         classes, all_of = _listed(root, root, None, outside)
         train, test = _drawn(all_of, split_seed)
         how = f"one folder for each of {len(classes)} classes; one picture in {TEST_SHARE} is kept for the test"
         return PictureFolder(root, classes, train, test, None, _said(root, how, train, test, None, outside))
     if len(parts) == 1:
-        raise UserError(f"dataset.path: {root} has a folder train, but neither test nor val; {LAYOUT}")
+        raise UserError(f"dataset.path: {root} has a folder {parts['train'].name}, but neither test nor val; {LAYOUT}")
     classes, train = _listed(root, parts["train"], None, outside)
     tests = "test" if "test" in parts else "val"
     test = _listed(root, parts[tests], classes, outside)[1]
     validation = _listed(root, parts["val"], classes, outside)[1] if len(parts) == 3 else None
-    how = f"folders {', '.join(parts)} of {len(classes)} classes" + (", val is the test split" if tests == "val" else "")
+    names = ", ".join(part.name for part in parts.values())
+    how = f"folders {names} of {len(classes)} classes" + (f", {parts['val'].name} is the test split" if tests == "val" else "")
     return PictureFolder(root, classes, train, test, validation, _said(root, how, train, test, validation, outside))
 
 
@@ -102,7 +80,7 @@ def read_own(part: DatasetPart, deadline: float | None = None) -> PictureFolder:
     """The pictures of a user's own that a preset names, in a folder a class or in shards. As `read_folder`."""
     root = Path(part.path or "").expanduser()
     if part.name == SHARDS:
-        from engine.shards import read_shards  # which lists them as this module does
+        from engine.shards import read_shards  # here: no other folder needs what reads archives
 
         return read_shards(root, deadline)
     return read_folder(root, part.split_seed, deadline)
@@ -129,13 +107,19 @@ def pictures_below(folder: Path, root: Path, outside: Outside) -> list[str]:
 
 
 def class_folders(folder: Path, root: Path) -> list[str]:
-    """Names of the folders in `folder`, sorted; hidden ones and links that lead out of `root` are passed over."""
+    """Names of the folders in `folder`, sorted; hidden ones are passed over. UserError where one leads out of `root`."""
     real = root.resolve()
     try:
-        entries = [entry.name for entry in os.scandir(folder) if entry.is_dir() and not entry.name.startswith(".")]
+        names = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and not entry.name.startswith("."))
     except OSError as error:
         raise UserError(f"{folder} cannot be read: {error.strerror}; make it readable") from error
-    return sorted(name for name in entries if (folder / name).resolve().is_relative_to(real))
+    for place in (folder, *(folder / name for name in names)):
+        if not place.resolve().is_relative_to(real):
+            raise UserError(
+                f"{one_line(str(place), 300)} is a link that leads out of {root}, and such links are not followed; put the "
+                "folder itself there (on one disk, cp -rl does without a copy of the pictures)"
+            )
+    return names
 
 
 def facts_of(part: DatasetPart) -> DatasetFacts:
@@ -145,59 +129,107 @@ def facts_of(part: DatasetPart) -> DatasetFacts:
     """
     facts = DATASETS[part.name]
     if facts.own and part.path is not None:
-        folder = _known(part, PATIENCE)
-        if folder is not None:
-            facts = replace(
-                facts,
-                classes=folder.classes,
-                train_images=len(folder.train),
-                validation_images=None if folder.validation is None else len(folder.validation),
-                test_images=len(folder.test),
-            )
+        with suppress(UserError, OSError, ValueError, RuntimeError):  # no path of this system's
+            folder = _read_once(part.name, str(part.path), part.split_seed, _stamp(part), PATIENCE)
+            if isinstance(folder, PictureFolder):
+                facts = facts_in(facts, folder)
     return facts if part.size is None else replace(facts, size=part.size)
 
 
-def folder_digest(part: DatasetPart) -> str:
-    """Of what is in a user's own folder, by names and numbers: pictures put in or taken out change it."""
-    folder = _known(part, None)
-    if folder is None:
-        return ""
-    found = hashlib.sha256(repr((str(folder.root.absolute()), folder.classes)).encode())
-    for listing in (folder.train, folder.validation, folder.test):
-        found.update(repr(listing and (len(listing), listing.paths)).encode("utf-8", "surrogateescape"))
-        if listing is not None and listing.spans is not None:  # pictures without folders to tell their classes
-            found.update(repr((listing.labels, listing.spans)).encode())
-    return found.hexdigest()[:16]
-
-
-def _known(part: DatasetPart, patience: float | None) -> PictureFolder | None:
+def trouble_with(part: DatasetPart) -> str:
+    """Why a user's own folder cannot be read; "" where nothing is known to be wrong with it, as it takes longer than PATIENCE."""
     try:
-        return _read_once(part.name, str(part.path), part.split_seed, _stamp(part), patience)
-    except (OSError, ValueError, RuntimeError):  # no path of this system's
-        return None
+        found = _read_once(part.name, str(part.path), part.split_seed, _stamp(part), PATIENCE)
+    except (UserError, OSError, ValueError, RuntimeError):
+        found = _looked_at(part, PATIENCE)
+    return found if isinstance(found, str) else ""
+
+
+def facts_in(facts: DatasetFacts, folder: PictureFolder) -> DatasetFacts:
+    """A user's own data set with what was found in its folder."""
+    return replace(
+        facts,
+        classes=folder.classes,
+        train_images=len(folder.train),
+        validation_images=None if folder.validation is None else len(folder.validation),
+        test_images=len(folder.test),
+    )
+
+
+def folder_digest(part: DatasetPart) -> str:
+    """Of what is in a user's own folder, wherever that lies, by names, numbers and some sizes: pictures put in, taken out or
+    all made anew change it.
+    """
+    try:
+        return _digest_once(part.name, str(part.path), part.split_seed, _stamp(part))
+    except (UserError, OSError, ValueError, RuntimeError):  # no path of this system's
+        return ""
 
 
 @lru_cache(maxsize=8)
-def _read_once(name: str, path: str, split_seed: int, stamp: tuple[object, ...], patience: float | None) -> PictureFolder | None:
+def _digest_once(name: str, path: str, split_seed: int, stamp: tuple[object, ...]) -> str:
+    folder = _read_once(name, path, split_seed, stamp, None)
+    if not isinstance(folder, PictureFolder):
+        return ""
+    found = hashlib.sha256(repr(folder.classes).encode())
+    for listing in (folder.train, folder.validation, folder.test):
+        found.update(repr(listing and (len(listing), listing.paths)).encode("utf-8", "surrogateescape"))
+        if listing is None:
+            continue
+        if listing.spans is not None:  # pictures without folders to tell their classes
+            found.update(repr((listing.labels, listing.spans)).encode())
+        else:
+            some = listing.paths[:: -(-len(listing) // SAMPLE) or 1]
+            found.update(repr([(folder.root / path).stat().st_size for path in some]).encode())
+    return found.hexdigest()[:16]
+
+
+@lru_cache(maxsize=32)
+def _read_once(
+    name: str, path: str, split_seed: int, stamp: tuple[object, ...], patience: float | None
+) -> PictureFolder | str | None:
+    """What is in the folder; why it cannot be read; None: that takes longer than `patience`."""
+    return _looked_at(DatasetPart(name=name, path=path, split_seed=split_seed), patience)
+
+
+def _looked_at(part: DatasetPart, patience: float | None) -> PictureFolder | str | None:
     try:
-        part = DatasetPart(name=name, path=path, split_seed=split_seed)
         return read_own(part, None if patience is None else time.monotonic() + patience)
-    except (UserError, OSError, ValueError):
+    except TimeoutError:
         return None
+    except (UserError, OSError, ValueError, RuntimeError) as error:
+        return str(error)
 
 
 def _stamp(part: DatasetPart) -> tuple[object, ...]:
-    """Changes when a picture is put into a class's folder, or taken out."""
+    """Changes when a picture is put into a class's folder, or taken out, and when one that could not be read can be."""
     root = Path(part.path or "").expanduser()
     if part.name == SHARDS:
         from engine.shards import stamp_of
 
         return stamp_of(root)
     folders = [root]
-    for place in (root, *(root / name for name in ("train", "val", "test"))):
-        if place.is_dir():
-            folders += [Path(entry.path) for entry in os.scandir(place) if entry.is_dir()]
-    return tuple(folder.stat().st_mtime_ns for folder in folders)
+    for entry in _folders(root):
+        folders.append(Path(entry.path))
+        if entry.name.lower() in SPLITS:
+            folders += [Path(one.path) for one in _folders(entry.path)]
+    return tuple(folder.stat().st_ctime_ns for folder in folders)
+
+
+def _folders(place: Path | str) -> Iterator[os.DirEntry[str]]:
+    return (entry for entry in os.scandir(place) if entry.is_dir())
+
+
+def _parts(root: Path) -> dict[str, Path]:
+    """The folders of the splits that there are: train, val, test. UserError where there are two of one."""
+    found: dict[str, Path] = {}
+    for name in sorted(entry.name for entry in _folders(root)):
+        part = SPLITS.get(name.lower())
+        if part in found:
+            raise UserError(f"dataset.path: {root} has the folders {found[part].name} and {name}, which mean the same; {LAYOUT}")
+        if part is not None:
+            found[part] = root / name
+    return {part: found[part] for part in ("train", "val", "test") if part in found}
 
 
 def _listed(root: Path, folder: Path, classes: tuple[str, ...] | None, outside: Outside) -> tuple[tuple[str, ...], Listing]:

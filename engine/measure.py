@@ -14,8 +14,10 @@ from engine.data.images import LEFT_OUT, WHOLE, Share
 from engine.models import Classifier
 from engine.models.interface import Output
 from engine.models.panel import TeacherPanel
-from engine.out_of_memory import OutOfMemoryError, told
+from engine.out_of_memory import OutOfMemoryError, lacks_memory, told
 from engine.ranks import ALONE, Ranks
+
+PIECE = 8192  # images whose losses are computed at a time
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,28 +63,33 @@ def _logits(
     batches = -(-len(split) // batch_size)
     share = Share(ranks.rank, ranks.size) if batches >= ranks.size else WHOLE
     rounds = -(-batches // share.of)
-    rows: list[Tensor] = []
+    found: Tensor | None = None  # made at once, since of many images and classes there is no room for two
+    done = 0
     why = ""
     try:
         for batch in split.in_order(batch_size, share):
             if poll is not None:
                 poll()
-            rows.append(ask(batch.images).logits.float())
-        if equally and len(rows) < rounds:
+            logits = ask(batch.images).logits
+            if found is None:
+                found = logits.new_zeros((rounds * batch_size, logits.shape[1]), dtype=torch.float32)
+            found[done : done + len(logits)] = logits
+            done += len(logits)
+        if equally and done <= (rounds - 1) * batch_size:
             ask(batch.images)  # for the others
-    except torch.OutOfMemoryError as error:
+    except (RuntimeError, MemoryError) as error:
+        if not lacks_memory(error):
+            raise
         why = told("a measurement", "evaluate.batch_size", batch_size, error)
     if why:  # and with the error, all that its frames held is gone
         raise OutOfMemoryError(why)
-    found = torch.cat(rows)
-    return found if share.of == 1 else _joined(found, split, batch_size, rounds, ranks)
+    assert found is not None, "a split has images"
+    return found[:done] if share.of == 1 else _joined(found, split, batch_size, rounds, ranks)
 
 
 def _joined(own: Tensor, split: AnySplit, batch_size: int, rounds: int, ranks: Ranks) -> Tensor:
     """The logits of all ranks' batches, and on every rank the mark of the images that one of them could not read."""
-    padded = own.new_zeros(rounds * batch_size, own.shape[1])
-    padded[: len(own)] = own
-    turns = torch.stack(ranks.gathered(padded.view(rounds, batch_size, -1)), 1)
+    turns = torch.stack(ranks.gathered(own.view(rounds, batch_size, -1)), 1)
     (broken,) = ranks.total([(split.labels == LEFT_OUT).long()])
     split.labels[broken > 0] = LEFT_OUT
     return turns.flatten(0, 2)[: len(split)]
@@ -98,7 +105,10 @@ def measured(logits: Tensor, labels: Tensor) -> Measurement:
     """Logits [N, C] against labels [N]; images with the label LEFT_OUT do not count."""
     right = (logits.argmax(1) == labels).sum().item()
     counted = int((labels != LEFT_OUT).sum())
-    return Measurement(right / counted, F.cross_entropy(logits, labels, ignore_index=LEFT_OUT).item())
+    # Cross entropy takes as much memory again as what it is given.
+    pieces = zip(torch.split(logits, PIECE), torch.split(labels, PIECE), strict=True)
+    losses = [F.cross_entropy(*piece, ignore_index=LEFT_OUT, reduction="sum").double() for piece in pieces]
+    return Measurement(right / counted, torch.stack(losses).sum().item() / counted)
 
 
 def ensemble(logits: Sequence[Tensor]) -> Tensor:

@@ -77,7 +77,8 @@ class Meter:
         epoch, meta, by_class = ranks.total([self.epoch, self.epoch_meta, self.by_class])
         fields = self._averages(epoch, meta)
         if self.has_logit_weights:
-            means = (by_class[:, 1:] / by_class[:, :1].clamp_min(1)).tolist()
+            # Of many classes a row each: as many digits as anybody reads.
+            means = (by_class[:, 1:] / by_class[:, :1].clamp_min(1)).round(decimals=4).tolist()
             fields["logit_weights_by_class"] = tuple(tuple(row[: self.teachers]) for row in means)
             if self.has_feature_weights:
                 fields["feature_weights_by_class"] = tuple(tuple(row[self.teachers :]) for row in means)

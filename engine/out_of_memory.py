@@ -7,22 +7,34 @@ import torch
 from engine.errors import TrainingError
 
 
+class TooLargeError(MemoryError):
+    """Who wanted the memory knows which setting was too large: `str(error)` is what is told."""
+
+
 class OutOfMemoryError(TrainingError):
     """The device's memory does not suffice for what was asked. `str(error)` says what would."""
 
 
-def told(doing: str, setting: str, size: int, error: torch.OutOfMemoryError) -> str:
+def lacks_memory(error: BaseException) -> bool:
+    """Whether memory did not suffice. For a processor's PyTorch has no error of its own."""
+    ours = isinstance(error, torch.OutOfMemoryError | MemoryError)
+    return ours or (isinstance(error, RuntimeError) and "DefaultCPUAllocator: can't allocate memory" in str(error))
+
+
+def told(doing: str, setting: str, size: int, error: BaseException) -> str:
     """A sentence on `doing` something `size` images at a time, which `setting` says. In brackets, PyTorch's own."""
     smaller = f"{setting}: {size // 2} would need about half" if size > 1 else "a smaller network is what would fit"
     return f"out of memory in {doing} with {setting} {size} ({_first(error)}); {smaller}"
 
 
-def told_of(error: torch.OutOfMemoryError) -> str:
-    """Where it is not known what was too much."""
+def told_of(error: BaseException) -> str:
+    """Where it may not be known what was too much."""
+    if isinstance(error, TooLargeError):
+        return str(error)
     return f"out of memory ({_first(error)}); smaller networks, or another device (hardware.device), would fit"
 
 
-def _first(error: torch.OutOfMemoryError) -> str:
-    """What PyTorch could not get, without its advice."""
-    sentences = " ".join(str(error).split()).split(". ")
+def _first(error: BaseException) -> str:
+    """What PyTorch could not get, without its advice and the place in its source."""
+    sentences = " ".join(str(error).split()).rpartition("DefaultCPUAllocator: ")[2].split(". ")
     return ". ".join(sentences[:2]).rstrip(".") or type(error).__name__

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from engine.preset import Preset
@@ -40,6 +40,28 @@ def lay(data: Any, key: str, value: Any) -> tuple[Any, list[KeyPath]]:
         raise OverrideError("is no setting; write for example train.lr")
     written: list[KeyPath] = []
     return _put(data, steps, value, (), written), written
+
+
+def laid_over(base: Any, over: Any) -> Any:
+    """`base` with `over` on it: mappings are merged, anything else is replaced."""
+    if isinstance(base, Mapping) and isinstance(over, Mapping):
+        return {**base, **{key: laid_over(base.get(key), value) for key, value in over.items()}}
+    return over
+
+
+def flattened(value: Any, key: str = "") -> dict[str, Any]:
+    """{"train": {"epochs": 3}} -> {"train.epochs": 3}; teachers, a list of mappings, by their numbers."""
+    inner: Iterable[tuple[Any, Any]]
+    if isinstance(value, dict):
+        inner = value.items()
+    elif isinstance(value, list) and value and all(isinstance(one, dict) for one in value):
+        inner = enumerate(value)
+    else:
+        return {key: value}
+    found: dict[str, Any] = {}
+    for name, one in inner:
+        found |= flattened(one, f"{key}.{name}" if key else str(name))
+    return found
 
 
 def _read(override: str) -> tuple[list[str], Any]:

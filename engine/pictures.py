@@ -127,12 +127,21 @@ def _eight_bits(picture: Image.Image) -> Image.Image:
     return picture
 
 
+def resize_for(size: int) -> int:
+    """Pixels to which a picture's shorter side is scaled before the middle `size` are taken, as the field tests."""
+    return round(size * 256 / 224)
+
+
 def centre(picture: Image.Image, size: int) -> Image.Image:
-    """The middle `size` x `size` pixels after the shorter side is scaled to 256/224 of that, as the field tests."""
-    short = round(size * 256 / 224)
+    """As a picture in a file is measured: `size` x `size` pixels."""
+    return middle(picture, resize_for(size), size)
+
+
+def middle(picture: Image.Image, resize: int, size: int) -> Image.Image:
+    """The middle `size` x `size` pixels after the shorter side is scaled to `resize`, bilinearly."""
     width, height = picture.size
-    long = int(short * max(width, height) / min(width, height))
-    scaled = (short, long) if width <= height else (long, short)
+    long = int(resize * max(width, height) / min(width, height))
+    scaled = (resize, long) if width <= height else (long, resize)
     picture = picture.resize(scaled, Image.Resampling.BILINEAR)
     left, top = round((scaled[0] - size) / 2), round((scaled[1] - size) / 2)
     return picture.crop((left, top, left + size, top + size))

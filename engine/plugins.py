@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from engine.architecture_facts import ARCHITECTURES
 from engine.errors import UserError
 from engine.text import one_line
 
@@ -35,8 +36,6 @@ def register_architecture(name: str, builder: Builder) -> None:
     """Makes `name` an architecture that presets may name. `builder(channels, classes)` gives a `torch.nn.Module` that maps images
     [B, channels, H, W] to logits [B, classes]. UserError where the name cannot be one, or is taken.
     """
-    from engine.architectures import ARCHITECTURES
-
     if not isinstance(name, str) or not NAME.fullmatch(name):
         raise UserError(f"{one_line(str(name), 80)!r} cannot name an architecture; letters, digits, '_', '.' and '-' can")
     if not callable(builder):

@@ -14,6 +14,7 @@ from PIL import Image
 
 from engine.dataset_facts import DatasetFacts
 from engine.errors import UserError
+from engine.pictures import middle, resize_for
 from engine.untrusted import as_number
 
 MODES = {1: "L", 3: "RGB"}  # Pillow's, by the number of channels
@@ -44,7 +45,7 @@ class Preprocessing:
         """[channels, size, size]; a picture of another size is scaled and cut, one of other colours is converted."""
         picture = picture if picture.mode == MODES[self.channels] else picture.convert(MODES[self.channels])
         if picture.size != (self.size, self.size) or self.resize != self.size:
-            picture = _middle(picture, self.resize, self.size)
+            picture = middle(picture, self.resize, self.size)
         found = np.asarray(picture, dtype=np.uint8)
         return found[None] if found.ndim == 2 else found.transpose(2, 0, 1)
 
@@ -64,11 +65,6 @@ class Preprocessing:
         scaled = f"shorter side to {self.resize}, middle " if self.resize != self.size else ""
         mean, std = (", ".join(f"{v:.4f}" for v in values) for values in (self.mean, self.std))
         return f"{scaled}{self.size}x{self.size} pixels, {colours}, of 0 to 1; less {mean}, divided by {std}"
-
-
-def resize_for(size: int) -> int:
-    """Pixels of the shorter side before the middle `size` are taken, as pictures in files are tested (engine.pictures)."""
-    return round(size * 256 / 224)
 
 
 def preprocessing_from(text: str, whose: str) -> Preprocessing:
@@ -94,15 +90,6 @@ def checked(values: Mapping[str, Any], whose: str) -> Preprocessing:
     if values.get("interpolation", "bilinear") != "bilinear":
         raise UserError(f"{whose} wants pictures scaled in another way than bilinearly; mmkd does not do that")
     return Preprocessing(channels, size, resize, mean, std)
-
-
-def _middle(picture: Image.Image, resize: int, size: int) -> Image.Image:
-    width, height = picture.size
-    long = int(resize * max(width, height) / min(width, height))
-    scaled = (resize, long) if width <= height else (long, resize)
-    picture = picture.resize(scaled, Image.Resampling.BILINEAR)
-    left, top = round((scaled[0] - size) / 2), round((scaled[1] - size) / 2)
-    return picture.crop((left, top, left + size, top + size))
 
 
 def _whole(value: object, least: int, most: int) -> int:

@@ -11,7 +11,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, 
 from pydantic_core import PydanticCustomError
 
 from engine import catalog
-from engine.architectures import ARCHITECTURES, LIBRARY_NAME, every_name, is_architecture, library_of
+from engine.architecture_facts import ARCHITECTURES
+from engine.architectures import LIBRARY_NAME, every_name, is_architecture, library_of
 
 # Files that training scripts give this name, whatever they hold: model_best.pth.tar, ckpt_epoch_240.pth, weights.safetensors.
 _SAYS_NOTHING = re.compile(

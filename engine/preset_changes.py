@@ -6,27 +6,13 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from engine.errors import UserError
+from engine.overrides import flattened
 from engine.preset import TrainPart
+from engine.same_training import CHANGES_NOTHING, among
 from engine.text import one_line
 
 # What may change between two processes of one run. `train.epochs` may where the epochs that are done had the same learning rates.
-FREE = (
-    "name",
-    "description",
-    "hardware.device",
-    "hardware.threads",
-    "hardware.workers",
-    "hardware.compile",
-    "hardware.teachers",
-    "teacher_cache.storage",
-    "checkpoints.every",
-    "checkpoints.every_epochs",
-    "checkpoints.keep",
-    "evaluate.batch_size",
-    "trackers",
-    "non_finite.skip",
-    "non_finite.rollbacks",
-)
+FREE = (*CHANGES_NOTHING, "non_finite")
 MOST = 3  # differences that are told
 
 
@@ -35,7 +21,7 @@ def refuse_changes(before: object, now: Mapping[str, Any], epoch: int, what: str
 
     Both as plain data (`model_dump(mode="json")`). `what` begins the message: whose preset differs from whose.
     """
-    changes = list(_changes(_flat(before), _flat(now), epoch))
+    changes = list(_changes(flattened(before), flattened(now), epoch))
     if changes:
         some = "; ".join(changes[:MOST]) + ("; and more" if len(changes) > MOST else "")
         raise UserError(
@@ -46,7 +32,7 @@ def refuse_changes(before: object, now: Mapping[str, Any], epoch: int, what: str
 
 def _changes(before: dict[str, Any], now: dict[str, Any], epoch: int) -> Iterator[str]:
     for key in dict.fromkeys((*before, *now)):
-        if key in FREE or (key in before and before[key] == now.get(key) and key in now):
+        if among(key, FREE) or (key in before and before[key] == now.get(key) and key in now):
             continue
         if key not in before and not any(key.startswith(f"{known}.") for known in before):
             continue  # a setting that an older release did not have
@@ -67,20 +53,6 @@ def _recipe(flat: dict[str, Any]) -> TrainPart:
     stones = fields.get("milestones")
     known = {name: value for name, value in fields.items() if name in TrainPart.model_fields}
     return TrainPart(**known | {"milestones": None if stones is None else tuple(stones)})
-
-
-def _flat(value: Any, key: str = "") -> dict[str, Any]:
-    """{"train": {"epochs": 3}} -> {"train.epochs": 3}; lists of mappings by their numbers."""
-    if isinstance(value, dict):
-        pairs = value.items()
-    elif isinstance(value, list) and value and all(isinstance(one, dict) for one in value):
-        pairs = enumerate(value)  # type: ignore[assignment]
-    else:
-        return {key: value}
-    found: dict[str, Any] = {}
-    for name, inner in pairs:
-        found |= _flat(inner, f"{key}.{name}" if key else str(name))
-    return found
 
 
 def _shown(value: object) -> str:

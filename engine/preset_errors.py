@@ -1,19 +1,23 @@
-"""Says in one line what is wrong with a part of a preset: which key, what was given, what is allowed, how to mend it."""
+"""Says in one line what is wrong in a preset, sweep or table: which key, what was given, what is allowed, how to mend it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, get_args
+from typing import Any, Generic, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from engine import catalog
-from engine.preset import Preset
+from engine.preset import METHOD_PARTS, Preset
 from engine.text import one_line, plain
 from engine.yaml_lines import LIMIT, KeyPath, dotted, show
+
+_Model = TypeVar("_Model", bound=BaseModel)
+MAX_PROBLEMS = 50  # what nobody would read to the end need not be made
+NAME = "use 1 to 64 of a-z, 0-9, '.', '_' and '-', a letter or digit first"
 
 # What to write where something is missing or of the wrong type; elsewhere the default is the example.
 EXAMPLES = {
@@ -48,11 +52,10 @@ EXAMPLES = {
 }
 
 _PATTERNS = {
-    "name": "use 1 to 64 of a-z, 0-9, '.', '_' and '-', a letter or digit first",
+    "name": NAME,
     "hardware.device": "use auto, cpu, cuda or cuda:N",
 }
 
-# Where a mistake of several keys together is shown: the first of these that was given.
 _TOGETHER: dict[str, tuple[KeyPath, ...]] = {
     "nesterov": (("momentum",), ("nesterov",)),
     "milestones": (("milestones",),),
@@ -69,6 +72,21 @@ _TOGETHER: dict[str, tuple[KeyPath, ...]] = {
 
 
 @dataclass(frozen=True, slots=True)
+class Wording(Generic[_Model]):
+    """A kind of file: what it holds, and how mistakes in it are told. In paths "*" stands for an element's number."""
+
+    model: type[_Model]
+    noun: str  # "preset"
+    needs: str  # the keys that it cannot do without
+    examples: Mapping[str, str]  # by path, what to write; elsewhere the default is the example
+    patterns: Mapping[str, str]  # by path, what a text must be
+    together: Mapping[str, tuple[KeyPath, ...]]  # by kind, where a mistake of several keys is shown: the first that was given
+
+
+PRESET = Wording(Preset, "preset", "at least name, dataset, teachers and student", EXAMPLES, _PATTERNS, _TOGETHER)
+
+
+@dataclass(frozen=True, slots=True)
 class Mistake:
     """One mistake: the places at which it may be shown, best first, and the sentence about it."""
 
@@ -77,27 +95,138 @@ class Mistake:
     sentence: str
 
 
-def mistakes(error: ValidationError, data: Any, at_most: int) -> list[Mistake]:
-    """The first `at_most` of what pydantic found wrong with `data`, in our words."""
-    return [_mistake(detail, data) for detail in error.errors(include_url=False)[:at_most]]
+def true_errors(error: ValidationError) -> list[ErrorDetails]:
+    """What pydantic found, without the lists that it calls too short because elements of them were wrong."""
+    details = error.errors(include_url=False)
+    return [one for one in details if one["type"] != "too_short" or len(one["input"]) < one["ctx"]["min_length"]]
 
 
-def _mistake(detail: ErrorDetails, data: Any) -> Mistake:
-    kind = detail["type"]
-    path = _without_tag(detail["loc"])
-    context = detail.get("ctx", {})
-    given = detail["input"]
-    if kind == "extra_forbidden":
-        return Mistake((path,), True, f"{_spelled(path)}: {_unknown_key(path, given, data)}")
-    if kind == "missing":
-        return Mistake((path[:-1],), True, f"{_spelled(path)}: is missing; add for example '{path[-1]}: {_example(path)}'")
-    if kind in _TOGETHER:
-        places = tuple(path + place for place in _TOGETHER[kind])
-        spelled = _spelled(path or places[0])
-        return Mistake((*places, path), not path, f"{spelled}: {plain(detail['msg'])}")
-    if kind in ("union_tag_not_found", "union_tag_invalid"):
-        return _wrong_method(path, given)
-    return Mistake((path,), False, f"{_spelled(path)}: {_wrong_value(kind, path, given, context, data) or _fallback(detail)}")
+def mistakes(error: ValidationError, data: Any, wording: Wording[Any] = PRESET) -> list[Mistake]:
+    """The first `MAX_PROBLEMS` of what pydantic found wrong with `data`, in our words."""
+    teller = _Teller(data, wording)
+    return [teller.mistake(detail) for detail in true_errors(error)[:MAX_PROBLEMS]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Teller:
+    """Puts pydantic's mistakes about `data` into words."""
+
+    data: Any
+    wording: Wording[Any]
+
+    def mistake(self, detail: ErrorDetails) -> Mistake:
+        kind, given = detail["type"], detail["input"]
+        path = _without_tag(detail["loc"])
+        if kind == "extra_forbidden":
+            return Mistake((path,), True, f"{self._spelled(path)}: {self._unknown_key(path, given)}")
+        if kind == "missing":
+            example = f"{path[-1]}: {self._example(path)}"
+            return Mistake((path[:-1],), True, f"{self._spelled(path)}: is missing; add for example '{example}'")
+        if kind in self.wording.together:
+            places = tuple(path + place for place in self.wording.together[kind])
+            return Mistake((*places, path), not path, f"{self._spelled(path or places[0])}: {plain(detail['msg'])}")
+        if kind in ("union_tag_not_found", "union_tag_invalid"):
+            return self._wrong_method(path, given)
+        said = self._wrong_value(kind, path, given, detail.get("ctx", {})) or _fallback(detail)
+        return Mistake((path,), False, f"{self._spelled(path)}: {said}")
+
+    def _spelled(self, path: KeyPath) -> str:
+        return dotted(tuple(plain(step, LIMIT) if isinstance(step, str) else step for step in path)) or self.wording.noun
+
+    def _unknown_key(self, path: KeyPath, given: Any) -> str:
+        key = str(path[-1])
+        model = self._walk(path[:-1])[0]
+        known = list(model.model_fields) if model else []
+        part = self._spelled(path[:-1]) if path[:-1] else f"a {self.wording.noun}"
+        said = f"there is no key '{plain(key, LIMIT)}' in {part} (given: {show(given)})"
+        if path[0] == "method":
+            others = [method for method, fields in METHOD_PARTS.items() if key in fields.model_fields and len(path) == 2]
+            if others:
+                does = f"{', '.join(others)} {'do' if len(others) > 1 else 'does'}"
+                return f"{said}; method {_method_name(self.data)} does not take it, {does}; remove it or change the method"
+        likely = catalog.nearest(key, known)
+        return f"{said}; did you mean '{likely}'?" if likely else f"{said}; the keys are {', '.join(known)}"
+
+    def _wrong_method(self, path: KeyPath, given: Any) -> Mistake:
+        spelled, names = f"{self._spelled(path)}.name", ", ".join(METHOD_PARTS)
+        if not isinstance(given, Mapping) or "name" not in given:
+            return Mistake((path,), True, f"{spelled}: is missing; add for example 'name: mmkd' (one of {names})")
+        name = given["name"]
+        likely = catalog.nearest(name, METHOD_PARTS) if isinstance(name, str) else None
+        hint = f"did you mean '{likely}'? There are {names}" if likely else f"use one of {names}"
+        return Mistake(((*path, "name"),), False, f"{spelled}: there is no method {show(name)}; {hint}")
+
+    def _wrong_value(self, kind: str, path: KeyPath, given: Any, context: Mapping[str, Any]) -> str | None:
+        shown, unit = show(given), self._unit(path)
+        match kind:
+            case "unknown_name":
+                return f"there is no {context['kind']} {shown}; {context['hint']}"
+            case "literal_error":
+                return self._not_a_choice(path, given)
+            case "int_type" | "int_from_float" | "int_parsing_size":
+                return f"{shown} is not a whole number; write for example {_whole(given) or self._example(path)}{unit}"
+            case "float_type":
+                return f"{shown} is not a number; write for example {self._example(path)}{unit}"
+            case "finite_number":
+                return f"{shown} is not a finite number; write for example {self._example(path)}{unit}"
+            case "bool_type":
+                return f"{shown} is neither true nor false; write true or false"
+            case "greater_than" | "greater_than_equal" | "less_than" | "less_than_equal":
+                return f"{shown} is out of range; it must be {self._range(path)}{unit}"
+            case "tuple_type":
+                return f"{shown} is not a list; write for example {self._example(path)}"
+            case "model_type" | "model_attributes_type" | "dict_type":
+                return f"{shown} is not a mapping of keys; write for example {self._example(path)}"
+            case "string_type":
+                quoted = (
+                    f'"{plain(str(given), LIMIT)}"' if isinstance(given, int | float) and not isinstance(given, bool) else None
+                )
+                return f"{shown} is not text; write for example {quoted or self._example(path)}"
+            case "string_too_long":
+                return f"{shown} has {len(given)} characters; shorten it to at most {context['max_length']}"
+            case "string_too_short" | "too_short":
+                return f"{shown} is too short; write for example {self._example(path)}"
+            case "too_long":
+                return f"{len(given)} are too many; give at most {context['max_length']}"
+            case "string_pattern_mismatch":
+                return f"{shown} does not fit; {self.wording.patterns.get(_starred(path), context['pattern'])}"
+            case "string_unicode":
+                return "the text holds half a character (a lone surrogate); remove the escape"
+        return None
+
+    def _not_a_choice(self, path: KeyPath, given: Any) -> str:
+        field = self._field(path)
+        choices = [str(choice) for choice in get_args(field.annotation)] if field else []
+        likely = catalog.nearest(given, choices) if isinstance(given, str) else None
+        if likely:
+            return f"{show(given)} is not one of {', '.join(choices)}; did you mean '{likely}'?"
+        return f"{show(given)} is not among the choices; use one of {', '.join(choices)}"
+
+    def _range(self, path: KeyPath) -> str:
+        field = self._field(path)
+        limits = list(_limits(field.metadata, field.annotation)) if field else []
+        words = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}
+        return " and ".join(
+            f"{said} {_number(limit)}" for name, said in words.items() for found, limit in limits if found == name
+        )
+
+    def _unit(self, path: KeyPath) -> str:
+        field = self._field(path)
+        extra = field.json_schema_extra if field else None
+        unit = extra.get("unit") if isinstance(extra, dict) else None
+        return "" if unit in (None, "none", "factor") else f" ({unit})"
+
+    def _example(self, path: KeyPath) -> str:
+        if example := self.wording.examples.get(_starred(path)):
+            return example
+        field = self._field(path)
+        return "null" if field is None or field.default is None else show(field.default).strip("'")
+
+    def _field(self, path: KeyPath) -> FieldInfo | None:
+        return self._walk(path)[1]
+
+    def _walk(self, path: KeyPath) -> tuple[type[BaseModel] | None, FieldInfo | None]:
+        return _walk(path, self.data, self.wording.model)
 
 
 def _fallback(detail: ErrorDetails) -> str:
@@ -109,92 +238,8 @@ def _without_tag(loc: tuple[int | str, ...]) -> KeyPath:
     return (loc[0], *loc[2:]) if len(loc) > 1 and loc[0] == "method" else loc
 
 
-def _spelled(path: KeyPath) -> str:
-    return dotted(tuple(plain(step, LIMIT) if isinstance(step, str) else step for step in path)) or "preset"
-
-
-def _unknown_key(path: KeyPath, given: Any, data: Any) -> str:
-    key = str(path[-1])
-    model = model_at(path[:-1], data)
-    known = list(model.model_fields) if model else []
-    part = _spelled(path[:-1]) if path[:-1] else "a preset"
-    said = f"there is no key '{plain(key, LIMIT)}' in {part} (given: {show(given)})"
-    if path[0] == "method":
-        others = [method for method, fields in _methods().items() if key in fields.model_fields and len(path) == 2]
-        if others:
-            do = "do" if len(others) > 1 else "does"
-            return (
-                f"{said}; method {_method_name(data)} does not take it, {', '.join(others)} {do}; remove it or change the method"
-            )
-    likely = catalog.nearest(key, known)
-    return f"{said}; did you mean '{likely}'?" if likely else f"{said}; the keys are {', '.join(known)}"
-
-
-def _wrong_method(path: KeyPath, given: Any) -> Mistake:
-    names = ", ".join(_methods())
-    if not isinstance(given, Mapping) or "name" not in given:
-        return Mistake((path,), True, f"{_spelled(path)}.name: is missing; add for example 'name: mmkd' (one of {names})")
-    name = given["name"]
-    likely = catalog.nearest(name, _methods()) if isinstance(name, str) else None
-    hint = f"did you mean '{likely}'? There are {names}" if likely else f"use one of {names}"
-    return Mistake(((*path, "name"),), False, f"{_spelled(path)}.name: there is no method {show(name)}; {hint}")
-
-
-def _wrong_value(kind: str, path: KeyPath, given: Any, context: Mapping[str, Any], data: Any) -> str | None:
-    shown = show(given)
-    match kind:
-        case "unknown_name":
-            return f"there is no {context['kind']} {shown}; {context['hint']}"
-        case "literal_error":
-            return _not_a_choice(path, given, data)
-        case "int_type" | "int_from_float" | "int_parsing_size":
-            return f"{shown} is not a whole number; write for example {_whole(given) or _example(path)}{_unit(path, data)}"
-        case "float_type":
-            return f"{shown} is not a number; write for example {_example(path)}{_unit(path, data)}"
-        case "finite_number":
-            return f"{shown} is not a finite number; write for example {_example(path)}{_unit(path, data)}"
-        case "bool_type":
-            return f"{shown} is neither true nor false; write true or false"
-        case "greater_than" | "greater_than_equal" | "less_than" | "less_than_equal":
-            return f"{shown} is out of range; it must be {_range(path, data)}{_unit(path, data)}"
-        case "tuple_type":
-            return f"{shown} is not a list; write for example {_example(path)}"
-        case "model_type" | "model_attributes_type":
-            return f"{shown} is not a mapping of keys; write for example {_example(path)}"
-        case "string_type":
-            quoted = f'"{plain(str(given), LIMIT)}"' if isinstance(given, int | float) and not isinstance(given, bool) else None
-            return f"{shown} is not text; write for example {quoted or _example(path)}"
-        case "string_too_long":
-            return f"{shown} has {len(given)} characters; shorten it to at most {context['max_length']}"
-        case "string_too_short":
-            return f"{shown} is too short; write for example {_example(path)}"
-        case "too_long":
-            return f"{len(given)} are too many; give at most {context['max_length']}"
-        case "string_pattern_mismatch":
-            return f"{shown} does not fit; {_PATTERNS.get(_starred(path), context['pattern'])}"
-        case "string_unicode":
-            return "the text holds half a character (a lone surrogate); remove the escape"
-    return None
-
-
-def _not_a_choice(path: KeyPath, given: Any, data: Any) -> str:
-    field = field_at(path, data)
-    choices = [str(choice) for choice in get_args(field.annotation)] if field else []
-    likely = catalog.nearest(given, choices) if isinstance(given, str) else None
-    if likely:
-        return f"{show(given)} is not one of {', '.join(choices)}; did you mean '{likely}'?"
-    return f"{show(given)} is not among the choices; use one of {', '.join(choices)}"
-
-
 def _whole(given: Any) -> str | None:
     return str(int(given)) if isinstance(given, float) and given.is_integer() and abs(given) < 1e15 else None
-
-
-def _range(path: KeyPath, data: Any) -> str:
-    field = field_at(path, data)
-    limits = list(_limits(field.metadata, field.annotation)) if field else []
-    words = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}
-    return " and ".join(f"{word} {_number(limit)}" for name, word in words.items() for found, limit in limits if found == name)
 
 
 def _number(limit: float) -> str:
@@ -212,27 +257,8 @@ def _limits(metadata: Iterable[Any], annotation: Any) -> Iterable[tuple[str, Any
         yield from _limits(getattr(inner, "__metadata__", ()), inner)
 
 
-def _unit(path: KeyPath, data: Any) -> str:
-    field = field_at(path, data)
-    extra = field.json_schema_extra if field else None
-    unit = extra.get("unit") if isinstance(extra, dict) else None
-    return "" if unit in (None, "none", "factor") else f" ({unit})"
-
-
-def _example(path: KeyPath) -> str:
-    starred = _starred(path)
-    if starred in EXAMPLES:
-        return EXAMPLES[starred]
-    field = field_at(path, None)
-    return "null" if field is None or field.default is None else show(field.default).strip("'")
-
-
 def _starred(path: KeyPath) -> str:
     return ".".join("*" if isinstance(step, int) else step for step in path)
-
-
-def _methods() -> dict[str, type[BaseModel]]:
-    return {part.model_fields["name"].annotation.__args__[0]: part for part in _parts(Preset.model_fields["method"])}  # type: ignore[union-attr]
 
 
 def _method_name(data: Any) -> Any:
@@ -241,7 +267,7 @@ def _method_name(data: Any) -> Any:
 
 
 def _parts(annotation: Any) -> list[type[BaseModel]]:
-    """The preset's parts that an annotation allows: none for a number, several for the method."""
+    """The parts that an annotation allows: none for a number, several for the method."""
     if isinstance(annotation, FieldInfo):
         return _parts(annotation.annotation)
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
@@ -249,24 +275,19 @@ def _parts(annotation: Any) -> list[type[BaseModel]]:
     return [part for inner in get_args(annotation) for part in _parts(inner)]
 
 
-def _walk(path: KeyPath, data: Any) -> tuple[type[BaseModel] | None, FieldInfo | None]:
-    model: type[BaseModel] | None = Preset
+def _walk(path: KeyPath, data: Any, model: type[BaseModel] | None) -> tuple[type[BaseModel] | None, FieldInfo | None]:
+    """The part of `model` that stands at `path`, and the field that it ends in; which method's part that is, `data` says."""
     field: FieldInfo | None = None
     for step in path:
         if isinstance(step, int):
             continue
         field = model.model_fields.get(step) if model else None
         parts = _parts(field) if field else []
-        wanted = _methods().get(str(_method_name(data))) if len(parts) > 1 else None
+        wanted = METHOD_PARTS.get(str(_method_name(data))) if len(parts) > 1 else None
         model = wanted or (parts[0] if parts else None)
     return model, field
 
 
-def model_at(path: KeyPath, data: Any) -> type[BaseModel] | None:
-    """The part that stands at `path`; which method's part that is, `data` says."""
-    return _walk(path, data)[0]
-
-
 def field_at(path: KeyPath, data: Any) -> FieldInfo | None:
-    """The field that `path` ends in (the list's own for an element of it)."""
-    return _walk(path, data)[1]
+    """The field of a preset that `path` ends in (the list's own for an element of it); which method's it is, `data` says."""
+    return _walk(path, data, Preset)[1]

@@ -8,20 +8,20 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from engine import catalog
 from engine.errors import PresetError, UserError
 from engine.overrides import OverrideError, apply, source_of
 from engine.preset import Preset
-from engine.preset_errors import Mistake, mistakes
+from engine.preset_errors import MAX_PROBLEMS, PRESET, Mistake, Wording, mistakes, true_errors
 from engine.text import one_line, plain
 from engine.yaml_lines import MAX_BYTES, Document, KeyPath, YamlError, read_yaml, scalar
 
-MAX_PROBLEMS = 50  # what nobody would read to the end need not be made
+_Model = TypeVar("_Model", bound=BaseModel)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +42,11 @@ def load_preset(path: Path, overrides: Sequence[str] = ()) -> Preset:
 
 def parse_preset(text: str, source: str, overrides: Sequence[str] = ()) -> Preset:
     """The preset in `text`; `source` names it in the lines of a `PresetError`."""
+    return parse_form(text, source, PRESET, overrides)[0]
+
+
+def parse_form(text: str, source: str, wording: Wording[_Model], overrides: Sequence[str] = ()) -> tuple[_Model, Document]:
+    """What `text` holds, and where everything in it stands; `source` names it in the lines of a `PresetError`."""
     source = plain(source)
     if len(text) > MAX_BYTES:
         raise PresetError((_too_large(source),))
@@ -49,14 +54,14 @@ def parse_preset(text: str, source: str, overrides: Sequence[str] = ()) -> Prese
         document = read_yaml(text)
     except YamlError as error:
         raise PresetError(_few([f"{source}:{line}: {sentence}" for line, sentence in error.problems])) from None
-    _check_root(document, source)
+    _check_root(document, source, wording)
     data, origins = _overridden(document.data, overrides)
     try:
-        return Preset.model_validate(data)
+        return wording.model.model_validate(data), document
     except ValidationError as error:
         places = _Places(source, document, origins)
-        found = sorted((places.of(mistake) for mistake in mistakes(error, data, MAX_PROBLEMS)), key=lambda place: place[0])
-        raise PresetError(_few([line for _, line in found], error.error_count())) from None
+        found = sorted((places.of(mistake) for mistake in mistakes(error, data, wording)), key=lambda place: place[0])
+        raise PresetError(_few([line for _, line in found], len(true_errors(error)))) from None
 
 
 def read_text(path: Path) -> str:
@@ -95,13 +100,14 @@ def _too_large(source: str) -> str:
     return f"{source}: is larger than {MAX_BYTES // 1024} KB; no preset needs so much"
 
 
-def _check_root(document: Document, source: str) -> None:
-    line = document.values.get((), 1)
+def _check_root(document: Document, source: str, wording: Wording[Any]) -> None:
+    line, noun = document.values.get((), 1), wording.noun
     if document.empty:
-        raise PresetError((f"{source}:{line}: the preset is empty; it needs at least name, dataset, teachers and student",))
+        raise PresetError((f"{source}:{line}: the {noun} is empty; it needs {wording.needs}",))
     if not isinstance(document.data, dict):
         found = "a list" if isinstance(document.data, tuple) else "a single value"
-        raise PresetError((f"{source}:{line}: a preset is a mapping of keys to values, not {found}; begin with 'name: my-run'",))
+        remedy = f"begin with 'name: {wording.examples['name']}'"
+        raise PresetError((f"{source}:{line}: a {noun} is a mapping of keys to values, not {found}; {remedy}",))
 
 
 def _overridden(data: Any, overrides: Sequence[str]) -> tuple[Any, dict[KeyPath, str]]:
@@ -223,7 +229,15 @@ def _entry(path: Path) -> PresetEntry:
 
 def find_preset(name_or_path: str) -> Path:
     """The file of a shipped preset's name, or of a path; `UserError` that lists the names for anything else."""
-    shipped = {path.stem: path for path in sorted(presets_dir().glob("*.yaml"), key=lambda path: path.stem)}
+    return find_shipped("preset", presets_dir(), name_or_path, "mmkd presets list shows the shipped ones")
+
+
+def find_shipped(noun: str, folder: Path, name_or_path: str, remedy: str | None = None) -> Path:
+    """The file of the name of one in `folder`, or of a path; `UserError` that lists the names for anything else.
+
+    `remedy`: told in place of many names where it is a file that was meant.
+    """
+    shipped = {path.stem: path for path in sorted(folder.glob("*.yaml"), key=lambda path: path.stem)}
     if name_or_path in shipped:
         return shipped[name_or_path]
     path = Path(name_or_path)
@@ -231,9 +245,7 @@ def find_preset(name_or_path: str) -> Path:
         if path.exists():
             return path
     likely = catalog.nearest(path.stem, shipped)
-    if not likely and path.suffix in (".yaml", ".yml"):
-        raise UserError(
-            f"there is no preset '{plain(name_or_path, 200)}': no such file; mmkd presets list shows the shipped ones"
-        )
+    if remedy and not likely and path.suffix in (".yaml", ".yml"):
+        raise UserError(f"there is no {noun} '{plain(name_or_path, 200)}': no such file; {remedy}")
     hint = f"did you mean '{likely}'? The shipped ones are" if likely else "the shipped ones are"
-    raise UserError(f"there is no preset '{plain(name_or_path, 200)}'; {hint} {', '.join(shipped)}; or give the path of a file")
+    raise UserError(f"there is no {noun} '{plain(name_or_path, 200)}'; {hint} {', '.join(shipped)}; or give the path of a file")

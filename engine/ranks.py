@@ -19,6 +19,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from engine.launched import Launched
+from engine.out_of_memory import lacks_memory
 from engine.text import one_line
 
 if TYPE_CHECKING:
@@ -61,9 +62,6 @@ class Ranks:
     def everywhere(self, flags: Tensor) -> Tensor:
         """[...] bool: which of the flags are true on every rank."""
         return flags
-
-    def share(self, tensors: Sequence[Tensor]) -> None:
-        """Puts rank 0's values into the tensors of every rank."""
 
     def told(self, values: Sequence[int]) -> list[int]:
         """Rank 0's integers, as many as every rank gives. Waits for rank 0, and not for the device."""
@@ -141,16 +139,6 @@ class ProcessGroup(Ranks):
             dist.all_reduce(said, dist.ReduceOp.MIN, group=self._tensors)
         return said.bool()
 
-    @torch.no_grad()
-    def share(self, tensors: Sequence[Tensor]) -> None:
-        """See Ranks."""
-        for tensor in tensors:
-            sent = tensor.contiguous()
-            with _together():
-                dist.broadcast(sent, 0, group=self._tensors)
-            if sent is not tensor:
-                tensor.copy_(sent)
-
     def told(self, values: Sequence[int]) -> list[int]:
         """See Ranks."""
         said = torch.tensor(list(values), dtype=torch.int64)
@@ -199,7 +187,7 @@ def _together() -> Iterator[None]:
     """What all ranks do. LostRankError where one of them has gone."""
     try:
         yield
-    except torch.OutOfMemoryError:
-        raise
     except RuntimeError as error:  # what PyTorch makes of a closed connection
+        if lacks_memory(error):
+            raise
         raise LostRankError(f"another process of this run was lost: {one_line(str(error), 300)}") from error

@@ -19,7 +19,7 @@ from engine.checkpoints_of_run import RunCheckpoints
 from engine.compiled.stepper import panel_of, stepper_of
 from engine.control import Control
 from engine.data import Images, load_images
-from engine.device import device_name, resolve_device, use_threads, uses_bf16
+from engine.device import device_name, resolve_device, use_threads
 from engine.errors import StoppedError, TrainingError, UserError
 from engine.event_writer import EventWriter
 from engine.events import (
@@ -37,12 +37,12 @@ from engine.measure import ensemble, logits_of, measured
 from engine.methods import Plan
 from engine.models.placement import placed, refuse_to_share_alone
 from engine.origin import made_with, origin
-from engine.out_of_memory import told_of
+from engine.out_of_memory import lacks_memory, told_of
 from engine.preset import Preset
 from engine.preset_yaml import dump_preset
 from engine.ranks import ALONE, LostRankError, Ranks
 from engine.result import Result, TeacherResult
-from engine.run_dir import Lock, RunDir, take_over
+from engine.run_dir import Lock, RunDir, begun_with, take_over
 from engine.student_file import save_student
 from engine.teachers.cache import CachedTeachers, TeacherCache
 from engine.teachers.shared_store import SharedStore
@@ -50,7 +50,7 @@ from engine.teachers.train import Classroom, Trained
 from engine.trackers import refuse_missing
 from engine.trackers.feed import Feed
 from engine.trainer import Phase, Trainer, steps_per_epoch
-from engine.untrusted import as_number, read_object
+from engine.untrusted import read_object
 from engine.version import versions
 from engine.wishes import Wishes
 
@@ -142,14 +142,15 @@ class Run:
             return self._break_off(replace(self._result, message=str(error)))
         except (UserError, TrainingError) as error:
             ending = {"state": "failed", "message": str(error), "mistake": isinstance(error, UserError)}
-        except torch.OutOfMemoryError as error:
-            ending = {"state": "failed", "message": told_of(error)}
         except OSError as error:  # the machine's trouble, not ours: where in the code it was met helps nobody
             gone = self._watch.why_gone() if self.ranks.first else None
             ending = {"state": "failed", "message": gone or str(error)}
         except Exception as error:
-            self._log("error", traceback.format_exc())
-            ending = {"state": "failed", "message": _reason(error)}
+            if lacks_memory(error):
+                ending = {"state": "failed", "message": told_of(error)}
+            else:
+                self._log("error", traceback.format_exc())
+                ending = {"state": "failed", "message": _reason(error)}
         self.result = replace(self._result, **ending, seconds=round(self._checkpoints.seconds(), 2))
         try:
             if self.ranks.first:
@@ -186,7 +187,7 @@ class Run:
         device = resolve_device(self.preset.hardware, self.ranks.local)
         refuse_to_share_alone(self.preset.hardware.teachers, self.ranks)
         self.ranks.use(device)
-        self._begun_with = self.ranks.told([self._ranks_before()])[0]
+        self._begun_with = self.ranks.told([begun_with(self.dir) if self._resume else self.ranks.size])[0]
         if (gpu := gpu_of(str(device))) is not None:
             try:
                 self._gpu_lock = GpuLock.take(gpu, self.dir.path, share=self._share_gpu)
@@ -208,34 +209,23 @@ class Run:
             cache.place([cache.subject(number, *classroom.as_planned(part)) for number, part in enumerate(self.preset.teachers)])
         return device, images
 
-    def _ranks_before(self) -> int:
-        """How many ranks the run began with: its teachers are in the store by that."""
-        known = as_number((read_object(self.dir.meta) or {}).get("ranks")) if self._resume else self.ranks.size
-        return min(max(int(known or 1), 1), 1 << 20)
-
     @property
     def _caches(self) -> bool:
         return self.preset.teacher_cache is not None and self.preset.method.name != "ce"
 
     def _classroom(self, device: torch.device, images: Images) -> Classroom:
-        preset = self.preset
-        bf16 = uses_bf16(preset.hardware, device)
         return Classroom(
-            preset.dataset,
+            self.preset,
             images,
-            preset.evaluate,
             self.store,
             device,
-            preset.hardware,
-            bf16,
-            self._emit,
-            self._poll,
-            self._begin,
-            preset.non_finite,
-            self._checkpoints,
-            self._glance if self.ranks.size == 1 else None,
-            self.ranks,
-            self._begun_with,
+            emit=self._emit,
+            poll=self._poll,
+            begin=self._begin,
+            keeper=self._checkpoints,
+            glance=self._glance if self.ranks.size == 1 else None,
+            ranks=self.ranks,
+            begun_with=self._begun_with,
         )
 
     def _open(self, device: torch.device) -> None:

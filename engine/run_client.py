@@ -1,4 +1,4 @@
-"""A run as its folder tells it, for viewers: its state, its events as they come, wishes sent to it, a new one spawned."""
+"""A run as its folder tells it, for viewers: its state, its events as they come, wishes sent to it."""
 
 from __future__ import annotations
 
@@ -18,23 +18,8 @@ from engine.event_reader import EventReader
 from engine.events import Event
 from engine.result import result_from
 from engine.run_dir import RunDir
-from engine.run_list import RunSummary, find_run, list_runs, remove_run
 from engine.run_state import PATIENCE, RunState, StateReader
-from engine.spawning import respawn, spawn
 from engine.untrusted import as_number, as_text, open_regular, read_object, read_tail
-
-__all__ = [
-    "DirectoryClient",
-    "Process",
-    "RunClient",
-    "RunState",
-    "RunSummary",
-    "find_run",
-    "list_runs",
-    "remove_run",
-    "respawn",
-    "spawn",
-]
 
 _TAIL = 1 << 18  # bytes of the console that are looked at
 
@@ -58,7 +43,7 @@ class RunClient(Protocol):
     path: Path
 
     def poll(self) -> Sequence[Event]:
-        """New events since the last call: whole lines only, at most 2,000 or 50 ms' worth; fewer than that: caught up."""
+        """New events since the last call, whole lines only: at most 2,000 or 50 ms' worth; `caught_up` says if that is all."""
         ...
 
     def caught_up(self) -> bool:

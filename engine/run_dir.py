@@ -13,20 +13,19 @@ analysis.json      what student and teachers made of the test images (analysis.p
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import platform
 import re
-import time
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from engine import locks
 from engine.errors import UserError
 from engine.paths import private_folder, write_whole
-from engine.untrusted import MOST, is_file_of, object_in, open_regular, read_regular, readable
+from engine.untrusted import MOST, as_number, is_file_of, object_in, open_regular, read_object, read_regular, readable
 
 NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")
 
@@ -87,16 +86,12 @@ class Lock:
             raise UserError(f"the descriptor {handle} is not that of {path}; leave --lock out")
         self.handle = open_regular(path, os.O_RDWR | os.O_CREAT) if handle is None else handle
         os.set_inheritable(self.handle, False)
-        for _ in range(20):  # a viewer that looks whether it is held, holds it for a moment
-            try:
-                fcntl.flock(self.handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                time.sleep(0.02)
-            except OSError as error:
-                os.close(self.handle)
-                raise UserError(f"{run_dir.path} cannot be locked ({error.strerror}); name a folder on another disk") from error
-        else:
+        try:
+            free = locks.take(self.handle)
+        except OSError as error:
+            os.close(self.handle)
+            raise UserError(f"{run_dir.path} cannot be locked ({error.strerror}); name a folder on another disk") from error
+        if not free:
             os.close(self.handle)
             raise UserError(f"{run_dir.path} is in use by another process; stop it first, or name another folder")
         name = platform.node().encode()
@@ -134,6 +129,12 @@ def take_over(run_dir: RunDir) -> Lock:
         with suppress(OSError):
             path.unlink()
     return lock
+
+
+def begun_with(run_dir: RunDir) -> int:
+    """How many ranks a run began with, as `meta.json` has it: its teachers are in the store by that."""
+    known = as_number((read_object(run_dir.meta) or {}).get("ranks"))
+    return min(max(int(known or 1), 1), 1 << 20)
 
 
 def _is_finished(run_dir: RunDir) -> bool:

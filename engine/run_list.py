@@ -40,9 +40,31 @@ class RunSummary:
     ended: float | None = None  # seconds since the epoch: the last thing that its process wrote; None while it is live
 
 
+_ended: dict[Path, tuple[object, RunSummary]] = {}  # with what their results' files were like
+
+
 def list_runs(runs: Path) -> list[RunSummary]:
-    """All runs in a folder, the newest first; what is no run is passed over."""
-    return sorted((summary(path) for path in _folders(runs)), key=lambda run: (run.started or 0.0, run.path.name), reverse=True)
+    """All runs in a folder, the newest first; what is no run is passed over. Who lists them again and again reads those that
+    ended once.
+    """
+    return sorted(
+        (_summary_again(path) for path in _folders(runs)), key=lambda run: (run.started or 0.0, run.path.name), reverse=True
+    )
+
+
+def _summary_again(path: Path) -> RunSummary:
+    place = path.absolute()
+    try:
+        found = RunDir(path).result.stat()
+    except OSError:
+        _ended.pop(place, None)
+        return summary(path)
+    stamp = (found.st_ino, found.st_size, found.st_mtime_ns)
+    if (known := _ended.get(place)) is None or known[0] != stamp or known[1].path != path:
+        known = _ended[place] = (stamp, summary(path))
+        if known[1].state.live:
+            del _ended[place]
+    return known[1]
 
 
 def summary(path: Path) -> RunSummary:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
 import platform
 import time
 from enum import StrEnum
 from pathlib import Path
 
+from engine import locks
 from engine.run_dir import RunDir
 from engine.text import one_line
-from engine.untrusted import as_number, open_regular, read_object
+from engine.untrusted import MOST, as_number, read_object, read_regular
 
 PATIENCE = 30.0  # seconds without a heartbeat until a run is said not to respond
 
@@ -98,23 +97,12 @@ def ending(run_dir: RunDir) -> RunState | None:
 def lock_held(lock: Path) -> bool | None:
     """Whether a process holds this lock of a run; None where this machine cannot know."""
     try:
-        handle = open_regular(lock)
+        holder = _holder(lock)
     except FileNotFoundError:
         return False
     except OSError:
         return None
-    try:
-        holder = os.read(handle, 256).decode(errors="replace").strip()
-        if holder and holder != platform.node():
-            return None
-        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:
-        return None
-    finally:
-        os.close(handle)  # and with it the shared lock
-    return False
+    return locks.held(lock) if holder in ("", platform.node()) else None
 
 
 def other_machine(path: Path) -> str:
@@ -122,11 +110,11 @@ def other_machine(path: Path) -> str:
     where it is this one, or none is named. Untrusted.
     """
     try:
-        handle = open_regular(RunDir(path).lock)
-        try:
-            holder = os.read(handle, 256).decode(errors="replace").strip()
-        finally:
-            os.close(handle)
+        holder = _holder(RunDir(path).lock)
     except OSError:
         return ""
     return "" if holder == platform.node() else one_line(holder, 60)
+
+
+def _holder(lock: Path) -> str:
+    return read_regular(lock, MOST).decode(errors="replace").strip()

@@ -13,6 +13,7 @@ from engine.kernels.finite import Guard, finite_parts
 from engine.meta.sgd import Sgd, momenta_of
 from engine.methods.base import Hard, MetaGradient, MetaStep, Method, Step
 from engine.models import Output
+from engine.out_of_memory import lacks_memory
 
 
 class Stepper:
@@ -27,7 +28,7 @@ class Stepper:
     def __call__(self, batch: Batch, teachers: Sequence[Output], number: int) -> tuple[Step, MetaStep | None]:
         """Training step `number`, counted from 0, on a batch and what the teachers say of it.
 
-        torch.OutOfMemoryError leaves everything as it was before the step.
+        An error of which `lacks_memory` is true leaves everything as it was before the step.
         """
         trained = False
         try:
@@ -39,7 +40,9 @@ class Stepper:
             found = self.meta_gradient(hard)
             self.method.learn(found)
             return step, found.told
-        except torch.OutOfMemoryError:
+        except (RuntimeError, MemoryError) as error:
+            if not lacks_memory(error):
+                raise
             if trained:
                 self.method.withdraw()
             if self._restore is not None:

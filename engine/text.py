@@ -10,6 +10,7 @@ import unicodedata
 _CATEGORIES = {"Cc", "Cf", "Cs", "Zl", "Zp"}
 _JOINERS = "\u200c\u200d"
 _SHORT = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
+_MARKDOWN = re.compile(r"([\\`*_{}\[\]<>#|~$])")
 _SUSPECT = re.compile(r"[^\x20-\x7e]")
 
 
@@ -29,6 +30,16 @@ def plain(text: str, limit: int | None = None, *, keep: str = "") -> str:
 def one_line(text: str, limit: int | None = None) -> str:
     """`text` on one line: runs of white space become one space, and the rest is made plain."""
     return plain(" ".join(text.split()), limit)
+
+
+def md(text: str, limit: int | None = None) -> str:
+    """As `one_line`, so that Markdown shows it as it is."""
+    return _MARKDOWN.sub(r"\\\1", one_line(text, limit))
+
+
+def slug(label: str, fallback: str) -> str:
+    """A part of a folder's name."""
+    return re.sub(r"[^a-z0-9.]+", "-", label.lower()).strip("-.")[:40].strip("-.") or fallback
 
 
 def _escaped(character: str, keep: str) -> str:

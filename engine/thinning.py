@@ -23,7 +23,7 @@ from engine.events import CacheProgress, EpochEnded, Metrics, from_line, number_
 METRICS = 1 / 4  # those that stay
 TABLES = 1 / 4  # the ends of epochs with weights by class; where they take more, weights are left out
 RECENT = 1 / 64  # the newest lines, of whatever kind, stay all: they tell the pace
-LONGEST = 1 << 20  # bytes of a line
+LONGEST = 1 << 19  # bytes of a line
 OF_A_PIECE = 3  # the lowest, the median, the highest
 STAYS, GOES, STRIPPED = range(3)  # what becomes of a line; stripped of its weights by class
 
@@ -86,7 +86,7 @@ def thin(source: BinaryIO, target: BinaryIO, limit: int) -> None:
 
 
 def lines_of(file: BinaryIO) -> Iterator[bytes]:
-    """From where the file stands; a line of more than 1 MB, which is no event, comes in parts."""
+    """From where the file stands; a line of more than 512 KiB, which is no event, comes in parts."""
     return iter(lambda: file.readline(LONGEST), b"")
 
 
@@ -151,4 +151,9 @@ def _stripped(tables: dict[Training, list[_Table]], most_bytes: int) -> list[int
 def _without_tables(line: bytes) -> bytes:
     event = from_line(line.decode())
     assert isinstance(event, EpochEnded)
-    return to_line(replace(event, logit_weights_by_class=(), feature_weights_by_class=()), number_of(line)).encode()
+    return to_line(without_tables(event), number_of(line)).encode()
+
+
+def without_tables(event: EpochEnded) -> EpochEnded:
+    """The same without its weights by class."""
+    return replace(event, logit_weights_by_class=(), feature_weights_by_class=())

@@ -21,7 +21,7 @@ from engine.meta.sgd import momenta_of
 from engine.meter import Meter
 from engine.methods import Method, Teachers
 from engine.models.build import count_parameters
-from engine.out_of_memory import OutOfMemoryError, told
+from engine.out_of_memory import OutOfMemoryError, TooLargeError, lacks_memory, told, told_of
 from engine.preset import EvaluatePart, NonFinitePart, TrainPart
 from engine.ranks import ALONE, Ranks
 from engine.stepping import Stepper
@@ -141,15 +141,20 @@ class Trainer:
                 step=self.step,
             )
         )
+        why = ""
         try:
             while self.epoch < self.recipe.epochs:
                 self._train_epoch()
                 self._end_epoch()
-        except OutOfMemoryError as error:  # nothing of the step or the measurement in hand is left
-            raise TrainingError(f"{error}; {self._rescued()}") from None
+        except (OutOfMemoryError, RuntimeError, MemoryError) as error:
+            if not isinstance(error, OutOfMemoryError) and not lacks_memory(error):
+                raise
+            why = str(error) if isinstance(error, OutOfMemoryError) else told_of(error)
         finally:
             self.stepper.close()
             self.panel.close()
+        if why:  # nothing of the step or the measurement in hand is left
+            raise TrainingError(f"{why}; {self._rescued()}")
         if self.best is None:
             raise TrainingError(
                 f"the loss of {self.phase.label} on the images that choose its best epoch is not a finite number in any epoch; "
@@ -173,7 +178,12 @@ class Trainer:
         """What became of the training in hand, as the end of a sentence."""
         if self.ranks.size > 1:  # the others are in the middle of a step
             return "what was trained until the last checkpoint is kept"
-        name = self.keeper.save(self)
+        try:
+            name = self.keeper.save(self)
+        except (RuntimeError, MemoryError) as error:
+            if not lacks_memory(error):
+                raise
+            name = None
         return f"what was trained is in checkpoints/{name}" if name else "no checkpoint could be saved"
 
     def _train_epoch(self) -> None:
@@ -194,7 +204,9 @@ class Trainer:
             try:
                 teachers = self.panel.of(batch)
                 step, meta = self.stepper(batch, teachers, self.step)
-            except torch.OutOfMemoryError as error:
+            except (RuntimeError, MemoryError) as error:
+                if not lacks_memory(error):
+                    raise
                 why = self._too_large(error)
             else:
                 why = ""
@@ -264,7 +276,9 @@ class Trainer:
             f"(time {self.rollbacks} of {self.non_finite.rollbacks}); {remedy}"
         )
 
-    def _too_large(self, error: torch.OutOfMemoryError) -> str:
+    def _too_large(self, error: BaseException) -> str:
+        if isinstance(error, TooLargeError):
+            return str(error)
         where = f"teachers.{self.phase.index}.train" if self.phase.name == "teacher" else "train"
         return told(
             f"a training step of {self.phase.label} (step {self.step + 1})", f"{where}.batch_size", self.recipe.batch_size, error

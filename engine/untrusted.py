@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
 
+from engine.control_group import memory
 from engine.errors import UnreadableError
 
 MOST = 1 << 20  # bytes of a small file
@@ -65,14 +66,14 @@ def read_regular(path: Path, most: int) -> bytes:
 
 def read_whole(path: Path, said: object) -> bytes:
     """All of a regular file that is said to have `said` bytes. OSError where it has others; MemoryError where it has, but they
-    are more than this machine should hold.
+    are more than this process should hold.
     """
     with os.fdopen(open_regular(path), "rb") as file:
         size = os.fstat(file.fileno()).st_size
         if size != said:
             raise OSError(f"{path} has {size:,} bytes, not what is said of it")
         if size > half_of_memory():
-            raise MemoryError(f"its {size:,} bytes are more than half of this machine's memory")
+            raise MemoryError(f"its {size:,} bytes are more than half of the memory that this process may have")
         return file.read(size)
 
 
@@ -94,7 +95,7 @@ def readable(path: Path, remedy: str = "try again") -> Iterator[None]:
 
 def half_of_memory() -> int:
     """Bytes. What is larger is not read into memory as a whole."""
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+    return memory().total // 2
 
 
 def open_to_append(path: Path) -> TextIO:

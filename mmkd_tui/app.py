@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 # Read by Textual when it is imported. A frame is drawn only where something has changed; it waits for its turn, so that a key's
 # answer does, too: up to a 60th of a second. Animations would only make it later.
@@ -26,6 +26,7 @@ from textual.widgets import Static
 from engine.errors import UserError
 from engine.run_client import DirectoryClient, RunClient
 from engine.sweeps.manifest import is_sweep
+from mmkd_tui import LEAST_COLUMNS, LEAST_ROWS
 from mmkd_tui.housekeeping import Housekeeper
 from mmkd_tui.keys import bindings, keys_of
 from mmkd_tui.machine import Machine, this_machine
@@ -34,7 +35,9 @@ from mmkd_tui.settings import Settings, SettingsSaver, load_settings
 from mmkd_tui.widgets.glyphs import prefers_ascii
 from mmkd_tui.widgets.scrollbars import use_scrollbars
 
-LEAST_COLUMNS, LEAST_ROWS = 60, 16
+if TYPE_CHECKING:
+    from mmkd_tui.draft import Draft
+
 TERMINAL_CHECK = 5.0  # seconds
 SETTLED = 1.0  # seconds after the start: what there is then, stays
 TIDY_EVERY = 0.25  # seconds
@@ -119,6 +122,12 @@ class MmkdApp(App[str]):
         """Shows a sweep on top of the screen in hand."""
         self._remember_folder()
         self.push_screen(self._sweep(path))
+
+    def open_wizard(self, draft: Draft, **details: Any) -> None:
+        """Shows the wizard on top of the screen in hand; `details` as it takes them."""
+        from mmkd_tui.wizard.screen import WizardScreen
+
+        self.push_screen(WizardScreen(draft, **details))
 
     def _remember_folder(self) -> None:
         if (folder := str(self.runs_dir.absolute())) != self.settings.runs_dir:

@@ -21,7 +21,6 @@ from engine.yaml_lines import KeyPath, dotted, scalar, show
 from mmkd_tui.estimates import training_images, validation_images
 
 MOST_CHARACTERS = 300  # of a number as it is typed; Python refuses to read some that are longer
-MOST_PROBLEMS = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +168,7 @@ class Draft:
         train = recipe.model_dump() if recipe else copy.deepcopy(before[-1]) if before else None
         return self._set_teachers((*self.teachers, _teacher(arch, seed, train, None)))
 
-    def add_checkpoint(self, arch: str, path: str = "") -> int:
+    def add_checkpoint(self, arch: str, path: str) -> int:
         """One from a file; its number."""
         return self._set_teachers((*self.teachers, _teacher(arch, 0, None, path)))
 
@@ -206,7 +205,7 @@ class Draft:
         try:
             preset = Preset.model_validate(self.data)
         except ValidationError as error:
-            return [Problem(found.places[0], found.sentence) for found in mistakes(error, self.data, MOST_PROBLEMS)]
+            return [Problem(found.places[0], found.sentence) for found in mistakes(error, self.data)]
         return list(_misfits(preset))
 
     def preset(self) -> Preset | None:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-import statistics
 from dataclasses import dataclass
 
-from engine.architectures import ArchitectureFacts, architecture_of
+from engine.architecture_facts import ArchitectureFacts
+from engine.architectures import architecture_of
 from engine.catalog import DatasetFacts
 from engine.image_folders import facts_of
 from engine.preset import DatasetPart, HardwarePart, MmkdPart, Preset, TrainPart
@@ -28,6 +28,7 @@ START = {"cpu": 4.0, "cuda": 8.0}  # seconds until the first step: importing, re
 # Multiply-adds an image for each parameter and pixel: a halved map quarters the work of the layers after it.
 WORK = {"vgg": 0.025, "resnet": 0.15, "wrn": 0.15, "resnet-deep": 0.05, "mobilenet": 0.01, "shufflenet": 0.04}
 WORK_ELSEWHERE = 0.003  # of a network whose stem makes the map four times smaller, as torchvision's and timm's do
+TOLD = 10.0  # seconds of a training below which its pace says little: reading and warming up are most of it
 TYPICAL = 20_000_000  # parameters, where nobody knows how many there are
 PROGRAM = {"cpu": 350 << 20, "cuda": 600 << 20}  # bytes before any tensor of ours: Python and torch, or CUDA's context
 
@@ -62,16 +63,22 @@ class Estimate:
         return self.start + sum(self.teachers) + self.alone + self.distil
 
 
-def training_images(dataset: DatasetPart) -> int:
-    """How many are trained on: the validation split is taken out first."""
+def is_counted(dataset: DatasetPart) -> bool:
+    """Whether it is known how many images there are; where it is not, no guess makes sense."""
     facts = facts_of(dataset)
-    left = max(facts.train_images - (validation_images(dataset) if facts.validation_images is None else 0), 0)
+    return bool(facts.classes) or not facts.own
+
+
+def training_images(dataset: DatasetPart, facts: DatasetFacts | None = None) -> int:
+    """How many are trained on: the validation split is taken out first. `facts`: the data set's, where they are known."""
+    facts = facts or facts_of(dataset)
+    left = max(facts.train_images - (validation_images(dataset, facts) if facts.validation_images is None else 0), 0)
     return min(left, dataset.train_images or left)
 
 
-def validation_images(dataset: DatasetPart) -> int:
+def validation_images(dataset: DatasetPart, facts: DatasetFacts | None = None) -> int:
     """How many are held out."""
-    facts = facts_of(dataset)
+    facts = facts or facts_of(dataset)
     return facts.validation_images or max(1, round(facts.train_images * dataset.validation_fraction))
 
 
@@ -84,31 +91,36 @@ def pace(hardware: HardwarePart, machine: Machine, stock: Stock) -> Pace:
     else:
         threads = min(hardware.threads or machine.cores, machine.cores)
         plain = Pace(kind, CPU_MACS * threads**0.8, CPU_LAYER, CPU_PARAMETER)
-    ratios = []
+    known: dict[DatasetPart, DatasetFacts] = {}
+    taken, guessed = [], []
     for network in stock.networks[-100:]:
         device = "cuda" if network.device.startswith("cuda") else "cpu"
-        if device == kind and network.seconds and network.seconds > 1:
-            ratios.append(network.seconds / training(network.arch, network.dataset, network.recipe, plain))
-    if not ratios:
+        if device != kind or not network.seconds or network.seconds < TOLD:
+            continue
+        facts = known[network.dataset] = known.get(network.dataset) or facts_of(network.dataset)
+        if facts.classes or not facts.own:
+            taken.append(network.seconds)
+            guessed.append(training(network.arch, network.dataset, network.recipe, plain, facts))
+    if not taken:
         return plain
-    factor = min(max(statistics.median(ratios), 0.01), 100.0)
-    return Pace(kind, plain.macs, plain.layer, plain.parameter, factor, len(ratios))
+    factor = min(max(sum(taken) / sum(guessed), 0.01), 100.0)  # a long training says more than a short one
+    return Pace(kind, plain.macs, plain.layer, plain.parameter, factor, len(taken))
 
 
 def step_seconds(arch: str, facts: DatasetFacts, images: int, pace: Pace, *, train: bool = True) -> float:
     """A training step (or a pass without gradients) of one batch."""
     parameters = _parameters(arch, facts)
-    macs = WORK.get(architecture_of(arch).family, WORK_ELSEWHERE) * parameters * facts.size**2 * images
+    macs = _work(arch) * parameters * facts.size**2 * images
     if not train:
         return pace.factor * (macs / pace.macs + _layers(arch) * pace.layer / 3)
     return pace.factor * (3 * macs / pace.macs + _layers(arch) * pace.layer + parameters * pace.parameter)
 
 
-def training(arch: str, dataset: DatasetPart, recipe: TrainPart, pace: Pace) -> float:
+def training(arch: str, dataset: DatasetPart, recipe: TrainPart, pace: Pace, facts: DatasetFacts | None = None) -> float:
     """A training on the labels alone, with its measurements after each epoch."""
-    facts = facts_of(dataset)
-    steps = recipe.epochs * (training_images(dataset) // recipe.batch_size)
-    measured = recipe.epochs * validation_images(dataset) + facts.test_images
+    facts = facts or facts_of(dataset)
+    steps = recipe.epochs * (training_images(dataset, facts) // recipe.batch_size)
+    measured = recipe.epochs * validation_images(dataset, facts) + facts.test_images
     passes = step_seconds(arch, facts, 512, pace, train=False) * measured / 512
     return steps * step_seconds(arch, facts, recipe.batch_size, pace) + passes
 
@@ -120,13 +132,13 @@ def estimate(preset: Preset, stock: Stock, machine: Machine) -> Estimate:
     teachers = tuple(
         0.0
         if not part.trained or stock.teacher(preset, part) is not None
-        else training(part.arch, preset.dataset, part.recipe, here)
+        else training(part.arch, preset.dataset, part.recipe, here, facts)
         for part in preset.teachers
     )
-    alone = training(preset.student.arch, preset.dataset, preset.train, here)
+    alone = training(preset.student.arch, preset.dataset, preset.train, here, facts)
     distil = alone
     if preset.method.name != "ce":
-        steps = preset.train.epochs * (training_images(preset.dataset) // preset.train.batch_size)
+        steps = preset.train.epochs * (training_images(preset.dataset, facts) // preset.train.batch_size)
         batch = preset.train.batch_size
         asked = sum(step_seconds(part.arch, facts, batch, here, train=False) for part in preset.teachers)
         if preset.teacher_cache is not None:
@@ -205,10 +217,17 @@ def _memory(preset: Preset, facts: DatasetFacts, kind: str) -> int:
     return int(PROGRAM[kind] + pixels + teachers + max(student + passing, alone))
 
 
+def _work(arch: str) -> float:
+    """Multiply-adds an image for each parameter and pixel. Libraries' networks may have the names of our families."""
+    return WORK_ELSEWHERE if ":" in arch else WORK.get(architecture_of(arch).family, WORK_ELSEWHERE)
+
+
 def _activations(arch: str, facts: DatasetFacts) -> float:
     """Numbers that a training step keeps for each image."""
     shape = architecture_of(arch)
     vgg = shape.family == "vgg"
+    if _work(arch) == WORK_ELSEWHERE:  # a stem that makes the map four times smaller, and half as many channels in four stages
+        return 2.5 * _features(shape) / 8 * (facts.size / 4) ** 2 * (1 + 1 / 2 + 1 / 4 + 1 / 8) * _layers(arch) / 4
     first = _features(shape) / (8 if vgg else 4)  # channels of the largest maps; each halved map has twice as many
     stages = (1, 1 / 2, 1 / 4, 1 / 8, 1 / 8) if vgg else (1, 1 / 2, 1 / 4)
     return 2.5 * first * facts.size**2 * sum(stages) * _layers(arch) / len(stages)

@@ -26,7 +26,8 @@ from engine.events import (
     StudentAloneReady,
     TeacherReady,
 )
-from engine.run_client import Process, RunState
+from engine.run_client import Process
+from engine.run_state import RunState
 
 TEACHERS = ("resnet56", "vgg13", "wrn_40_2")
 TEACHER_ACCURACIES = (0.9312, 0.9247, 0.9378)

@@ -7,7 +7,8 @@ from collections import deque
 
 from engine.control import Command
 from engine.errors import UserError
-from engine.run_client import RunClient, RunState
+from engine.run_client import RunClient
+from engine.run_state import RunState
 from mmkd_tui.curves import Curves
 from mmkd_tui.run_view import RunView
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 
-from engine.control_group import memory_left, memory_limit, usable_cores
+from engine.control_group import memory, usable_cores
 from engine.text import one_line
 from mmkd_tui.nvml import nvml
 
@@ -36,25 +34,7 @@ class Machine:
 @lru_cache(maxsize=1)
 def this_machine() -> Machine:
     """As it was when first asked."""
-    total, free = _memory()
-    return Machine(usable_cores(), total, free, _gpus())
-
-
-def _memory() -> tuple[int | None, int | None]:
-    found: dict[str, int] = {}
-    with suppress(OSError, ValueError, IndexError):
-        for line in Path("/proc/meminfo").read_text(encoding="ascii", errors="replace").splitlines():
-            name, _, rest = line.partition(":")
-            if name in ("MemTotal", "MemAvailable"):
-                found[name] = int(rest.split()[0]) * 1024
-    if "MemTotal" not in found:
-        with suppress(OSError, ValueError, AttributeError):
-            found["MemTotal"] = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return _smallest(found.get("MemTotal"), memory_limit()), _smallest(found.get("MemAvailable"), memory_left())
-
-
-def _smallest(*sizes: int | None) -> int | None:
-    return min((size for size in sizes if size is not None), default=None)
+    return Machine(usable_cores(), *memory(), _gpus())
 
 
 def _gpus() -> tuple[Gpu, ...]:

@@ -15,6 +15,7 @@ from rich.text import Text
 
 from engine.events import CacheProgress, Event, Log, PhaseStarted, RunStarted, StudentAloneReady, TeacherReady
 from engine.text import one_line, plain
+from mmkd_tui.figures import percent
 from mmkd_tui.run_view import PhaseView, RunView
 
 LINE_EVERY = 30.0  # seconds
@@ -130,11 +131,6 @@ class PlainProgress:
             self.console.print(Text(plain(line)), soft_wrap=True)
         except OSError:
             self.console = None
-
-
-def percent(share: float | None) -> str:
-    """0.9871 -> `98.71 %`."""
-    return "" if share is None else f"{share * 100:.2f} %"
 
 
 def clock(seconds: float | None) -> str:

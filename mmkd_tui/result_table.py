@@ -9,7 +9,8 @@ from rich.table import Table
 from rich.text import Text
 
 from engine.text import plain
-from mmkd_tui.progress import percent, weight_cell
+from mmkd_tui.figures import percent
+from mmkd_tui.progress import weight_cell
 
 BAR = 8  # columns of a weight bar: with the longest name, the table fits 80 columns
 

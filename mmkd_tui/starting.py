@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 from engine.catalog import DATASETS
 from engine.data_files import find_files, remedy
 from engine.errors import UserError
-from engine.image_folders import PATIENCE, facts_of, read_own
+from engine.image_folders import trouble_with
 from engine.preset import DatasetPart, Preset
 from engine.trackers import refuse_missing
 
@@ -22,15 +21,7 @@ def data_is_here(name: str, data_root: Path) -> bool:
 def missing_data(part: DatasetPart, data_root: Path) -> str:
     """What is in the way of reading a data set, and the remedy; "" where nothing is known to be."""
     if part.path is not None:
-        if facts_of(part).classes:
-            return ""
-        try:
-            read_own(part, time.monotonic() + PATIENCE)
-        except TimeoutError:
-            return ""
-        except (UserError, OSError, ValueError, RuntimeError) as error:
-            return str(error)
-        return ""
+        return trouble_with(part)
     if data_is_here(part.name, data_root):
         return ""
     return f"{part.name} is not in {data_root}. {remedy(DATASETS[part.name], data_root)}"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
-from engine.run_client import RunState
-from mmkd_tui.screens.marks import marks
+from engine.run_state import RunState
+from mmkd_tui.widgets.marks import marks
 
 Tone = Literal["good", "calm", "wait", "bad"]
 

@@ -50,11 +50,10 @@ class Stock:
         return next((network for network in self.networks if network.key == key), None)
 
     def of(self, preset: Preset, arch: str, seed: int, recipe: TrainPart, pretrained: bool = False) -> Network | None:
-        """The network that a run of `preset` would find in place of training it."""
+        """The network that a run of `preset` would find in place of training it; the app starts each in one process."""
         if preset.dataset.path is not None and not facts_of(preset.dataset).classes:
             return None  # nobody waits here for a folder to be read
-        precision = preset.hardware.precision
-        return self.with_key(content_key(preset.dataset, arch, seed, recipe, preset.evaluate, precision, pretrained))
+        return self.with_key(content_key(preset, arch, seed, recipe, ranks=1, pretrained=pretrained))
 
     def teacher(self, preset: Preset, part: TeacherPart) -> Network | None:
         """As `of`, for a teacher; None for one that is given."""

@@ -9,16 +9,16 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from engine.control_group import memory_left, memory_limit
+from engine.control_group import memory
 from engine.run_client import Process
+from mmkd_tui.figures import percent
 from mmkd_tui.nvml import nvml
 
 EVERY = 2.0  # seconds
 GIB = 1 << 30
-_MEMINFO = re.compile(r"^(MemTotal|MemAvailable):\s+(\d+) kB", re.MULTILINE)
 
 
-class Machine:
+class MachineUse:
     """Processor and memory, from /proc; elsewhere the load average. In a container or a job, memory is what is allowed there."""
 
     def __init__(self, proc: Path = Path("/proc")) -> None:
@@ -38,7 +38,7 @@ class Machine:
         before, self._before = self._before, (sum(ticks) - idle, sum(ticks))
         if before is None or self._before[1] <= before[1]:
             return ""
-        return f"CPU {(self._before[0] - before[0]) / (self._before[1] - before[1]):.0%}".replace("%", " %")
+        return f"CPU {percent((self._before[0] - before[0]) / (self._before[1] - before[1]), 0)}"
 
     def _load(self) -> str:
         try:
@@ -47,18 +47,11 @@ class Machine:
             return ""
 
     def _memory(self) -> str:
-        try:
-            found = {name: int(size) * 1024 for name, size in _MEMINFO.findall((self._proc / "meminfo").read_text())}
-            total, left = found["MemTotal"], found["MemAvailable"]
-            limit, left_of_it = memory_limit(), memory_left()
-            if limit is not None and left_of_it is not None and limit < total:
-                total, left = limit, left_of_it
-            return f"RAM {(total - left) / GIB:.1f}/{total / GIB:.1f} GiB"
-        except (OSError, KeyError, ValueError):
-            return ""
+        total, free = memory()
+        return "" if free is None else f"RAM {max(total - free, 0) / GIB:.1f}/{total / GIB:.1f} GiB"
 
 
-class Gpu:
+class GpuUse:
     """One NVIDIA GPU, by nvidia-ml-py, which is optional. RuntimeError where there is none to be read."""
 
     def __init__(self, which: int | str, library: Any = None) -> None:
@@ -100,11 +93,11 @@ def reader_for(device: str, process: Process | None) -> Callable[[], str]:
     """
     if process is None or not process.here:
         return lambda: ""
-    machine = Machine()
+    machine = MachineUse()
     try:
         if (which := _which(device, process)) is None:
             return machine.read
-        gpu = Gpu(which)
+        gpu = GpuUse(which)
     except RuntimeError:
         return machine.read
     return lambda: "  ".join(part for part in (gpu.read(), machine.read()) if part)

@@ -8,10 +8,10 @@ import sys
 from collections.abc import Iterator, Mapping
 
 from engine.doctor.finding import Finding
+from mmkd_tui import LEAST_COLUMNS, LEAST_ROWS
 from mmkd_tui.widgets.glyphs import prefers_ascii
 
 SECTION = "terminal"
-LEAST = (60, 16)
 COMFORT = (80, 24)
 
 
@@ -40,8 +40,8 @@ def findings(
         yield Finding(SECTION, "characters", f"{encoding}: charts are drawn in braille (--ascii where the font has none)")
     columns, rows = shutil.get_terminal_size()
     size = f"{columns}x{rows}"
-    if columns < LEAST[0] or rows < LEAST[1]:
-        yield Finding(SECTION, "size", size, "warning", f"the app needs {LEAST[0]}x{LEAST[1]}; make the window larger")
+    if columns < LEAST_COLUMNS or rows < LEAST_ROWS:
+        yield Finding(SECTION, "size", size, "warning", f"the app needs {LEAST_COLUMNS}x{LEAST_ROWS}; make the window larger")
     elif columns < COMFORT[0] or rows < COMFORT[1]:
         yield Finding(SECTION, "size", size, "note", f"it is made for {COMFORT[0]}x{COMFORT[1]} and more")
     else:

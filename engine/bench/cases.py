@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
+from engine.catalog import nearest
 from engine.errors import UserError
 from engine.text import one_line
 
@@ -25,6 +25,7 @@ class Case:
     buffer: int = 256  # samples in the hard buffer
     every: int = 5  # training steps to a meta step
     compiled: bool = True  # whether the engine's steps are timed as a long run takes them
+    features: str | None = None  # the module whose output is the feature map, where a library's network has to be told
     varied: str = ""  # what was changed from the case of that name, in a growth table
 
 
@@ -33,7 +34,17 @@ CASES = {
     for case in (
         Case("vgg", ("vgg13",) * 3, "vgg8"),
         Case("resnet", ("resnet20",) * 3, "resnet8"),
-        Case("imagenet", ("torchvision resnet50",) * 3, "torchvision resnet18", batch=32, classes=1000, size=224, buffer=64),
+        # The map by its module's name: to watch for the global pooling costs each pass of the naive form time.
+        Case(
+            "imagenet",
+            ("torchvision:resnet50",) * 3,
+            "torchvision:resnet18",
+            batch=32,
+            classes=1000,
+            size=224,
+            buffer=64,
+            features="layer4",
+        ),
         # Seconds on any machine: shows that the benchmark itself works, and nothing of speed.
         Case("tiny", ("resnet8",) * 2, "resnet8", batch=8, classes=10, size=8, buffer=16, compiled=False),
     )
@@ -109,6 +120,6 @@ def grown(case: Case) -> Iterator[Case]:
 def _check(known: Iterable[str], name: str, option: str, kind: str, extra: Sequence[str] = ()) -> None:
     names = [*known, *extra]
     if name not in names:
-        likely = difflib.get_close_matches(name, names, n=1)
-        hint = f"did you mean {likely[0]}?" if likely else f"one of {', '.join(names)}"
+        likely = nearest(name, names)
+        hint = f"did you mean {likely}?" if likely else f"one of {', '.join(names)}"
         raise UserError(f"{option} {one_line(name, 60)}: there is no such {kind}; {hint}")

@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import os
 import platform
-import re
 from contextlib import suppress
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import torch
 
 from engine.control_group import usable_cores
-from engine.text import one_line
+from engine.processor import FLAGS, processor
 from engine.version import version
-
-FLAGS = ("avx2", "avx512f", "avx512_bf16", "avx512_fp16", "amx_tile", "amx_bf16", "asimd", "bf16", "sve")  # that change the speed
 
 
 def describe(device: torch.device) -> dict[str, Any]:
@@ -41,13 +37,3 @@ def load() -> float | None:
     with suppress(OSError, AttributeError):
         return round(os.getloadavg()[0], 2)
     return None
-
-
-def processor() -> tuple[str, set[str]]:
-    """Its name and all its flags, as Linux tells them."""
-    text = ""
-    with suppress(OSError):
-        text = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace")
-    name = re.search(r"^model name\s*:\s*(.+)$", text, re.MULTILINE)
-    flags = re.search(r"^(?:flags|Features)\s*:\s*(.+)$", text, re.MULTILINE)
-    return one_line(name[1] if name else platform.processor() or platform.machine()), set(flags[1].split() if flags else ())

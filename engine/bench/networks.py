@@ -6,38 +6,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from engine.bench.cases import Case
 from engine.data import Batch
 from engine.models import Classifier, build_model
-from engine.randomness import generator, key
+from engine.randomness import generator
 
 BATCHES = 4  # different ones, taken in turn
 LR = 1e-3  # a step costs the same at any rate, and at this one random teachers do not make the student diverge
-
-
-class TorchvisionResNet(Classifier):
-    """torchvision's ResNet behind the engine's interface."""
-
-    def __init__(self, name: str, classes: int) -> None:
-        super().__init__()
-        from torchvision import models
-
-        self.network = models.get_model(name, weights=None, num_classes=classes)
-        self.feature_channels = self.network.fc.in_features
-
-    def features(self, images: Tensor) -> Tensor:
-        """[B, 3, H, W] -> [B, feature_channels, H / 32, W / 32]."""
-        net = self.network
-        x = net.maxpool(net.relu(net.bn1(net.conv1(images))))
-        features: Tensor = net.layer4(net.layer3(net.layer2(net.layer1(x))))
-        return features
-
-    def head(self, pooled: Tensor) -> Tensor:
-        """[B, feature_channels] -> [B, classes]."""
-        logits: Tensor = self.network.fc(pooled)
-        return logits
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,12 +62,8 @@ class Setting:
             yield from batches
 
     def _network(self, name: str, seed: int) -> Classifier:
-        family, _, arch = name.rpartition(" ")
-        if not family:
-            return build_model(arch, 3, self.case.classes, seed).to(self.device)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(key(seed, "benchmark weights", name))
-            return TorchvisionResNet(arch, self.case.classes).to(self.device)
+        case = self.case
+        return build_model(name, 3, case.classes, seed, size=case.size, features=case.features).to(self.device)
 
 
 def recipe(parameters: Iterator[nn.Parameter]) -> torch.optim.SGD:

@@ -23,7 +23,7 @@ from engine.meta.sgd import Sgd, momenta_of
 from engine.methods import Method, make_method
 from engine.methods.base import Hard
 from engine.methods.mmkd import Mmkd
-from engine.models import Output
+from engine.models import Output, paired
 from engine.models.panel import TeacherPanel
 from engine.preset import CePart, HardwarePart, MetaPart, MmkdPart
 from engine.randomness import permutation
@@ -51,8 +51,7 @@ def ours(setting: Setting, name: str, precision: str, *, cached: bool) -> Subjec
     def meta() -> None:
         drawn = permutation(method.buffer.size, 0, "benchmark draw", next(numbers))[: case.batch]
         images, labels, *rest = method.buffer.draw(drawn)
-        hard = [Output(*pair) for pair in zip(rest[::2], rest[1::2], strict=True)]
-        method.learn(stepper.meta_gradient(Hard(Batch(images, labels), hard)))
+        method.learn(stepper.meta_gradient(Hard(Batch(images, labels), paired(rest))))
 
     while not method.buffer.full:
         train()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
 import platform
@@ -15,6 +14,7 @@ from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
+from engine import locks
 from engine.compiled.build import REQUEST
 from engine.compiled.flat import Function, load
 from engine.compiled.request import Request
@@ -51,12 +51,8 @@ class Builder:
         """Begins to compile, unless somebody does. OSError where that cannot be done."""
         for folder in (self.folder, Path(os.environ[MACHINE_CODE])):
             private_folder(folder)
-        self._lock = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(self._lock)
-            self._lock = None
+        self._lock = locks.taken(self.folder / "lock", looks=1)
+        if self._lock is None:
             return
         write_whole(self.folder / REQUEST, self.request.to_json())
         environment = os.environ | {"OMP_NUM_THREADS": "1"}

@@ -12,9 +12,9 @@ from torch import Tensor
 
 from engine.compiled.changeover import Changeover, Compile, Part, Result, Source, Tell
 from engine.compiled.flat import Function
-from engine.compiled.pure import PurePanel, paired
+from engine.compiled.pure import PurePanel
 from engine.compiled.slices import Slices, slices_of
-from engine.models import Output
+from engine.models import Output, paired
 from engine.models.panel import HasImages, TeacherPanel
 
 PART = "teachers"

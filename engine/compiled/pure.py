@@ -14,16 +14,11 @@ from engine.kernels import Arithmetic
 from engine.kernels.finite import finite_parts
 from engine.meta.sgd import Sgd, Tensors
 from engine.methods.base import MetaGradient, Method, Step
-from engine.models import Classifier, Output
+from engine.models import Classifier, Output, paired
 from engine.models.functional import call_with
 from engine.models.panel import TeacherPanel
 
 FIELDS = tuple(field.name for field in fields(Step))
-
-
-def paired(teachers: Sequence[Tensor]) -> list[Output]:
-    """logits, features, logits, features, ... -> an Output a teacher."""
-    return [Output(*pair) for pair in zip(teachers[::2], teachers[1::2], strict=True)]
 
 
 class Pure:

@@ -15,7 +15,7 @@ from engine.data_files import files_of, find_archives
 from engine.dataset_facts import DATASETS, DatasetFacts
 from engine.errors import TrainingError, UserError
 from engine.fetching import Progress, Tell, verify
-from engine.image_folders import Listing
+from engine.listing import Listing
 from engine.pictures import Job
 from engine.preset import DatasetPart
 
@@ -35,7 +35,7 @@ class Checked:
     notes: tuple[str, ...]
 
 
-def check(part: DatasetPart, data_root: Path, tell: Tell, workers: int | None = None) -> Checked:
+def check(part: DatasetPart, data_root: Path, tell: Tell) -> Checked:
     """Reads every file. UserError where the data set is not there, or where its lists of pictures are damaged."""
     facts = DATASETS[part.name]
     archives, wrong = _archives(facts, data_root, tell)
@@ -43,7 +43,7 @@ def check(part: DatasetPart, data_root: Path, tell: Tell, workers: int | None = 
         found = read_pictures(part, data_root)
         listed = {"train": found.train, "validation": found.validation, "test": found.test}
         listings = {name: listing for name, listing in listed.items() if listing is not None}
-        read, broken = _read(found.root, listings, tell, workers)
+        read, broken = _read(found.root, listings, tell)
         there = {name: len(listing) for name, listing in listings.items()}
         counts = {name: _counts(labels, len(found.classes)) for name, labels in read.items()}
         notes = [found.said] if found.said else []
@@ -76,7 +76,7 @@ def _archives(facts: DatasetFacts, data_root: Path, tell: Tell) -> tuple[dict[st
     wrong = []
     complete = find_archives(facts, data_root)
     for archive in facts.archives:
-        folders = [complete] if complete else [data_root / place for place in facts.folders]
+        folders = [complete] if complete else [data_root / place for place in facts.own_folders]
         path = next((folder / archive.name for folder in folders if (folder / archive.name).is_file()), None)
         if path is None:
             continue
@@ -97,15 +97,13 @@ def _counts(labels: Sequence[int], classes: int) -> tuple[int, ...]:
     return tuple(found[label] for label in range(classes))
 
 
-def _read(
-    root: Path, listings: dict[str, Listing], tell: Tell, workers: int | None
-) -> tuple[dict[str, list[int]], list[tuple[str, str]]]:
+def _read(root: Path, listings: dict[str, Listing], tell: Tell) -> tuple[dict[str, list[int]], list[tuple[str, str]]]:
     """The labels of the pictures that can be read, by split, and those that cannot, with the reason."""
     total, done = sum(map(len, listings.values())), 0
     labels: dict[str, list[int]] = {name: [] for name in listings}
     broken: list[tuple[str, str]] = []
     said: list[str] = []
-    decoders = Decoders(chosen_workers(workers), said.append)
+    decoders = Decoders(chosen_workers(None), said.append)
     jobs = [(name, first, job) for name, listing in listings.items() for first, job in _jobs(root, listing)]
     try:
         tell(Progress("decoding", root.name, 0, total))

@@ -8,10 +8,7 @@ from torch import Tensor
 from torchvision.datasets import CIFAR10
 
 from engine.catalog import DATASETS
-from engine.data.augment import Augmentation
 from engine.data.cifar import read_cifar
-
-AUGMENTATION = Augmentation(padding=4, flip=True)
 
 
 def read(data_root: Path) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:

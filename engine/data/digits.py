@@ -9,10 +9,7 @@ from sklearn.datasets import load_digits
 from torch import Tensor
 
 from engine.catalog import DATASETS
-from engine.data.augment import Augmentation
 from engine.randomness import permutation
-
-AUGMENTATION = Augmentation(padding=1, flip=False)
 
 
 def read(data_root: Path) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:

@@ -16,7 +16,7 @@ from engine.data.images import LEFT_OUT, WHOLE, Augmenting, Batch, Share, batche
 from engine.data.shard_order import order_by_shards
 from engine.data.troubles import Troubles
 from engine.errors import UserError
-from engine.image_folders import Listing
+from engine.listing import Listing
 from engine.pictures import Decoded, Job, archive_of
 
 _Draws = Callable[[Tensor, Tensor], Tensor] | None  # [B] indices and [B] views -> [B, DRAWS]; None: nothing is random

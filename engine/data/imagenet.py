@@ -17,7 +17,8 @@ from engine.data_files import files_of
 from engine.errors import UserError
 from engine.fetching import Progress, Tell
 from engine.fetching import fetch as fetch_archives
-from engine.image_folders import Listing, Outside, PictureFolder, class_folders, pictures_below
+from engine.image_folders import Outside, class_folders, pictures_below
+from engine.listing import Listing, PictureFolder
 from engine.text import one_line
 from engine.unpacking import unpack
 

@@ -185,7 +185,6 @@ class Images:
 
 def split_images(
     facts: DatasetFacts,
-    augmentation: Augmentation,
     train: tuple[Tensor, Tensor],
     test: tuple[Tensor, Tensor],
     *,
@@ -211,7 +210,7 @@ def split_images(
         train=split(training, labels[kept]),
         validation=split(pixels[held], labels[held]),
         test=split(*test),
-        augmentation=augmentation,
+        augmentation=Augmentation(facts.shift, facts.flip),
     )
 
 

@@ -17,14 +17,14 @@ from engine.data.images import Images, published_statistics, split_images, split
 from engine.data.troubles import Troubles
 from engine.errors import UserError
 from engine.fetching import Tell, fetch
-from engine.image_folders import Listing, PictureFolder, read_own
+from engine.image_folders import read_own
+from engine.listing import Listing, PictureFolder
 from engine.preset import DatasetPart
 from engine.text import one_line
 
-# A reader's module of images that are held in memory offers AUGMENTATION and
-# read(data_root) -> ((pixels, labels) to train, (pixels, labels) to test), and names(data_root) where the classes' names stand in
-# the publisher's files. That of pictures in files offers read(data_root) -> PictureFolder. A module that has a way of its own to
-# download or to unpack offers fetch(data_root, tell) -> the folder.
+# A reader's module of images that are held in memory offers read(data_root) -> ((pixels, labels) to train, (pixels, labels) to
+# test), and names(data_root) where the classes' names stand in the publisher's files. That of pictures in files offers
+# read(data_root) -> PictureFolder. A module that has a way of its own to unpack offers fetch(data_root, tell) -> the folder.
 # Each is imported when it is asked for: torchvision and scikit-learn take a second or two, and no run needs both.
 READERS = {
     "digits": "digits",
@@ -74,9 +74,9 @@ def class_names(part: DatasetPart, data_root: Path) -> tuple[str, ...]:
     return found
 
 
-def fetch_files(name: str, data_root: Path, tell: Tell | None = None) -> Path:
+def fetch_files(name: str, data_root: Path, tell: Tell) -> Path:
     """Downloads (or unpacks) a data set that is not embedded; the folder where it lies. UserError where that cannot be done."""
-    reader, tell = _reader(name), tell or (lambda progress: None)
+    reader = _reader(name)
     own = getattr(reader, "fetch", None)
     folder: Path = own(data_root, tell) if own else fetch(DATASETS[name], data_root, tell)
     return folder
@@ -89,7 +89,6 @@ def _resident(part: DatasetPart, data_root: Path, device: torch.device) -> Image
         facts = replace(facts, classes=names(data_root))
     return split_images(
         facts,
-        reader.AUGMENTATION,
         train,
         test,
         validation_fraction=part.validation_fraction,
@@ -130,7 +129,7 @@ def _from_files(part: DatasetPart, data_root: Path, device: torch.device, worker
         train=split(train),
         validation=split(validation),
         test=split(found.test),
-        augmentation=ResizedCrop(),
+        augmentation=ResizedCrop(facts.flip),
         troubles=troubles,
         decoders=decoders,
     )

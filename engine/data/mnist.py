@@ -8,10 +8,7 @@ from torch import Tensor
 from torchvision.datasets import MNIST
 
 from engine.catalog import DATASETS
-from engine.data.augment import Augmentation
 from engine.data.idx_set import read_idx_set
-
-AUGMENTATION = Augmentation(padding=2, flip=False)
 
 
 def read(data_root: Path) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:

@@ -12,7 +12,7 @@ from engine.catalog import DATASETS
 from engine.data.lists import inside, numbered, spaced
 from engine.data_files import files_of
 from engine.errors import UserError
-from engine.image_folders import Listing, PictureFolder
+from engine.listing import Listing, PictureFolder
 from engine.text import one_line
 
 

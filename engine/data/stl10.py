@@ -10,12 +10,9 @@ from torchvision.datasets import STL10
 from torchvision.datasets.utils import check_integrity
 
 from engine.catalog import DATASETS
-from engine.data.augment import Augmentation
 from engine.data_files import files_of
 from engine.errors import UserError
 from engine.text import one_line
-
-AUGMENTATION = Augmentation(padding=12, flip=True)
 
 
 class Labelled(STL10):  # type: ignore[misc]  # torchvision has no types

@@ -13,16 +13,15 @@ from torch import Tensor
 
 from engine.catalog import DATASETS
 from engine.control_group import usable_cores
-from engine.data.augment import Augmentation
 from engine.data.lists import inside, lines_of
 from engine.data_files import files_of
 from engine.errors import UserError
-from engine.image_folders import Listing, Outside, PictureFolder, pictures_below
+from engine.image_folders import Outside, pictures_below
+from engine.listing import Listing, PictureFolder
 from engine.paths import cache_dir, private_folder, written_aside
 from engine.pictures import BrokenPictureError, decode
 from engine.text import one_line
 
-AUGMENTATION = Augmentation(padding=8, flip=True)
 NAME = "tiny-imagenet"
 FORMAT = 1  # raised when the same files would be decoded to other arrays
 

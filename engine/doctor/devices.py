@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import torch
 
-from engine.bench.machine import FLAGS, processor
-from engine.control_group import memory_limit, usable_cores
+from engine.control_group import machine_memory, memory, usable_cores
 from engine.device import bf16_is_fast
 from engine.doctor.finding import Finding, Grade
 from engine.gpu_lock import GpuBusyError, gpu_of, refuse_if_busy
+from engine.processor import FLAGS, processor
 from engine.text import one_line
 
 SECTION = "devices"
@@ -32,10 +31,8 @@ def findings() -> Iterator[Finding]:
 
 
 def _memory() -> Iterator[Finding]:
-    pages, size = os.sysconf("SC_PHYS_PAGES"), os.sysconf("SC_PAGE_SIZE")
-    total = pages * size
-    limit = memory_limit()
-    if limit is not None and limit < total:
+    total, limit = machine_memory(), memory().total
+    if limit < total:
         remedy = "a run that needs more is killed; give the container or job more memory"
         grade: Grade = "warning" if limit < 4 * GIB else "note"
         yield Finding(SECTION, "memory", f"{limit / GIB:.1f} GiB of {total / GIB:.1f} for this container or job", grade, remedy)

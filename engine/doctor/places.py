@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
 import tempfile
@@ -11,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from engine import paths
+from engine import locks, paths
 from engine.catalog import DATASETS
 from engine.data_files import find_files
 from engine.doctor.finding import Finding
@@ -85,7 +84,7 @@ def _cannot_write(folder: Path) -> str:
             file.write(b"x")
             file.flush()
             os.fsync(file.fileno())
-            fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+            locks.take(file.fileno())
     except OSError as error:
         return f"a file cannot be written and locked there ({error.strerror or error})"
     return ""

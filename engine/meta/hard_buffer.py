@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from engine.out_of_memory import TooLargeError, lacks_memory, told
+
 
 class HardBuffer:
     """Holds `size` samples. A sample is a row in each of several tensors (images, labels, teachers' logits and features).
@@ -37,7 +39,7 @@ class HardBuffer:
         if finite is not None:
             wrong = wrong & finite
         if not self.rows:
-            self.rows = [tensor.new_zeros((self.size, *tensor.shape[1:])) for tensor in batch]
+            self.rows = self._room_for(batch)
         room = min(self.size - self.count, len(wrong))
         places = order[: len(wrong) - room].to(wrong.device, non_blocking=True)
         for rows, tensor in zip(self.rows, batch, strict=True):
@@ -49,6 +51,15 @@ class HardBuffer:
                 rows[places] = torch.where(replace, tensor[room:], rows[places])
         self.count += room
         self.taken = room
+
+    def _room_for(self, batch: Sequence[Tensor]) -> list[Tensor]:
+        try:
+            return [tensor.new_zeros((self.size, *tensor.shape[1:])) for tensor in batch]
+        except (RuntimeError, MemoryError) as error:
+            if not lacks_memory(error):
+                raise
+            why = told("the hard buffer", "method.meta.buffer_size", self.size, error)
+        raise TooLargeError(why)  # with the error, what there was of it is gone
 
     def withdraw(self) -> None:
         """Takes the last offer back, so that the same one can be made again: what it replaced will be replaced alike."""

@@ -22,7 +22,7 @@ from engine.meta.sgd import Sgd, Tensors
 from engine.meta.weight_nets import WeightNets
 from engine.methods.base import Hard, LearnerOutput, MetaGradient, MetaStep, Method, Step, sizes_of
 from engine.methods.losses import distances, divergences
-from engine.models import Output
+from engine.models import Output, paired
 from engine.models.functional import call_with
 from engine.models.regressor import Learner
 from engine.preset import MmkdPart
@@ -132,8 +132,7 @@ class Mmkd(Method):
             return None
         drawn = permutation(self.buffer.size, self.seed, "buffer draw", number)[: len(batch.labels)]
         images, labels, *rest = self.buffer.draw(drawn)
-        hard = [Output(logits, features) for logits, features in zip(rest[::2], rest[1::2], strict=True)]
-        return Hard(Batch(images, labels), hard)
+        return Hard(Batch(images, labels), paired(rest))
 
     def weigh(self, output: LearnerOutput, teachers: Sequence[Output]) -> tuple[Tensor, Tensor]:
         """a and b, [B, K] each."""

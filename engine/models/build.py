@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 import torch
 
-from engine.architectures import ARCHITECTURES, library_of
+from engine.architecture_facts import ARCHITECTURES
+from engine.architectures import library_of
 from engine.errors import UserError
 from engine.models.interface import Classifier
 from engine.models.library import build_library_model

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -13,6 +14,11 @@ class Output(NamedTuple):
 
     logits: Tensor  # [B, C]
     features: Tensor  # [B, c, h, w]: the last feature map, after its activation, before global pooling
+
+
+def paired(teachers: Sequence[Tensor]) -> list[Output]:
+    """logits, features, logits, features, ... -> an Output a teacher."""
+    return [Output(*pair) for pair in zip(teachers[::2], teachers[1::2], strict=True)]
 
 
 class Classifier(nn.Module):

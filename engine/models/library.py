@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from engine.architectures import LEAST_SIZE, TORCHVISION, library_of
+from engine.architecture_facts import LEAST_SIZE, TORCHVISION
+from engine.architectures import library_of
 from engine.catalog import nearest
 from engine.errors import UserError
 from engine.models.interface import Classifier

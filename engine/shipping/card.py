@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,11 +14,10 @@ from engine.preset import Preset
 from engine.preset_yaml import dump_preset
 from engine.shipping.facts import ModelFacts
 from engine.shipping.proof import BATCH, Proof
-from engine.text import one_line, plain
+from engine.text import md, one_line
 
 MOST_NAMED = 200  # classes
 PAPER = "https://arxiv.org/abs/2306.06634"
-_MARKDOWN = re.compile(r"([\\`*_{}\[\]<>#|~$])")
 LIBRARIES = {"onnx": "onnx", "torch-export": "pytorch", "safetensors": "mmkd", "timm": "timm"}
 
 
@@ -230,4 +228,4 @@ def _percent(share: float | None) -> str:
 
 
 def _md(text: str) -> str:
-    return _MARKDOWN.sub(r"\\\1", plain(" ".join(text.split()), 200))
+    return md(text, 200)  # a name that is longer says no more

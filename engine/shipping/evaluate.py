@@ -150,14 +150,16 @@ def evaluate(model: Model, images: Images, teachers: list[tuple[str, Classifier 
     return Evaluation(images.facts.name, model.facts.classes, scored(own, labels), tuple(found), tuple(notes))
 
 
-def teachers_of(preset: Preset, facts: ModelFacts, store: TeacherStore) -> list[tuple[str, Classifier | str]]:
-    """A run's teachers from their checkpoints and from the store; for one that is neither there nor readable, why."""
-    return [
-        (label, _teacher(preset, part, facts, store)) for label, part in zip(preset.teacher_labels, preset.teachers, strict=True)
-    ]
+def teachers_of(preset: Preset, ranks: int, facts: ModelFacts, store: TeacherStore) -> list[tuple[str, Classifier | str]]:
+    """A run's teachers from their checkpoints and from the store; for one that is neither there nor readable, why.
+
+    `ranks`: how many the run began with.
+    """
+    labelled = zip(preset.teacher_labels, preset.teachers, strict=True)
+    return [(label, _teacher(preset, ranks, part, facts, store)) for label, part in labelled]
 
 
-def _teacher(preset: Preset, part: TeacherPart, facts: ModelFacts, store: TeacherStore) -> Classifier | str:
+def _teacher(preset: Preset, ranks: int, part: TeacherPart, facts: ModelFacts, store: TeacherStore) -> Classifier | str:
     prepared = facts.preprocessing
 
     def make() -> Classifier:
@@ -169,8 +171,7 @@ def _teacher(preset: Preset, part: TeacherPart, facts: ModelFacts, store: Teache
             return load_fitting(Path(part.checkpoint), part.arch, make)
         if not part.trained:
             return "its library's weights are not kept by runs"
-        precision = preset.hardware.precision
-        key = content_key(preset.dataset, part.arch, part.seed, part.recipe, preset.evaluate, precision, part.pretrained)
+        key = content_key(preset, part.arch, part.seed, part.recipe, ranks=ranks, pretrained=part.pretrained)
         kept = store.find(key)
         if kept is None:
             return f"it is not in {store.root}"

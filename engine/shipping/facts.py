@@ -10,7 +10,8 @@ from typing import Any
 
 from engine.dataset_facts import DATASETS
 from engine.errors import UserError
-from engine.preprocessing import Preprocessing, checked, preprocessing_from, resize_for
+from engine.pictures import resize_for
+from engine.preprocessing import Preprocessing, checked, preprocessing_from
 from engine.text import one_line
 from engine.untrusted import as_number
 

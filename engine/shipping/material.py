@@ -12,7 +12,7 @@ from torch import Tensor
 from engine.data import AnySplit, Batch, Images, Split
 from engine.data.file_split import FileSplit
 from engine.errors import UserError
-from engine.image_folders import Listing
+from engine.listing import Listing
 from engine.preprocessing import Preprocessing
 from engine.randomness import permutation
 from engine.shipping.facts import ModelFacts

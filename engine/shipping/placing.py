@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from engine.errors import UserError
-from engine.paths import sync_folder
+from engine.paths import sync_folder, write_private
 from engine.text import plain
 
 
@@ -43,11 +43,7 @@ def workshop(folder: Path) -> Iterator[Path]:
 
 def write(path: Path, content: str | bytes) -> Path:
     """A new file (0600), on the disk when this returns."""
-    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    with os.fdopen(handle, "wb") as file:
-        file.write(content.encode() if isinstance(content, str) else content)
-        file.flush()
-        os.fsync(file.fileno())
+    write_private(path, content.encode() if isinstance(content, str) else content)
     return path
 
 

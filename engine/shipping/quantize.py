@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import logging
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +12,7 @@ import numpy as np
 from torch import Tensor
 
 from engine.errors import UserError
-from engine.shipping.runners import need_onnx
+from engine.shipping.runners import need_onnx, quietly
 from engine.shipping.writers import INPUT, labelled
 from engine.text import one_line
 
@@ -56,7 +54,7 @@ def to_int8(data: bytes, calibration: Sequence[Tensor], accuracy: Callable[[byte
 
     metadata = {entry.key: entry.value for entry in onnx.load_model_from_string(data).metadata_props}
     found: dict[str, bytes] = {}
-    with tempfile.TemporaryDirectory(prefix="mmkd-int8-") as scratch, _quietly():
+    with tempfile.TemporaryDirectory(prefix="mmkd-int8-") as scratch, quietly():
         given, ready = Path(scratch) / "given.onnx", Path(scratch) / "ready.onnx"
         given.write_bytes(data)
         try:
@@ -82,15 +80,3 @@ def to_int8(data: bytes, calibration: Sequence[Tensor], accuracy: Callable[[byte
     accuracies = {way: accuracy(content) for way, content in found.items()}
     best = next(way for way in WAYS if accuracies[way] >= max(accuracies.values()) - MARGIN)
     return Quantized(found[best], best, accuracies)
-
-
-@contextmanager
-def _quietly() -> Iterator[None]:
-    """Without the library's advice to do what is being done; it goes to the root logger."""
-    root = logging.getLogger()
-    before = root.level
-    root.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        root.setLevel(before)

@@ -149,8 +149,8 @@ def is_program(path: Path) -> bool:
 
 @contextmanager
 def quietly() -> Iterator[None]:
-    """Without the libraries' remarks on their own insides."""
-    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "torch.export", "torch.fx")]
+    """Without the libraries' remarks on their own insides; onnxruntime's go to the root logger."""
+    loggers = [logging.getLogger(name) for name in ("", "torch.onnx", "onnxscript", "torch.export", "torch.fx")]
     before = [logger.level for logger in loggers]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from engine import locks
 from engine.errors import UserError
 from engine.paths import private_folder, write_whole
 from engine.run_dir import NAME
@@ -136,15 +136,15 @@ class SweepLock:
             self._handle = open_regular(folder / LOCK, os.O_RDWR | os.O_CREAT)
         except OSError as error:
             raise _unwritable(folder, error) from error
-        os.set_inheritable(self._handle, False)
+        where = plain(str(folder))
         try:
-            fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            free = locks.take(self._handle)
         except OSError as error:
             os.close(self._handle)
-            where = plain(str(folder))
-            if isinstance(error, BlockingIOError):
-                raise UserError(f"another command is at work on {where}; wait for its end, or stop it by Ctrl-C") from None
             raise UserError(f"{where} cannot be locked ({error.strerror}); name a folder on another disk") from error
+        if not free:
+            os.close(self._handle)
+            raise UserError(f"another command is at work on {where}; wait for its end, or stop it by Ctrl-C")
 
     def release(self) -> None:
         """Lets another command have it."""
@@ -154,17 +154,5 @@ class SweepLock:
 
 
 def is_worked_on(folder: Path) -> bool:
-    """Whether a command of this machine is at work on a sweep now."""
-    try:
-        handle = open_regular(folder / LOCK)
-    except OSError:
-        return False
-    try:
-        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:
-        return False
-    finally:
-        os.close(handle)
-    return False
+    """Whether a command of this machine is at work on a sweep now, as far as that can be told."""
+    return locks.held(folder / LOCK) is True

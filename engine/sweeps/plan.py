@@ -12,15 +12,14 @@ from typing import Any
 from pydantic import ValidationError
 
 from engine.forms import Source, line_of
-from engine.overrides import OverrideError, apply, lay, source_of
+from engine.overrides import OverrideError, apply, laid_over, lay, source_of
 from engine.preset import Preset
-from engine.preset_errors import Mistake, mistakes
-from engine.preset_yaml import MAX_PROBLEMS
+from engine.preset_errors import MAX_PROBLEMS, Mistake, mistakes
+from engine.same_training import run_key
 from engine.sweeps.draws import DrawError, check, drawn, same
 from engine.sweeps.form import HalvingPart, SweepForm
 from engine.sweeps.read import read_sweep
-from engine.tables.plan import laid_over, run_key, slug
-from engine.text import plain
+from engine.text import plain, slug
 from engine.yaml_lines import KeyPath, show
 
 MOST_RUNS = 10_000
@@ -29,6 +28,8 @@ _OWN = {  # what a sweep says elsewhere, or what changes nothing of a run
     "name": "names say nothing about a training; remove it",
     "description": "descriptions say nothing about a training; remove it",
 }
+
+_Source = Source[SweepForm]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +61,7 @@ def plan_sweep(path: Path, runs: Path, overrides: Sequence[str] = ()) -> SweepPl
     `PresetError` with a line for each mistake, in the sweep or in a preset that it names.
     """
     form, document = read_sweep(path)
-    source = _Source(plain(str(path)), document, path.parent, tuple(overrides), form=form)
+    source = Source(plain(str(path)), document, path.parent, tuple(overrides), form)
     _check(source)
     bases = [source.preset(given) for given in form.presets]
     if len({base.name for base in bases}) < len(bases):
@@ -95,13 +96,6 @@ def plan_sweep(path: Path, runs: Path, overrides: Sequence[str] = ()) -> SweepPl
     # Seed by seed, so that a sweep that is broken off has something of every combination.
     ordered = sorted(found.values(), key=lambda run: form.seeds.index(run.seed))
     return SweepPlan(form.name, form.description, folder, form.halving, tuple(ordered), count - len(found))
-
-
-@dataclass(slots=True, kw_only=True)
-class _Source(Source):
-    """The sweep's file."""
-
-    form: SweepForm
 
 
 def _check(source: _Source) -> None:
@@ -181,7 +175,7 @@ def _resolved(source: _Source, base: Preset, combination: Mapping[str, Any]) -> 
     try:
         return Preset.model_validate(data).anchored(source.folder)
     except ValidationError as error:
-        for mistake in mistakes(error, data, MAX_PROBLEMS):
+        for mistake in mistakes(error, data):
             source.problems.append(_told(source, mistake, origins, combination))
         return None
 

@@ -4,30 +4,28 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from engine.forms import Wording, read_form
+from engine.preset_errors import NAME, Wording
+from engine.preset_yaml import parse_form, read_text
 from engine.sweeps.form import SweepForm
 from engine.yaml_lines import Document
 
-_WORDING = Wording(
-    "sweep",
-    "name, presets and settings",
-    {
-        "name": "name: my-sweep",
-        "presets": "presets: [quickstart]",
-        "settings": "settings: {train.lr: [0.01, 0.05]}",
-        "trials": "trials: 10",
-        "seeds": "seeds: [0, 1]",
-        "draw_seed": "draw_seed: 0",
-        "overrides": "overrides: {train: {epochs: 30}}",
-        "halving": "halving: {min_epochs: 3}",
-        "min_epochs": "min_epochs: 3",
-        "eta": "eta: 3",
-        "metric": "metric: best_accuracy",
-    },
-    ("seeds", "presets", "trials"),
-)
+_EXAMPLES = {
+    "name": "my-sweep",
+    "description": '""',
+    "presets": "[quickstart]",
+    "presets.*": "quickstart",
+    "settings": "{train.lr: [0.01, 0.05]}",
+    "trials": "10",
+    "seeds": "[0, 1]",
+    "seeds.*": "0",
+    "overrides": "{train: {epochs: 30}}",
+    "halving": "{min_epochs: 3}",
+    "halving.min_epochs": "3",
+}
+_TOGETHER = {key: ((key,),) for key in ("seeds", "presets", "trials")}
+SWEEP = Wording(SweepForm, "sweep", "name, presets and settings", _EXAMPLES, {"name": NAME}, _TOGETHER)
 
 
 def read_sweep(path: Path) -> tuple[SweepForm, Document]:
     """The sweep in a file, and where everything in it stands; `PresetError` with a line for each mistake."""
-    return read_form(path, SweepForm, _WORDING)
+    return parse_form(read_text(path), str(path), SWEEP)

@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -101,9 +101,9 @@ def do(order: Order) -> int:
     return Attempt(order)()
 
 
-def passed_on(names: Sequence[str] = PLACES) -> dict[str, str]:
+def passed_on() -> dict[str, str]:
     """The variables of ours that hold for runs on other machines, too."""
-    return {name: os.environ[name] for name in names if name in os.environ}
+    return {name: os.environ[name] for name in PLACES if name in os.environ}
 
 
 def extra(module: str, name: str) -> Any:

@@ -112,18 +112,16 @@ class Standing:
 
 
 def networks_of(preset: Preset) -> frozenset[str]:
-    """The store's keys of the networks that a run trains, or finds, before it distils: its teachers and the student alone.
+    """The store's keys of the networks that a sweep's run trains, or finds, before it distils: teachers, and the student alone.
 
-    None where that cannot be told, because of pictures that cannot be read: the run itself says why.
+    Empty where that cannot be told, because of pictures that cannot be read: the run itself says why.
     """
-    precision = preset.hardware.precision
     asked = [(part.arch, part.seed, part.recipe, part.pretrained) for part in preset.teachers if part.trained]
     if preset.evaluate.student_alone and preset.method.name != "ce":
         asked.append((preset.student.arch, preset.seed, preset.train, False))
     try:
-        return frozenset(
-            content_key(preset.dataset, arch, seed, recipe, preset.evaluate, precision, pretrained)
-            for arch, seed, recipe, pretrained in asked
+        return frozenset(  # each run of a sweep is one process
+            content_key(preset, arch, seed, recipe, ranks=1, pretrained=pretrained) for arch, seed, recipe, pretrained in asked
         )
     except (UserError, OSError, ValueError, RuntimeError):
         return frozenset()

@@ -8,8 +8,7 @@ from typing import Any
 
 from engine.result import result_from
 from engine.run_dir import RunDir
-from engine.run_state import RunState
-from engine.sweeps.executor import state_of as state_of_folder
+from engine.sweeps.executor import state_of
 from engine.tables.form import Published
 from engine.tables.plan import Block, Plan, PlannedRun
 from engine.tables.statistics import Comparison, Summary, compare, holm, summarise
@@ -78,11 +77,6 @@ def result_of(run: PlannedRun) -> dict[str, Any] | None:
     return found if found is not None and found["state"] == "done" and found["student_accuracy"] is not None else None
 
 
-def state_of(run: PlannedRun) -> RunState | None:
-    """None where it was never begun."""
-    return state_of_folder(run.folder)
-
-
 def _table(block: Block, reference: str) -> Table:
     results = {(run.label, run.seed): found for run in block.runs if (found := result_of(run)) is not None}
     runs = tuple(_finished(run, results.get((run.label, run.seed))) for run in block.runs)
@@ -113,7 +107,7 @@ def _table(block: Block, reference: str) -> Table:
 def _finished(run: PlannedRun, result: Mapping[str, Any] | None) -> FinishedRun:
     if result is not None:
         return FinishedRun(run, "done", _percent(result["student_accuracy"]), _percent(result["student_alone_accuracy"]), "")
-    state = state_of(run)
+    state = state_of(run.folder)
     ended = result_from(read_object(RunDir(run.folder).result) or {}) or {}
     return FinishedRun(run, "not begun" if state is None else state.value, None, None, str(ended.get("message", "")))
 

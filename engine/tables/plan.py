@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,25 +9,17 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from engine.comparison import TESTED, flattened
 from engine.forms import Source, line_of
-from engine.overrides import OverrideError, apply, source_of
+from engine.overrides import OverrideError, apply, flattened, laid_over, source_of
 from engine.preset import Preset
 from engine.preset_errors import Mistake, mistakes
-from engine.preset_yaml import MAX_PROBLEMS
+from engine.same_training import TESTED, run_key
 from engine.tables.form import MethodLine, Published, TableForm
 from engine.tables.read import read_table
-from engine.text import plain
+from engine.text import plain, slug
 from engine.yaml_lines import KeyPath
 
-# What says only where and under which name a run is done, not what comes of it.
-_APART: dict[str, Any] = {
-    "name": True,
-    "description": True,
-    "checkpoints": True,
-    "trackers": True,
-    "hardware": {"device", "threads", "compile"},
-}
+_Source = Source[TableForm]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +61,7 @@ class Plan:
 
     @property
     def runs(self) -> tuple[PlannedRun, ...]:
-        """All of them, seed by seed, so that a table that is broken off has something of every method."""
+        """All of them, preset by preset, and of each seed by seed: what is broken off there has something of every method."""
         return tuple(run for block in self.blocks for run in block.runs)
 
 
@@ -83,7 +72,7 @@ def plan_table(path: Path, runs: Path, overrides: Sequence[str] = ()) -> Plan:
     """
     form, document = read_table(path)
     folder = runs / "tables" / form.name
-    source = _Source(plain(str(path)), document, path.parent, tuple(overrides), form=form)
+    source = Source(plain(str(path)), document, path.parent, tuple(overrides), form)
     blocks = tuple(_block(source, number, folder) for number in range(len(form.presets)))
     source.refuse()
     named = {block.title for block in blocks}
@@ -97,29 +86,6 @@ def plan_table(path: Path, runs: Path, overrides: Sequence[str] = ()) -> Plan:
     return Plan(form.name, form.description, form.reference_title, folder, blocks)
 
 
-def run_key(preset: Preset) -> str:
-    """Eight hexadecimal digits that are the same for presets that ask for the same training."""
-    data = preset.model_dump(mode="json", exclude=_APART, exclude_defaults=True)
-    # What is at its default is left out, so that a setting which a later version adds changes no key; but not the method.
-    data["method"] = preset.method.model_dump(mode="json", exclude_defaults=True) | {"name": preset.method.name}
-    data = {key: value for key, value in data.items() if value != {}}
-    return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()[:8]
-
-
-def laid_over(base: Any, over: Any) -> Any:
-    """`base` with `over` on it: mappings are merged, anything else is replaced."""
-    if isinstance(base, Mapping) and isinstance(over, Mapping):
-        return {**base, **{key: laid_over(base.get(key), value) for key, value in over.items()}}
-    return over
-
-
-@dataclass(slots=True, kw_only=True)
-class _Source(Source):
-    """The table's file."""
-
-    form: TableForm
-
-
 def _block(source: _Source, number: int, folder: Path) -> Block:
     form, base = source.form, source.preset(source.form.presets[number])
     several = len(form.presets) > 1
@@ -131,7 +97,7 @@ def _block(source: _Source, number: int, folder: Path) -> Block:
     for seed in form.seeds:
         for method, preset in zip(form.methods, presets, strict=True):
             seeded = preset.model_copy(update={"seed": seed})
-            stem = f"{base.name}-{slug(method.title)}" if several else slug(method.title)
+            stem = f"{base.name}-{slug(method.title, 'method')}" if several else slug(method.title, "method")
             runs.append(PlannedRun(method.title, seed, seeded, folder / f"{stem}-s{seed}-{run_key(seeded)}"))
     return Block(
         base.name,
@@ -198,7 +164,7 @@ def _resolved(source: _Source, base: Preset, index: int, method: MethodLine) -> 
     try:
         return Preset.model_validate(data).anchored(source.folder)
     except ValidationError as error:
-        for mistake in mistakes(error, data, MAX_PROBLEMS):
+        for mistake in mistakes(error, data):
             source.problems.append(_told(source, here, method, mistake, origins))
         return None
 
@@ -220,8 +186,3 @@ def _told(source: _Source, here: KeyPath, method: MethodLine, mistake: Mistake, 
             if path in source.document.keys or path in source.document.values:
                 return f"{source.name}:{line_of(source.document, path)}: {plain(method.title)}: {mistake.sentence}"
     return f"{source.name}:{line_of(source.document, here)}: {plain(method.title)}: {mistake.sentence}"
-
-
-def slug(label: str, fallback: str = "method") -> str:
-    """A part of a folder's name."""
-    return re.sub(r"[^a-z0-9.]+", "-", label.lower()).strip("-.")[:40].strip("-.") or fallback

@@ -11,9 +11,8 @@ from engine.events import Event
 from engine.gpu_lock import GpuBusyError, busy_in, refuse_if_busy
 from engine.run_client import DirectoryClient
 from engine.run_state import RunState
-from engine.sweeps.executor import SILENT, Ended, Job, ending
+from engine.sweeps.executor import SILENT, Ended, Job, ending, state_of
 from engine.sweeps.local import LocalExecutor, LocalHandle
-from engine.tables.gather import state_of
 from engine.tables.plan import PlannedRun
 
 TICK = 0.25  # seconds between two looks
@@ -28,7 +27,7 @@ def wait_for_gpu(run: PlannedRun, tell: Callable[[str], None], asked_to_stop: Ca
         try:
             refuse_if_busy(run.preset.hardware.device)
         except GpuBusyError as error:
-            state = state_of(run)
+            state = state_of(run.folder)
             if state is not None and state.responding:
                 return  # it is this one
             if not told:
@@ -47,7 +46,7 @@ def work_off(
     `view` is given what happens. When `asked_to_stop` turns true, the run is asked to stop after its step and to save.
     `force`: another run may be at work on the same GPU. What goes wrong is in what is returned; nothing is raised.
     """
-    state = state_of(run)
+    state = state_of(run.folder)
     if state is RunState.FINISHED:
         return Ended(state)
     live = state is not None and state.responding  # what gives no sign of life is taken over, where that can be

@@ -16,12 +16,11 @@ from engine.paths import private_folder, write_whole
 from engine.tables.form import Published
 from engine.tables.gather import Line, Report, Table
 from engine.tables.statistics import Summary
-from engine.text import one_line, plain
+from engine.text import md, one_line, plain
 
 NONE = "n/a"
 WIDTH = 80  # columns, for what people read in a terminal
 _SHARED = ("ensemble", "alone", "method")  # lines that every preset of a table has
-_MARKDOWN = re.compile(r"([\\`*_{}\[\]<>#|~$])")
 _LATEX = {
     "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#", "_": r"\_", "%": r"\%",
     "^": r"\textasciicircum{}", "~": r"\textasciitilde{}", "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}",
@@ -48,8 +47,8 @@ def as_markdown(report: Report) -> str:
     parts = [_markdown(report, table) for table in report.tables]
     if len(report.tables) > 1:
         head, *rows = _overview(report)
-        lines = _pipes([_md(cell) for cell in head], [(_md(label), *cells) for label, *cells in rows])
-        parts.append("\n".join([f"## {_md(report.name)}: all presets", "", *lines, ""]))
+        lines = _pipes([md(cell) for cell in head], [(md(label), *cells) for label, *cells in rows])
+        parts.append("\n".join([f"## {md(report.name)}: all presets", "", *lines, ""]))
     return "\n".join(parts)
 
 
@@ -65,22 +64,22 @@ def _overview(report: Report) -> list[list[str]]:
 
 
 def _markdown(report: Report, table: Table) -> str:
-    title = f"## {_md(report.name)}" + (f": {_md(table.title)}" if len(report.tables) > 1 or table.title != report.name else "")
-    caption = textwrap.fill(_md(_caption(report, table)), WIDTH, break_long_words=False, break_on_hyphens=False)
+    title = f"## {md(report.name)}" + (f": {md(table.title)}" if len(report.tables) > 1 or table.title != report.name else "")
+    caption = textwrap.fill(md(_caption(report, table)), WIDTH, break_long_words=False, break_on_hyphens=False)
     head = ("method", "mean", "std", "95 % CI", "n", "diff.", "p", "p Holm")
     rows = [_cells(line) for line in table.lines if line.kind != "published"]
-    parts = [title, "", caption, "", *_pipes(head, [(_md(first), *rest) for first, *rest in rows])]
+    parts = [title, "", caption, "", *_pipes(head, [(md(first), *rest) for first, *rest in rows])]
     if any(line.published for line in table.lines):
         sources = _sources(table)
         titles = ("method", "ours", "published", "source")
         beside = [
-            (_md(line.label), _mean_std(line.summary.mean, line.summary.std), _mean_std(figure.mean, figure.std), f"({number})")
+            (md(line.label), _mean_std(line.summary.mean, line.summary.std), _mean_std(figure.mean, figure.std), f"({number})")
             for line in table.lines
             for figure in line.published
             for number in [sources.index(_source(figure)) + 1]
         ]
         parts += ["", *_pipes(titles, beside), ""]
-        parts += [f"({number}) {_md(text)}{_link(url)}\n" for number, (text, url) in enumerate(sources, 1)]
+        parts += [f"({number}) {md(text)}{_link(url)}\n" for number, (text, url) in enumerate(sources, 1)]
     return "\n".join(parts).rstrip("\n") + "\n"
 
 
@@ -321,10 +320,6 @@ def _number(value: float | None) -> str:
 
 def _p(value: float | None) -> str:
     return NONE if value is None else "<0.001" if value < 0.001 else f"{value:.3f}"
-
-
-def _md(text: str) -> str:
-    return _MARKDOWN.sub(r"\\\1", one_line(text))
 
 
 def _tex(text: str) -> str:

@@ -10,7 +10,6 @@ No torch here: what lists and removes needs none.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import re
@@ -19,10 +18,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from engine import locks
 from engine.errors import UserError
 from engine.paths import private_folder, write_whole
 from engine.text import one_line
-from engine.untrusted import is_file_of, open_regular, read_object
+from engine.untrusted import is_file_of, read_object
 
 KEY = re.compile(r"[0-9a-f]{16}")
 _WHOLE = re.compile(r"view-(\d{4})-(logits|features)\.json")
@@ -45,26 +45,28 @@ class CacheFolder:
     """One folder in use. It is not removed while this is open."""
 
     def __init__(self, path: Path, use: int) -> None:
-        self.path, self._use, self._build = path, use, -1
+        self.path = path
+        self._use: int | None = use
+        self._build: int | None = None
 
     def try_to_build(self) -> bool:
         """Whether this process may compute now; another one may be at it. OSError where there are no locks."""
-        if self._build < 0:
-            self._build = _try_lock(self.path / "build.lock", fcntl.LOCK_EX)
-        return self._build >= 0
+        if self._build is None:
+            self._build = locks.taken(self.path / "build.lock", looks=1)
+        return self._build is not None
 
     def stop_building(self) -> None:
         """Lets another process compute."""
-        if self._build >= 0:
+        if self._build is not None:
             os.close(self._build)
-            self._build = -1
+            self._build = None
 
     def close(self) -> None:
         """Lets the folder be removed. A second time does nothing."""
         self.stop_building()
-        if self._use >= 0:
+        if self._use is not None:
             os.close(self._use)
-            self._use = -1
+            self._use = None
 
 
 class CacheStore:
@@ -80,8 +82,8 @@ class CacheStore:
             private_folder(self.root)
             for _ in range(_MOST_TRIES):
                 path.mkdir(exist_ok=True, mode=0o700)
-                handle = _try_lock(path / "use.lock", fcntl.LOCK_SH)
-                if handle < 0:
+                handle = locks.taken(path / "use.lock", shared=True)
+                if handle is None:
                     continue  # it is being removed
                 if is_file_of(handle, path / "use.lock"):
                     if not (path / "facts.json").exists():
@@ -116,8 +118,8 @@ class CacheStore:
         if entry.path.is_symlink():
             entry.path.unlink(missing_ok=True)
             return
-        handle = _try_lock(entry.path / "use.lock", fcntl.LOCK_EX)
-        if handle < 0:
+        handle = locks.taken(entry.path / "use.lock")
+        if handle is None:
             raise UserError(f"{entry.key} is in use by a run; wait until it ends, or stop it")
         try:
             # Renamed first, so that nobody finds half a folder.
@@ -140,32 +142,5 @@ class CacheStore:
                     views[found[2]] += 1
         except OSError:
             return None
-        return CacheEntry(path.name, path, facts, views, size, _in_use(path))
-
-
-def _try_lock(path: Path, how: int) -> int:
-    """A descriptor that holds the lock; -1 where another process stands in the way."""
-    handle = open_regular(path, os.O_RDWR | os.O_CREAT)
-    try:
-        fcntl.flock(handle, how | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(handle)
-        return -1
-    except OSError:
-        os.close(handle)
-        raise
-    return handle
-
-
-def _in_use(path: Path) -> bool:
-    try:
-        handle = open_regular(path / "use.lock", os.O_RDWR)  # NFS locks alone what may be written
-    except OSError:
-        return False
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return True
-    finally:
-        os.close(handle)
-    return False
+        in_use = locks.held(path / "use.lock", shared=True) is True
+        return CacheEntry(path.name, path, facts, views, size, in_use)

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
-from engine.control_group import memory_left
+from engine.control_group import memory
 from engine.errors import UserError
 
 RESERVE = 1 << 30  # bytes of the disk that are left to others
@@ -29,18 +27,19 @@ class Place:
 def find_place(storage: str, total: int, missing: int, root: Path, device: torch.device, views: int) -> Place:
     """The place for `total` bytes, of which `missing` are not in files yet. UserError where there is none."""
     disk = free_disk(root) - RESERVE
-    memory = free_memory()
+    had = memory()
+    free = had.total if had.free is None else had.free
     on_device = _free_on(device) * COMFORTABLE >= total
     fewer = f"ask for fewer views (teacher_cache.views is {views})" if views > 1 else "turn teacher_cache off"
     if storage == "memory":
-        if total > memory * MOST:
+        if total > free * MOST:
             raise UserError(
-                f"the teacher cache needs {size(total)} of memory, and {size(memory)} are free; {fewer}, "
+                f"the teacher cache needs {size(total)} of memory, and {size(free)} are free; {fewer}, "
                 "or set teacher_cache.storage to disk"
             )
         return Place(False, "device" if on_device else "memory")
     if missing > disk:
-        if storage == "auto" and total <= memory * COMFORTABLE:
+        if storage == "auto" and total <= free * COMFORTABLE:
             return Place(False, "device" if on_device else "memory")
         raise UserError(
             f"the teacher cache needs {size(missing)} more in {root}, and {size(max(disk, 0))} are free there "
@@ -68,16 +67,6 @@ def free_disk(root: Path) -> int:
         return shutil.disk_usage(folder).free
     except OSError as error:
         raise UserError(f"{root} cannot be looked at: {error.strerror}; name another folder with MMKD_TEACHER_CACHE") from error
-
-
-def free_memory() -> int:
-    """Bytes of memory that this process may still take; the limits of its control groups count."""
-    free = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES")
-    with suppress(OSError, ValueError, StopIteration):
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        free = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
-    left = memory_left()
-    return max(free if left is None else min(free, left), 0)
 
 
 def _free_on(device: torch.device) -> int:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import os
 import re
 import shutil
@@ -24,8 +23,8 @@ from engine.dataset_facts import DATASETS
 from engine.errors import UnreadableError, UserError
 from engine.image_folders import folder_digest
 from engine.paths import private_folder, sync_folder, write_private
-from engine.preset import DatasetPart, EvaluatePart, TrainPart
-from engine.untrusted import read_regular, read_whole, readable
+from engine.preset import DatasetPart, Preset, TrainPart
+from engine.untrusted import object_in, read_regular, read_whole, readable
 
 FORMAT = 1  # raised when the same key would no longer give the same weights
 KEY = re.compile(r"[0-9a-f]{16}")
@@ -51,19 +50,12 @@ class Stored:
             return 0
 
 
-def content_key(
-    dataset: DatasetPart,
-    arch: str,
-    seed: int,
-    recipe: TrainPart,
-    evaluate: EvaluatePart,
-    precision: str,
-    pretrained: bool = False,
-    ranks: int = 1,
-) -> str:
-    """16 hexadecimal digits that stand for all that decides a network's weights, beside the machine's rounding.
+def content_key(preset: Preset, arch: str, seed: int, recipe: TrainPart, *, ranks: int, pretrained: bool = False) -> str:
+    """16 hexadecimal digits that stand for all that decides the weights of a network which a run of `preset` trains on the labels
+    alone, beside the machine's rounding.
 
-    `precision` is what the preset asks for: what `auto` means is the machine's, and a viewer need not know.
+    `ranks`: how many processes train together, of a run those that it began with (run_dir.begun_with). The precision is what the
+    preset asks for: what `auto` means is the machine's, and a viewer need not know.
     """
     # Recipes that say the same in other words have one key.
     cuts = [epoch for epoch in recipe.decay_epochs if epoch < recipe.epochs]
@@ -71,12 +63,12 @@ def content_key(
     said = recipe.model_dump(mode="json", exclude=None if recipe.label_noise else {"label_noise"})
     asked = {
         "format": FORMAT,
-        "dataset": _asked(dataset),
+        "dataset": _asked(preset.dataset),
         "arch": identity(arch),
         "seed": seed,
         "recipe": said | same,
-        "chosen": [evaluate.select_on, evaluate.every],
-        "precision": precision,
+        "chosen": [preset.evaluate.select_on, preset.evaluate.every],
+        "precision": preset.hardware.precision,
         **({"pretrained": True} if pretrained else {}),
         **({"ranks": ranks} if ranks > 1 else {}),  # that many batches make a step
     }
@@ -196,10 +188,10 @@ def _entry(path: Path) -> Stored | None:
     try:
         with readable(path / "facts.json", _REMEDY):
             content = read_regular(path / "facts.json", _MOST_FACTS)
-        facts = json.loads(content, parse_float=_finite, parse_constant=_finite)
-    except (OSError, ValueError, RecursionError):
+    except OSError:
         return None
-    return Stored(path.name, path, facts) if isinstance(facts, dict) else None
+    facts = object_in(content)
+    return None if facts is None else Stored(path.name, path, facts)
 
 
 def _entry_or_none(path: Path) -> Stored | None:
@@ -217,12 +209,6 @@ def _weights(entry: Stored) -> bytes | None:
             return read_whole(path, entry.facts.get("bytes"))
     except OSError:
         return None
-
-
-def _finite(number: str) -> float | None:
-    """JSON has no infinities and no NaN; what shows facts as JSON must not meet any."""
-    value = float(number)
-    return value if math.isfinite(value) else None
 
 
 def _digest(data: bytes) -> str:

@@ -26,7 +26,7 @@ from engine.models import Classifier, build_model
 from engine.models.build import count_parameters
 from engine.models.panel import TeacherPanel
 from engine.models.placement import placed
-from engine.preset import CePart, DatasetPart, EvaluatePart, HardwarePart, NonFinitePart, Preset, TeacherPart, TrainPart
+from engine.preset import CePart, Preset, TeacherPart, TrainPart
 from engine.ranks import ALONE, Ranks
 from engine.teachers.chance import chance_level, needed
 from engine.teachers.foreign import load_fitting, refuse_unfit, sketch
@@ -58,28 +58,29 @@ def _anew(trainer: Trainer) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Classroom:
-    """Where networks are trained on the labels: the data, what is measured, and who is told."""
+    """Where a preset's networks are trained on the labels: its data, where they are kept, and who is told."""
 
-    dataset: DatasetPart
+    preset: Preset
     images: Images
-    evaluate: EvaluatePart
     store: TeacherStore
     device: torch.device
-    hardware: HardwarePart
-    bf16: bool  # what its precision means here
     emit: Callable[[Event], None]
     poll: Callable[[Trainer], None]
     begin: Callable[[Trainer], None] = _anew  # called before a training's first step
-    non_finite: NonFinitePart | None = None
     keeper: Keeper | None = None
     glance: Callable[[], None] | None = None  # called now and then where no training is in hand; may raise
     ranks: Ranks = ALONE  # the processes that train together
     begun_with: int = 1  # so many ranks, before it was gone on with
 
     @property
+    def bf16(self) -> bool:
+        """What the preset's precision means here."""
+        return uses_bf16(self.preset.hardware, self.device)
+
+    @property
     def compile(self) -> Compile:
         """Whether steps are compiled: not where ranks exchange their gradients in the middle of one."""
-        return self.hardware.compile if self.ranks.size == 1 else "off"
+        return self.preset.hardware.compile if self.ranks.size == 1 else "off"
 
     def teacher(self, part: TeacherPart, phase: Phase) -> Trained:
         """The teacher that a preset asks for."""
@@ -91,25 +92,27 @@ class Classroom:
                 model.load_state_dict(teacher.model.state_dict())
                 teacher = replace(teacher, model=model if self._sharded else model.to(self.device))
             if teacher.source == "trained" and not self._better_than_guessing(teacher):
-                self._log("warning", f"{phase.label} is no better than guessing ({teacher.accuracy:.1%}); a longer recipe helps")
+                reached = f"{100 * teacher.accuracy:.1f} %"
+                self._log("warning", f"{phase.label} is no better than guessing ({reached}); a longer recipe helps")
             return self._laid_by(teacher)
         source = "checkpoint" if part.checkpoint else "pretrained"
         model = self._given(part, lambda message: self._log("info", message))
         teacher = self._measured(model, source, None, sharded=self._sharded)
-        name = part.checkpoint or f"{part.arch} with its library's weights"
+        name, dataset = part.checkpoint or f"{part.arch} with its library's weights", self.preset.dataset.name
         if not torch.isfinite(teacher.logits).all():
-            raise UserError(f"{name}: its logits on {self.dataset.name} are not all finite; it can be no teacher")
-        if not self.evaluate.accept_weak_teachers and not self._better_than_guessing(teacher):
+            raise UserError(f"{name}: its logits on {dataset} are not all finite; it can be no teacher")
+        if not self.preset.evaluate.accept_weak_teachers and not self._better_than_guessing(teacher):
             raise UserError(
-                f"teacher {phase.label} ({name}) is no better than guessing on {self.dataset.name}: {teacher.accuracy:.1%} of "
-                f"the test images where always naming the largest class gives {self._chance():.1%}; {REMEDY[teacher.source]}, "
+                f"teacher {phase.label} ({name}) is no better than guessing on {dataset}: "
+                f"{100 * teacher.accuracy:.1f} % of the test images where always naming the largest class gives "
+                f"{100 * self._chance():.1f} %; {REMEDY[teacher.source]}, "
                 "or go on all the same with evaluate.accept_weak_teachers: true"
             )
         return self._laid_by(teacher)
 
     def _laid_by(self, teacher: Trained) -> Trained:
         """Off the device until its turn comes, where the preset says so."""
-        if self.hardware.teachers != "resident":
+        if self.preset.hardware.teachers != "resident":
             teacher.model.to("cpu")
         return teacher
 
@@ -146,13 +149,12 @@ class Classroom:
         """A teacher from its checkpoint or from the store, and True; where it must be trained first, as it begins, and False."""
         if not part.trained:
             return self._given(part), True
-        key = self._key(part.arch, part.seed, part.recipe, part.pretrained)
-        kept = self._kept(part, key)
+        kept = self._kept(part, self._key(part.arch, part.seed, part.recipe, part.pretrained))
         return (self._new(part), False) if kept is None else (kept, True)
 
     @property
     def _sharded(self) -> bool:
-        return self.hardware.teachers == "sharded" and self.ranks.size > 1
+        return self.preset.hardware.teachers == "sharded" and self.ranks.size > 1
 
     def trained(
         self, arch: str, seed: int, recipe: TrainPart, phase: Phase, *, pretrained: bool = False, sharded: bool = False
@@ -182,13 +184,13 @@ class Classroom:
             self.images,
             TeacherPanel([]),
             recipe,
-            self.evaluate,
+            self.preset.evaluate,
             seed=seed,
             phase=phase,
             emit=self.emit,
             poll=self.poll,
             stepper=stepper_of(plan, self.compile, self._log),
-            non_finite=self.non_finite,
+            non_finite=self.preset.non_finite,
             keeper=self.keeper,
             ranks=self.ranks,
         )
@@ -197,11 +199,11 @@ class Classroom:
         found = trainer.with_best(lambda: self._measured(model, "trained", key))
         kept_facts = {
             "arch": arch,
-            "dataset": self.dataset.model_dump(mode="json"),
+            "dataset": self.preset.dataset.model_dump(mode="json"),
             "seed": seed,
             "recipe": recipe.model_dump(mode="json"),
             "accuracy": found.accuracy,
-            "chosen_on": self.evaluate.select_on,
+            "chosen_on": self.preset.evaluate.select_on,
             "chosen_accuracy": best.measurement.accuracy,
             "best_epoch": best.epoch,
             "parameters": count_parameters(model),
@@ -221,8 +223,7 @@ class Classroom:
         return found
 
     def _key(self, arch: str, seed: int, recipe: TrainPart, pretrained: bool) -> str:
-        precision = self.hardware.precision
-        return content_key(self.dataset, arch, seed, recipe, self.evaluate, precision, pretrained, self.begun_with)
+        return content_key(self.preset, arch, seed, recipe, ranks=self.begun_with, pretrained=pretrained)
 
     def _log(self, level: str, message: str) -> None:
         self.emit(Log(level=level, message=message))
@@ -253,7 +254,7 @@ class Classroom:
         )
 
     def _measured(self, model: Classifier, source: str, key: str | None, *, sharded: bool = False) -> Trained:
-        test, size = self.images.test, self.evaluate.batch_size
+        test, size = self.images.test, self.preset.evaluate.batch_size
         if sharded:
             panel = placed([model], self.device, "sharded", False, self._log, self.ranks)
             logits = logits_of_shared(panel, test, size, self.glance, self.ranks)
@@ -277,10 +278,7 @@ def train_teachers(
     for number, part in enumerate(preset.teachers):
         if part.trained:
             steps_per_epoch(images, part.recipe, f"teachers.{number}.train")
-    bf16 = uses_bf16(preset.hardware, device)
-    classroom = Classroom(
-        preset.dataset, images, preset.evaluate, store, device, preset.hardware, bf16, emit, poll, non_finite=preset.non_finite
-    )
+    classroom = Classroom(preset, images, store, device, emit, poll)
     try:
         for index in sorted(range(len(preset.teachers)), key=lambda k: preset.teachers[k].trained):
             label = preset.teacher_labels[index]

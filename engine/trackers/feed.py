@@ -75,7 +75,7 @@ class Feed:
 
     def begin(self, name: str) -> Beginning:
         """What the tracker `name` is opened with."""
-        from engine.comparison import flattened
+        from engine.overrides import flattened
 
         config = flattened(self._preset.model_dump(mode="json"))
         known = as_text((read_object(self._file) or {}).get(name)) or ""

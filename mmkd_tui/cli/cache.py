@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -14,6 +13,8 @@ from mmkd_tui.cli import exit_codes
 from mmkd_tui.cli.group import command_group
 from mmkd_tui.cli.options import AsJson
 from mmkd_tui.cli.table import megabytes, print_table
+from mmkd_tui.cli.talk import removed, say
+from mmkd_tui.figures import moment
 
 if TYPE_CHECKING:
     from engine.teachers.cache_files import CacheEntry, CacheStore
@@ -36,9 +37,9 @@ def list_command(as_json: AsJson = False) -> None:
         typer.echo(json.dumps([_as_json(entry) for entry in entries], indent=2))
     elif entries:
         print_table(COLUMNS, (_cells(entry) for entry in entries), NUMBERS)
-        _say(f"{megabytes(sum(entry.size for entry in entries))} in {store.root}")
+        say(f"{megabytes(sum(entry.size for entry in entries))} in {store.root}")
     else:
-        _say(f"nothing in {store.root} yet; a run whose preset has teacher_cache keeps its teachers' outputs there")
+        say(f"nothing in {store.root} yet; a run whose preset has teacher_cache keeps its teachers' outputs there")
 
 
 @app.command("rm")
@@ -61,21 +62,12 @@ def rm_command(
     if used and not everything:
         raise UserError(f"{used[0].key} is in use by a run; wait until it ends, or stop it")
     for entry in used:
-        _say(f"kept {entry.key}: a run uses it")
+        say(f"kept {entry.key}: a run uses it")
     chosen = [entry for entry in chosen if not entry.in_use]
     if not chosen:
-        _say("nothing to remove")
+        say("nothing to remove")
         return exit_codes.DONE
-    if not yes and not _agreed(chosen):
-        _say("nothing removed")
-        return exit_codes.FAILED
-    for entry in chosen:
-        try:
-            store.remove(entry)
-        except OSError as error:
-            raise UserError(f"{entry.path} cannot be removed: {error.strerror or error}") from error
-        _say(f"removed {entry.key} ({megabytes(entry.size)})")
-    return exit_codes.DONE
+    return removed("cached output", chosen, _cells, store.remove, yes)
 
 
 def _store() -> CacheStore:
@@ -83,16 +75,6 @@ def _store() -> CacheStore:
     from engine.teachers.cache_files import CacheStore
 
     return CacheStore(paths.teacher_cache())
-
-
-def _agreed(entries: list[CacheEntry]) -> bool:
-    """Asks, in a terminal. UserError where there is nobody to ask."""
-    if not (sys.stdin.isatty() and sys.stderr.isatty()):
-        raise UserError("there is no terminal to ask in; give --yes to remove outputs without being asked")
-    for entry in entries:
-        _say("  ".join(cell for cell in _cells(entry) if cell))
-    typer.echo(f"Remove {'this' if len(entries) == 1 else f'these {len(entries)}'}? [y/N] ", err=True, nl=False)
-    return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
 def _as_json(entry: CacheEntry) -> dict[str, Any]:
@@ -118,9 +100,5 @@ def _cells(entry: CacheEntry) -> tuple[str, ...]:
         "logits, features" if entry.views["features"] else "logits" if entry.views["logits"] else "half built",
         megabytes(entry.size),
         "yes" if entry.in_use else "",
-        text("created")[:16].replace("T", " "),
+        moment(entry.facts.get("created")),
     )
-
-
-def _say(line: str) -> None:
-    typer.echo(plain(line), err=True)

@@ -44,6 +44,7 @@ def compare_command(
 
 
 def _tell(found: SideBySide) -> None:
+    from mmkd_tui.figures import percent
     from mmkd_tui.group_rows import GROUP_COLUMNS, group_row, number
 
     if found.differing:
@@ -59,16 +60,12 @@ def _tell(found: SideBySide) -> None:
         end = run.end
         curve = [""] * 4
         if end is not None:
-            best = "" if end.best_epoch is None else f"{_percent(end.best_accuracy)} in {end.best_epoch + 1}"
-            curve = [str(end.epochs), number(end.loss, "{:.4f}"), _percent(end.accuracy), best]
-        rows.append([run.group, one_line(run.path.name, 48), str(run.seed), run.state, *curve, _percent(run.accuracy)])
+            best = "" if end.best_epoch is None else f"{percent(end.best_accuracy)} in {end.best_epoch + 1}"
+            curve = [str(end.epochs), number(end.loss, "{:.4f}"), percent(end.accuracy), best]
+        rows.append([run.group, one_line(run.path.name, 48), str(run.seed), run.state, *curve, percent(run.accuracy)])
     print_table(titles, rows, titles[4:], ("run",))
     typer.echo()
     print_table(GROUP_COLUMNS, [group_row(group) for group in found.groups], GROUP_COLUMNS[2:])
-
-
-def _percent(share: float | None) -> str:
-    return "" if share is None else f"{share:.2%}"
 
 
 def _value(value: Any) -> str:

@@ -16,7 +16,8 @@ from mmkd_tui.cli.talk import say
 
 if TYPE_CHECKING:
     from engine.control import Command
-    from engine.run_client import DirectoryClient, RunState
+    from engine.run_client import DirectoryClient
+    from engine.run_state import RunState
 
 WAIT = 10.0  # seconds for an answer
 LOOK_EVERY = 0.1  # seconds
@@ -85,8 +86,9 @@ def resume_command(
 
     Example: mmkd resume quickstart --set train.epochs=40
     """
-    from engine.run_client import DirectoryClient, RunState, respawn
-    from engine.run_state import other_machine
+    from engine.run_client import DirectoryClient
+    from engine.run_state import RunState, other_machine
+    from engine.spawning import respawn
 
     load_plugins(plugin)
     path = _to_resume(runs_dir, run)
@@ -115,7 +117,7 @@ def resume_command(
 
 def _to_resume(runs_dir: Path, name: str | None) -> Path:
     """The run that is meant: a live one where no name is given, else the newest that can be gone on with."""
-    from engine.run_client import find_run, list_runs
+    from engine.run_list import find_run, list_runs
 
     folder = runs_dir.expanduser()
     if name is not None:
@@ -134,7 +136,8 @@ def _to_resume(runs_dir: Path, name: str | None) -> Path:
 
 
 def _live(runs_dir: Path, name: str | None) -> DirectoryClient:
-    from engine.run_client import DirectoryClient, find_run
+    from engine.run_client import DirectoryClient
+    from engine.run_list import find_run
 
     path = find_run(runs_dir.expanduser(), name, live=True)
     client = DirectoryClient(path, only_new=True)

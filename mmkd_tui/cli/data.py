@@ -84,8 +84,7 @@ def fetch_command(name: Name, data_root: DataRoot = None) -> None:
         typer.echo(plain(str(found.folder)))
         return
     say(f"unpacking {name} ..." if facts.licence or find_archives(facts, root) else f"fetching {name} from its publisher ...")
-    # torchvision may talk on stdout, which is for the answer alone.
-    with contextlib.redirect_stdout(sys.stderr), _progress() as tell:
+    with _progress() as tell:
         from engine.data import fetch_files
 
         folder = fetch_files(name, root, tell)
@@ -145,13 +144,12 @@ def show_command(name: Name, path: Pictures = None, as_json: AsJson = False, dat
 
     Example: mmkd data show cifar-100
     """
+    from engine.catalog import DATASETS
     from engine.data_files import find_files, missing_files, remedy
-    from engine.image_folders import facts_of, read_own
+    from engine.image_folders import facts_in, facts_of, read_own
 
     part, root = _part(name, path), data_root_of(data_root)
-    if part.path is not None:
-        read_own(part)  # says what is wrong with it
-    facts = facts_of(part)
+    facts = facts_of(part) if part.path is None else facts_in(DATASETS[name], read_own(part))
     if facts.names_in_files and find_files(facts, root) is not None:
         from engine.data.load import class_names
 

@@ -13,6 +13,7 @@ from mmkd_tui.cli.model_arguments import Arch, Device, ModelName, Size, Trust, f
 from mmkd_tui.cli.options import AsJson, DataRoot, Plugin, RunsDir, load_plugins
 from mmkd_tui.cli.table import print_table
 from mmkd_tui.cli.talk import say
+from mmkd_tui.figures import percent
 
 if TYPE_CHECKING:
     from engine.shipping.evaluate import Evaluation
@@ -47,6 +48,7 @@ def evaluate_command(
     file, folder = file_or_run(model, runs_dir)
     say("loading PyTorch ...")
     from engine import paths
+    from engine.run_dir import RunDir, begun_with
     from engine.shipping.evaluate import dataset_part, evaluate, opened_images, teachers_of
     from engine.teachers.store import TeacherStore
 
@@ -54,7 +56,9 @@ def evaluate_command(
     found, preset = opened(file, folder, device, arch=arch, trust=trust, data=data, size=size, data_root=root)
     asked = data or (preset.dataset.name if preset is not None else found.facts.dataset)
     part = dataset_part(asked, preset, size)
-    teachers = teachers_of(preset, found.facts, TeacherStore(paths.teacher_store())) if preset is not None else []
+    teachers = []
+    if preset is not None and folder is not None:
+        teachers = teachers_of(preset, begun_with(RunDir(folder)), found.facts, TeacherStore(paths.teacher_store()))
     with opened_images(part, root, found.device, say) as images:
         result = evaluate(found, images, teachers)
     for note in result.notes:
@@ -69,10 +73,10 @@ def _tell(found: Evaluation) -> None:
     scores = found.scores
     rows = [
         ("test images", f"{scores.images:,}"),
-        ("top-1 accuracy", f"{scores.top1:.2%}"),
-        *([("top-5 accuracy", f"{scores.top5:.2%}")] if scores.top5 is not None else []),
+        ("top-1 accuracy", percent(scores.top1)),
+        *([("top-5 accuracy", percent(scores.top5))] if scores.top5 is not None else []),
         ("loss", f"{scores.loss:.4f}"),
-        ("calibration error", f"{scores.calibration_error:.2%}"),
+        ("calibration error", percent(scores.calibration_error)),
     ]
     print_table((f"on {found.dataset}", ""), rows, ("",))
     if found.teachers:
@@ -95,4 +99,4 @@ def _tell(found: Evaluation) -> None:
 
 
 def _percent(share: float | None) -> str:
-    return "n/a" if share is None else f"{share:.2%}"
+    return percent(share) or "n/a"

@@ -15,6 +15,7 @@ from mmkd_tui.cli.model_arguments import root_of, run_folder
 from mmkd_tui.cli.options import AsJson, DataRoot, Plugin, RunsDir, load_plugins
 from mmkd_tui.cli.table import megabytes, print_table
 from mmkd_tui.cli.talk import say
+from mmkd_tui.figures import percent
 
 if TYPE_CHECKING:
     from engine.shipping.export import Exported
@@ -100,12 +101,12 @@ def _tell(found: Exported, hub: bool) -> None:
     """What was found out, to stderr."""
     proof = found.proof
     say(f"{megabytes(found.bytes)}, run on {proof.images:,} test images beside the student: logits differ by at most "
-        f"{proof.difference:.1e}, {proof.same_class:.2%} get the same class")  # fmt: skip
+        f"{proof.difference:.1e}, {percent(proof.same_class)} get the same class")  # fmt: skip
     if found.quantized is not None:
         lost = (proof.student_accuracy - proof.accuracy) * 100
         word = "loses" if lost > 0 else "gains" if lost < 0 else "loses no"
         points = f" {abs(lost):.2f} points of" if lost else ""
-        tried = ", ".join(f"{way} {share:.2%}" for way, share in found.quantized.accuracies.items())
+        tried = ", ".join(f"{way} {percent(share)}" for way, share in found.quantized.accuracies.items())
         say(f"int8 ({found.quantized.way}) {word}{points} accuracy; on the validation images that decided: {tried}")
     say(f"latency: median, CPU, {proof.threads} thread{'s' if proof.threads > 1 else ''}; model card: {found.card}")
     if hub:
@@ -118,8 +119,8 @@ def _table(found: Exported) -> None:
     print_table(
         ("", "accuracy", "1 image", "64 images"),
         [
-            ("student in PyTorch", f"{proof.student_accuracy:.2%}", *_times(proof.student_latency)),
-            (f"as {found.format}{' int8' if found.quantized else ''}", f"{proof.accuracy:.2%}", *_times(proof.latency)),
+            ("student in PyTorch", percent(proof.student_accuracy), *_times(proof.student_latency)),
+            (f"as {found.format}{' int8' if found.quantized else ''}", percent(proof.accuracy), *_times(proof.latency)),
         ],
         ("accuracy", "1 image", "64 images"),
     )

@@ -36,6 +36,8 @@ from mmkd_tui.cli import (
 )
 from mmkd_tui.cli.talk import let_go
 
+NO_HOME = "Could not determine home directory."  # pathlib's words, in a RuntimeError
+
 app = typer.Typer(
     help="Multi-teacher knowledge distillation in the terminal. Switches are off unless they are given.\n\n"
     "Example: mmkd run quickstart",
@@ -108,6 +110,9 @@ def _complain(error: Exception) -> int:
         return exit_codes.USER_MISTAKE
     if isinstance(error, UserError):
         _say(f"mmkd: {error}")
+        return exit_codes.USER_MISTAKE
+    if str(error) == NO_HOME:
+        _say("mmkd: a path begins with ~ and there is no home of that name on this machine; write the path out in full")
         return exit_codes.USER_MISTAKE
     # Typer's usage errors; their class has another home in each of its versions.
     if callable(message := getattr(error, "format_message", None)):

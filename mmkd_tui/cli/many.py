@@ -14,6 +14,7 @@ from engine.control import StopSignals, on_stop_signals
 from engine.errors import UserError
 from engine.text import one_line, plain
 from mmkd_tui.cli.talk import say
+from mmkd_tui.figures import percent
 
 if TYPE_CHECKING:
     from engine.sweeps.executor import Executor, Job
@@ -111,8 +112,8 @@ class _Teller:
             say(f"{name}: {change}{_found(standing.best_accuracy)}{self._so_far()}")
 
     def _so_far(self) -> str:
-        return "" if self.best is None else f"; best so far {100 * self.best[0]:.2f} % ({self.best[1]})"
+        return "" if self.best is None else f"; best so far {percent(self.best[0])} ({self.best[1]})"
 
 
 def _found(accuracy: float | None) -> str:
-    return "" if accuracy is None else f", {100 * accuracy:.2f} %"
+    return "" if accuracy is None else f", {percent(accuracy)}"

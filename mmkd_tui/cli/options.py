@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -64,11 +65,23 @@ def load_named(name: str, overrides: Sequence[str] | None, device: str | None = 
     from engine.preset_yaml import find_preset, load_preset
 
     path = find_preset(name)
-    own = [f"seed={seed}"] if seed is not None else []
-    own += [f"hardware.device={json.dumps(device)}"] if device is not None else []
-    try:
+    with as_overrides(device, seed) as own:
         return load_preset(path, [*(overrides or ()), *own]).anchored(path.parent)
+
+
+@contextmanager
+def as_overrides(device: str | None, seed: int | None = None) -> Iterator[list[str]]:
+    """--device and --seed as KEY=VALUE; a mistake that they make is told once, whatever it is made in, and in their words."""
+    from engine.overrides import source_of
+
+    options = {"--device": ("hardware.device", device), "--seed": ("seed", seed)}
+    own = {option: f"{key}={json.dumps(value)}" for option, (key, value) in options.items() if value is not None}
+    try:
+        yield list(own.values())
     except PresetError as error:
-        lines = (re.sub(r"^--set seed=[^:]*: seed", "--seed", line) for line in error.problems)
-        told = tuple(re.sub(r"^--set hardware\.device=.*?: hardware\.device", "--device", line) for line in lines)
-        raise PresetError(told) from None
+        lines = error.problems
+        for option, override in own.items():
+            # A table says after the option in which of its methods the key is wrong.
+            said = re.compile(rf"^{re.escape(source_of(override))}: (.*?{re.escape(options[option][0])}: )?")
+            lines = tuple(said.sub(f"{option}: ", line) for line in lines)
+        raise PresetError(tuple(dict.fromkeys(lines))) from None

@@ -14,6 +14,7 @@ from mmkd_tui.cli import exit_codes
 from mmkd_tui.cli.model_arguments import Arch, Device, ModelName, Size, Trust, file_or_run, opened, root_of
 from mmkd_tui.cli.options import DataRoot, Plugin, RunsDir, load_plugins
 from mmkd_tui.cli.talk import say
+from mmkd_tui.figures import percent
 
 if TYPE_CHECKING:
     from engine.preprocessing import Preprocessing
@@ -80,7 +81,7 @@ def _lines(seen: Seen, several: bool) -> Iterator[str]:
     if several:
         yield plain(str(seen.path))
     for _, name, share in seen.top:
-        yield f"{share:8.2%}  {one_line(name, 100)}"
+        yield f"{percent(share):>9}  {one_line(name, 100)}"
 
 
 def _tell_converted(seen: list[Seen], prepared: Preprocessing) -> None:

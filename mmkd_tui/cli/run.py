@@ -125,7 +125,7 @@ def _serve(
     from mmkd_tui.console_thread import ConsoleThread
     from mmkd_tui.progress import make_progress
 
-    run_dir = RunDir.create(runs_dir, preset.name)
+    run_dir = RunDir.create(runs_dir.expanduser(), preset.name)
     run = Run(preset, run_dir.path, data_root=data_root_of(data_root), share_gpu=force)
     try:
         with ConsoleThread(make_progress(console, quiet)) as progress:

@@ -6,7 +6,6 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,7 +17,8 @@ from mmkd_tui.cli import exit_codes
 from mmkd_tui.cli.group import command_group
 from mmkd_tui.cli.options import AsJson, RunsDir
 from mmkd_tui.cli.table import megabytes, print_table, stdout_console
-from mmkd_tui.cli.talk import agreed, say
+from mmkd_tui.cli.talk import removed, say
+from mmkd_tui.figures import moment, percent
 
 if TYPE_CHECKING:
     from engine.preset import Preset
@@ -116,15 +116,12 @@ def rm_command(
             say(f"no run in {folder} ended more than {older_than} ago" + " and is not the best of its preset" * keep_best)
             return exit_codes.DONE
     total = megabytes(sum(run.size for run in chosen))
-    if not yes and not agreed("run", [f"{run.path.name}  {run.state}  {megabytes(run.size)}" for run in chosen]):
-        say("nothing removed")
-        return exit_codes.FAILED
-    for run in chosen:
-        remove_run(run.path)
-        say(f"removed {run.path.name} ({megabytes(run.size)})")
-    if len(chosen) > 1:
+    code = removed(
+        "run", chosen, lambda run: (run.path.name, str(run.state), megabytes(run.size)), lambda run: remove_run(run.path), yes
+    )
+    if code == exit_codes.DONE and len(chosen) > 1:
         say(f"{len(chosen)} runs, {total}")
-    return exit_codes.DONE
+    return code
 
 
 def _named(folder: Path, names: Sequence[str]) -> list[RunSummary]:
@@ -162,7 +159,7 @@ def _show(run: RunSummary, preset: Preset | None, result: Mapping[str, Any] | No
     from mmkd_tui.result_table import result_table
 
     facts = {"run": run.path.name, "state": str(run.state), "folder": str(run.path.absolute())}
-    facts |= {"size": megabytes(run.size), "started": _when(run.started), "progress": _progress(run)}
+    facts |= {"size": megabytes(run.size), "started": moment(run.started), "progress": _progress(run)}
     if result is not None:
         facts["message"] = result["message"]
     for name, value in facts.items():
@@ -179,18 +176,10 @@ def _as_json(run: RunSummary) -> dict[str, Any]:
 
 
 def _cells(run: RunSummary) -> tuple[str, ...]:
-    accuracies = ("" if share is None else f"{share:.2%}" for share in (run.student_accuracy, run.student_alone_accuracy))
+    accuracies = (percent(run.student_accuracy), percent(run.student_alone_accuracy))
     names = (plain(run.path.name, 64), str(run.state), _progress(run), plain(run.method, 16), plain(run.student, 24))
     return (*names, *accuracies, megabytes(run.size))
 
 
 def _progress(run: RunSummary) -> str:
     return plain(run.phase, 16) + ("" if run.share is None else f" {run.share:.0%}")
-
-
-def _when(moment: float | None) -> str:
-    """In the local time."""
-    try:
-        return f"{datetime.fromtimestamp(moment):%Y-%m-%d %H:%M}" if moment is not None else ""
-    except (ValueError, OverflowError, OSError):
-        return ""

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from engine.errors import PresetError
 from mmkd_tui.cli import exit_codes
 from mmkd_tui.cli.executors import Gpus, Minutes, On, Partition, Ray, Slots, Where, executor
 from mmkd_tui.cli.many import do_all, refuse_hindered
-from mmkd_tui.cli.options import DataRoot, Device, Force, Overrides, Plugin, data_root_of, load_plugins
+from mmkd_tui.cli.options import DataRoot, Device, Force, Overrides, Plugin, as_overrides, data_root_of, load_plugins
 from mmkd_tui.cli.table import print_table
 from mmkd_tui.cli.talk import answered, say
+from mmkd_tui.figures import percent
 
 if TYPE_CHECKING:
     from engine.sweeps.manifest import Manifest
@@ -54,9 +54,11 @@ def sweep_command(
     from engine.sweeps.executor import Job
     from engine.sweeps.manifest import SweepLock, write_manifest
     from engine.sweeps.overview import Overview
+    from engine.sweeps.plan import plan_sweep
 
     load_plugins(plugin)
-    plan = _plan(file, runs.expanduser(), overrides or [], device)
+    with as_overrides(device) as own:
+        plan = plan_sweep(file, runs.expanduser(), [*(overrides or ()), *own])
     manifest, jobs = _manifest(plan), [Job(run.folder, run.preset) for run in plan.runs]
     overview = Overview(manifest)
     failures: list[str] = []
@@ -79,18 +81,6 @@ def sweep_command(
         say("Stopped; what is done stays done, and the same command goes on from here")
         return 128 + stops[0]
     return exit_codes.FAILED if failures or not told else exit_codes.DONE
-
-
-def _plan(file: Path, runs: Path, overrides: list[str], device: str | None) -> SweepPlan:
-    """A mistake in an option is told in that option's words."""
-    from engine.sweeps.plan import plan_sweep
-
-    own = [] if device is None else [f"hardware.device={json.dumps(device)}"]
-    try:
-        return plan_sweep(file, runs, [*overrides, *own])
-    except PresetError as error:
-        spelled = f"--set {own[0]}: " if own else None
-        raise PresetError(tuple(line.replace(spelled, "--device: ") if spelled else line for line in error.problems)) from None
 
 
 def _manifest(plan: SweepPlan) -> Manifest:
@@ -125,11 +115,7 @@ def _report(overview: Overview, plan: SweepPlan, as_json: bool) -> None:
 
 def _cells(row: Shown) -> list[str]:
     epochs = f"{row.epoch}/{row.epochs}" if row.epoch else ""
-    return [row.label, row.group, epochs, _percent(row.best_accuracy), _percent(row.accuracy), row.folder]
-
-
-def _percent(share: float | None) -> str:
-    return "" if share is None else f"{100 * share:.2f} %"
+    return [row.label, row.group, epochs, percent(row.best_accuracy), percent(row.accuracy), row.folder]
 
 
 def _as_data(overview: Overview, plan: SweepPlan) -> dict[str, Any]:

@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from engine.errors import PresetError, UserError
+from engine.errors import UserError
 from engine.text import one_line, plain
 from mmkd_tui.cli import exit_codes
 from mmkd_tui.cli.executors import Gpus, Minutes, On, Partition, Ray, Slots, Where, executor
-from mmkd_tui.cli.many import do_all, stop_signals
-from mmkd_tui.cli.options import DataRoot, Device, Force, Overrides, data_root_of
+from mmkd_tui.cli.many import do_all, refuse_hindered, stop_signals
+from mmkd_tui.cli.options import DataRoot, Device, Force, Overrides, as_overrides, data_root_of
 from mmkd_tui.cli.talk import answered, say
 
 if TYPE_CHECKING:
+    from engine.sweeps.executor import Job
     from engine.tables.gather import Report
     from engine.tables.plan import Plan, PlannedRun
 
@@ -53,14 +54,19 @@ def table_command(
 
     Example: mmkd table fashion-mnist-small --slots 2
     """
+    from engine.sweeps.executor import Job
+
     plans = _plans(files, runs, overrides or [], device)
     failed = False
     if not report_only:
-        _check(plans, data_root_of(data_root), force)
+        jobs = [Job(run.folder, run.preset) for run in _runs(plans)]
+        refuse_hindered(jobs, data_root_of(data_root))
         where = Where(on, slots, ray, slurm_partition, slurm_time, slurm_gpus)
         if where.given:
-            failed, stops = _work_at_once(plans, where, data_root, force, quiet)
+            failed, stops = _work_at_once(plans, jobs, where, data_root, force, quiet)
         else:
+            if not force:
+                _refuse_if_busy(jobs)
             with stop_signals() as stops:
                 failed = _work(plans, stops, data_root, force, quiet)
         if stops:
@@ -73,16 +79,12 @@ def table_command(
 
 
 def _plans(files: list[str], runs: Path, overrides: list[str], device: str | None) -> list[Plan]:
-    """All of them before anything is begun. A mistake in an option is told in that option's words."""
+    """All of them before anything is begun."""
     from engine.tables.plan import plan_table
     from engine.tables.read import find_table
 
-    own = [] if device is None else [f"hardware.device={json.dumps(device)}"]
-    try:
+    with as_overrides(device) as own:
         plans = [plan_table(find_table(name), runs.expanduser(), [*overrides, *own]) for name in files]
-    except PresetError as error:
-        spelled = f"--set {own[0]}: " if own else None
-        raise PresetError(tuple(line.replace(spelled, "--device: ") if spelled else line for line in error.problems)) from None
     names = [plan.name for plan in plans]
     for name in names:
         if names.count(name) > 1:
@@ -90,36 +92,33 @@ def _plans(files: list[str], runs: Path, overrides: list[str], device: str | Non
     return plans
 
 
-def _check(plans: list[Plan], data_root: Path, force: bool) -> None:
-    """What would end every run at once is told before the first."""
+def _refuse_if_busy(jobs: Sequence[Job]) -> None:
+    """GpuBusyError where another run has the GPU of one that is not done; where it is one of these, that one is waited for."""
     from engine.gpu_lock import refuse_if_busy
-    from engine.tables.gather import state_of
-    from mmkd_tui.starting import hindrance
+    from engine.run_state import RunState
+    from engine.sweeps.executor import state_of
 
-    states = {run: state_of(run) for run in _runs(plans)}
-    for run, state in states.items():
-        if state != "finished" and (stop := hindrance(run.preset, data_root)):
-            raise UserError(stop)
-    if not force and not any(state is not None and state.live for state in states.values()):
-        for device in {run.preset.hardware.device for run, state in states.items() if state != "finished"}:
+    states = [(job, state_of(job.folder)) for job in jobs]
+    if not any(state is not None and state.live for _, state in states):
+        for device in {job.preset.hardware.device for job, state in states if state is not RunState.FINISHED}:
             refuse_if_busy(device)
 
 
 def _work(plans: list[Plan], stops: list[int], data_root: Path | None, force: bool, quiet: bool) -> bool:
     """Does what is not done; whether any run failed."""
     from engine.run_state import RunState
-    from engine.tables.gather import state_of
+    from engine.sweeps.executor import state_of
     from engine.tables.work import wait_for_gpu, work_off
     from mmkd_tui.console_thread import ConsoleThread
     from mmkd_tui.progress import RunConsole, make_progress
 
     runs, labels = list(_runs(plans)), _labels(plans)
-    done = sum(state_of(run) is RunState.FINISHED for run in runs)
+    done = sum(state_of(run.folder) is RunState.FINISHED for run in runs)
     if not quiet:
         say(f"{len(runs)} runs, {done} of them done; what they leave lies in {', '.join(str(plan.folder) for plan in plans)}")
     failures: list[str] = []
     for number, run in enumerate(runs, start=1):
-        state = state_of(run)
+        state = state_of(run.folder)
         if state is RunState.FINISHED:
             continue
         if stops:
@@ -146,13 +145,13 @@ def _work(plans: list[Plan], stops: list[int], data_root: Path | None, force: bo
     return bool(failures)
 
 
-def _work_at_once(plans: list[Plan], where: Where, data_root: Path | None, force: bool, quiet: bool) -> tuple[bool, list[int]]:
+def _work_at_once(
+    plans: list[Plan], jobs: Sequence[Job], where: Where, data_root: Path | None, force: bool, quiet: bool
+) -> tuple[bool, list[int]]:
     """Does what is not done as a sweep does; whether any run failed, and the signals that stopped it."""
-    from engine.sweeps.executor import Job
     from engine.sweeps.manifest import Listed, Manifest, SweepLock, write_manifest
 
     runs, labels = list(_runs(plans)), _labels(plans)
-    jobs = [Job(run.folder, run.preset) for run in runs]
     with executor(where, jobs, plans[0].folder / "slurm", data_root, force) as made, ExitStack() as held:
         for plan in plans:
             held.callback(SweepLock(plan.folder).release)

@@ -6,12 +6,28 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import TextIO
+from pathlib import Path
+from typing import Protocol, TextIO, TypeVar
 
 import typer
 
 from engine.errors import UserError
 from engine.text import plain
+from mmkd_tui.cli import exit_codes
+from mmkd_tui.cli.table import megabytes
+
+
+class Removable(Protocol):
+    """A run, a teacher or a cached output: what lies in a folder of its own."""
+
+    @property
+    def path(self) -> Path: ...
+
+    @property
+    def size(self) -> int: ...
+
+
+_Thing = TypeVar("_Thing", bound=Removable)
 
 
 def say(line: str) -> None:
@@ -46,3 +62,20 @@ def agreed(noun: str, lines: Sequence[str]) -> bool:
     which = f"this {noun}" if len(lines) == 1 else f"these {len(lines)} {noun}s"
     typer.echo(f"Remove {which} for good? [y/N] ", err=True, nl=False)
     return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+
+def removed(
+    noun: str, things: Sequence[_Thing], cells: Callable[[_Thing], Sequence[str]], remove: Callable[[_Thing], None], yes: bool
+) -> int:
+    """Removes things (`noun` is the word for one), asked about by their `cells` unless `yes`; the exit code."""
+    if not yes and not agreed(noun, ["  ".join(cell for cell in cells(thing) if cell) for thing in things]):
+        say("nothing removed")
+        return exit_codes.FAILED
+    for thing in things:
+        size = megabytes(thing.size)  # while it is there
+        try:
+            remove(thing)
+        except OSError as error:
+            raise UserError(f"{thing.path} cannot be removed: {error.strerror or error}") from error
+        say(f"removed {thing.path.name} ({size})")
+    return exit_codes.DONE

@@ -16,6 +16,7 @@ from mmkd_tui.cli import exit_codes
 from mmkd_tui.cli.model_arguments import Size
 from mmkd_tui.cli.options import AsJson, DataRoot, Device, Plugin, data_root_of, load_plugins
 from mmkd_tui.cli.talk import say
+from mmkd_tui.figures import percent
 
 if TYPE_CHECKING:
     from engine.teachers.check import Checked
@@ -81,12 +82,12 @@ def _tell(found: Checked, file: Path, arch: str, data: str) -> None:
         say(f"{file} does not fit {arch} on {data}; give the architecture that it is of")
         return
     assert found.accuracy is not None
-    typer.echo(f"{found.accuracy:.4f}  of {found.images:,} test images; always naming one class: {found.chance:.4f}")
+    typer.echo(f"{percent(found.accuracy)} of {found.images:,} test images; always naming one class: {percent(found.chance)}")
     if not found.finite:
         say("its logits are not all finite numbers; it can be no teacher")
     elif not found.usable:
-        say(f"it is no better than guessing (more than {found.needed:.4f} is asked for): check its architecture, the order of "
-            "its classes and how its pixels were normalised")  # fmt: skip
+        say(f"it is no better than guessing (more than {percent(found.needed)} is asked for): check its architecture, the order "
+            "of its classes and how its pixels were normalised")  # fmt: skip
 
 
 def _table(found: Checked) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from datetime import datetime
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,8 +15,9 @@ from mmkd_tui.cli import exit_codes
 from mmkd_tui.cli.group import command_group
 from mmkd_tui.cli.options import AsJson, DataRoot, Device, Overrides, Plugin, data_root_of, load_named, load_plugins
 from mmkd_tui.cli.table import megabytes, print_table
-from mmkd_tui.cli.talk import agreed, say
+from mmkd_tui.cli.talk import removed, say
 from mmkd_tui.cli.teacher_check import check_command
+from mmkd_tui.figures import moment, percent
 
 if TYPE_CHECKING:
     from engine.preset import Preset
@@ -75,16 +76,7 @@ def rm_command(
     """
     store = _store()
     chosen = list({entry.key: entry for entry in (store.named(key) for key in keys)}.values())
-    if not yes and not agreed("teacher", ["  ".join(cell for cell in _cells(entry) if cell) for entry in chosen]):
-        say("nothing removed")
-        return exit_codes.FAILED
-    for entry in chosen:
-        try:
-            store.remove(entry)
-        except OSError as error:
-            raise UserError(f"{entry.path} cannot be removed: {error.strerror or error}") from error
-        say(f"removed {entry.key}")
-    return exit_codes.DONE
+    return removed("teacher", chosen, _cells, store.remove, yes)
 
 
 @app.command("train")
@@ -147,9 +139,9 @@ def _cells(entry: Stored) -> tuple[str, ...]:
         value = entry.facts.get(name)
         return value if isinstance(value, dict) else {}
 
-    def number(value: object, form: str) -> str:
+    def number(value: object, shown: Callable[[Any], str] = str) -> str:
         known = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 2**63
-        return format(value, form) if known else ""
+        return shown(value) if known else ""
 
     def text(value: object) -> str:
         return plain(value, 32) if isinstance(value, str) else ""
@@ -158,19 +150,11 @@ def _cells(entry: Stored) -> tuple[str, ...]:
     return (
         entry.key[:8],
         text(entry.facts.get("arch")),
-        text(part("dataset").get("name")) + (f" ({number(noise, '.0%')} noise)" if noise and number(noise, "") else ""),
-        number(entry.facts.get("seed"), ""),
-        number(part("recipe").get("epochs"), ""),
-        number(entry.facts.get("accuracy"), ".4f"),
-        number(entry.facts.get("parameters"), ","),
+        text(part("dataset").get("name")) + number(noise, lambda share: f" ({percent(share, 0)} noise)" if share else ""),
+        number(entry.facts.get("seed")),
+        number(part("recipe").get("epochs")),
+        number(entry.facts.get("accuracy"), percent),
+        number(entry.facts.get("parameters"), "{:,}".format),
         megabytes(entry.size),
-        _when(entry.facts.get("created")),
+        moment(entry.facts.get("created")),
     )
-
-
-def _when(created: object) -> str:
-    """In the local time."""
-    try:
-        return f"{datetime.fromisoformat(str(created)).astimezone():%Y-%m-%d %H:%M}"
-    except (ValueError, OverflowError):
-        return ""

@@ -9,7 +9,8 @@ from pathlib import Path
 from rich.text import Text
 from textual.widgets import Static
 
-from engine.run_client import Process, RunState
+from engine.run_client import Process
+from engine.run_state import RunState
 from engine.text import one_line
 from mmkd_tui.follow import Follower
 

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from rich.cells import cell_len
-
 from engine.control import Command
-from engine.run_client import RunState
+from engine.run_state import RunState
+from mmkd_tui.figures import percent
 from mmkd_tui.follow import Follower
-from mmkd_tui.progress import clock, percent
+from mmkd_tui.progress import clock
 from mmkd_tui.run_view import PhaseView, RunView
 from mmkd_tui.states import said
 from mmkd_tui.widgets.glyphs import Glyphs
-from mmkd_tui.widgets.lines import Line, LinesWidget, Span, cut, shown
+from mmkd_tui.widgets.lines import Line, LinesWidget, Span, cut, shown, width_of
 
 NAME, VALUE, NOTE, BAR, TROUGH = "status--name", "status--value", "status--note", "status--bar", "status--trough"
 WAITING: dict[Command, str] = {"pause": "pausing", "resume": "going on", "checkpoint": "saving", "stop": "stopping"}
@@ -21,16 +20,12 @@ WAITING: dict[Command, str] = {"pause": "pausing", "resume": "going on", "checkp
 Parts = list[Line]
 
 
-def _width(line: Line) -> int:
-    return sum(cell_len(span.text) for span in line)
-
-
 def row(parts: Parts, width: int, gap: int = 2) -> Line:
     """Parts beside each other, the most important first; those that have no room are left out."""
     spans: list[Span] = []
     used = 0
     for part in parts:
-        size = _width(part) + (gap if spans else 0)
+        size = width_of(part) + (gap if spans else 0)
         if used + size > width:
             continue
         if spans:

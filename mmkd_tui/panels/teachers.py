@@ -7,8 +7,8 @@ from typing import ClassVar
 from rich.cells import cell_len
 from textual.geometry import Size
 
-from engine.run_client import RunState
-from mmkd_tui.progress import percent
+from engine.run_state import RunState
+from mmkd_tui.figures import percent
 from mmkd_tui.run_view import RunView
 from mmkd_tui.widgets.glyphs import Glyphs
 from mmkd_tui.widgets.lines import Line, LinesWidget, Span, cut, fit, shown

@@ -13,11 +13,10 @@ from mmkd_tui.curves import PhaseCurves
 from mmkd_tui.run_view import RunView
 from mmkd_tui.widgets.class_grid import ClassGrid
 from mmkd_tui.widgets.strip import HistoryStrip
-from mmkd_tui.widgets.weight_bars import WeightBars, Weights
+from mmkd_tui.widgets.weight_bars import SIDE_BY_SIDE, WeightBars, Weights
 
 KINDS = ("logit", "feature")
 CLOSE = 1e-5  # a share by which equal weights may differ in rounding
-SIDE_BY_SIDE = 66  # cells from which `WeightBars` puts its two kinds beside each other
 
 
 class _Bars(WeightBars):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from engine.comparison import flattened
+from engine.overrides import flattened
 from engine.text import one_line
 from mmkd_tui.report.record import Record
 

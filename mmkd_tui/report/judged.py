@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from engine.analysis import Agreement, Guess, HardImage, Mistake, Trust
-from engine.run_client import RunState
+from engine.run_state import RunState
 from engine.text import one_line
-from mmkd_tui.progress import percent
+from mmkd_tui.figures import percent
 from mmkd_tui.report.record import Record
 from mmkd_tui.report.thumbnail import data_uri, thumbnail
 

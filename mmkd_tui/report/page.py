@@ -13,11 +13,12 @@ from pathlib import PurePath
 from typing import Any
 
 from engine.comparison import side_by_side
-from engine.text import one_line, plain
+from engine.text import md, one_line, plain
 from engine.untrusted import as_text
 from engine.version import version
+from mmkd_tui.figures import moment, percent
 from mmkd_tui.group_rows import GROUP_COLUMNS, group_row
-from mmkd_tui.progress import clock, percent
+from mmkd_tui.progress import clock
 from mmkd_tui.report.charts import Chart, charts, together
 from mmkd_tui.report.confusion import judged_charts
 from mmkd_tui.report.differences import differences
@@ -66,7 +67,7 @@ def section(record: Record, number: int) -> Section:
         ("method", shown(started.method)),
         ("seed", str(started.seed)),
         ("best epoch", best),
-        ("began", _when(started.t)),
+        ("began", moment(started.t)),
         ("took", clock(result["seconds"])),
         ("speed", f"{result['images_per_second']:,.0f} images/s while distilling" if result["images_per_second"] else ""),
         ("device", shown(record.device)),
@@ -94,13 +95,6 @@ def _reproduce(record: Record) -> list[str]:
     known = as_text(record.meta.get("version"))
     install = f"pip install 'mmkd-tui=={known}'" if re.fullmatch(r"\d+(\.\d+)*", known) else "pip install mmkd-tui"
     return [install, "mmkd run preset.yaml    # the preset below, saved under this name"]
-
-
-def _when(moment: float) -> str:
-    try:
-        return f"{datetime.fromtimestamp(moment):%Y-%m-%d %H:%M}"
-    except (ValueError, OverflowError, OSError):
-        return ""
 
 
 def html(records: Sequence[Record], script: str) -> str:
@@ -134,7 +128,7 @@ def html(records: Sequence[Record], script: str) -> str:
 def markdown(records: Sequence[Record], stem: str, picture: Picture | None) -> tuple[str, dict[str, bytes]]:
     """The text, and the pictures that it shows, by the names of their files; none without `picture`."""
     pictures: dict[str, bytes] = {}
-    lines = [f"# {_escaped(_title(records))}", ""]
+    lines = [f"# {md(_title(records))}", ""]
     if len(records) > 1:
         lines += _table(("run", "method", "student", "test accuracy", "without teachers"), _students(records))
         if seeds := groups(records):
@@ -147,9 +141,9 @@ def markdown(records: Sequence[Record], stem: str, picture: Picture | None) -> t
             lines += _picture(f"{stem}-together.png", compared, picture, pictures)
     for number, record in enumerate(records, start=1):
         part = section(record, number)
-        lines += [f"## {_escaped(part.name)}", "", *(_escaped(line) for line in part.verdict), ""]
+        lines += [f"## {md(part.name)}", "", *(md(line) for line in part.verdict), ""]
         lines += _table(("network", "test accuracy", "logit weight", "feature weight"), part.networks)
-        lines += [*(f"* {_escaped(line)}" for line in part.learned), ""] if part.learned else []
+        lines += [*(f"* {md(line)}" for line in part.learned), ""] if part.learned else []
         for chart in part.charts if picture is not None else ():
             assert picture is not None
             lines += [f"### {chart.title}", "", chart.about, ""]
@@ -157,7 +151,7 @@ def markdown(records: Sequence[Record], stem: str, picture: Picture | None) -> t
         lines += _judged(part, stem, picture, pictures)
         lines += _table(("", ""), part.facts)
         if part.troubles:
-            lines += ["### Warnings and errors", "", *(f"* {level}: {_escaped(text)}" for level, text in part.troubles), ""]
+            lines += ["### Warnings and errors", "", *(f"* {level}: {md(text)}" for level, text in part.troubles), ""]
         fence = "`" * max(3, *(len(run) + 1 for run in re.findall("`+", part.preset)), 3)
         lines += ["### Again", "", f"{fence}sh", *part.reproduce, fence, "", f"{fence}yaml", part.preset.rstrip(), fence, ""]
     return "\n".join(lines).rstrip() + "\n", pictures
@@ -167,7 +161,7 @@ def _judged(part: Section, stem: str, picture: Picture | None, pictures: dict[st
     """What came of the test images; pictures of the hardest are left to the page."""
     found = part.judged
     lines = ["### Student against teachers", ""] if not found.missing else []
-    lines += [*(_escaped(line) for line in (found.missing, *found.agreement) if line), ""]
+    lines += [*(md(line) for line in (found.missing, *found.agreement) if line), ""]
     for chart in part.judged_charts if picture is not None else ():
         assert picture is not None
         lines += [f"### {chart.title}", "", chart.about, ""]
@@ -195,12 +189,7 @@ def _picture(name: str, chart: Chart, picture: Picture, pictures: dict[str, byte
 
 def _table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     lines = [titles, ["---"] * len(titles), *rows]
-    return ["| " + " | ".join(_escaped(cell) if cell != "---" else cell for cell in line) + " |" for line in lines] + [""]
-
-
-def _escaped(text: str) -> str:
-    """So that Markdown shows it as it is."""
-    return re.sub(r"([\\`*_\[\]<>|#])", r"\\\1", text)
+    return ["| " + " | ".join(md(cell) if cell != "---" else cell for cell in line) + " |" for line in lines] + [""]
 
 
 def _title(records: Sequence[Record]) -> str:

@@ -14,8 +14,9 @@ from engine.errors import PresetError, UserError
 from engine.preset import Preset
 from engine.preset_yaml import dump_preset, load_preset
 from engine.result import Result, result_from
-from engine.run_client import DirectoryClient, RunState
+from engine.run_client import DirectoryClient
 from engine.run_dir import RunDir
+from engine.run_state import RunState
 from engine.text import plain
 from engine.untrusted import as_text, read_object
 from mmkd_tui.curves import PhaseCurves

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from engine.run_client import RunState
+from engine.run_state import RunState
 from engine.text import one_line
-from mmkd_tui.progress import percent
+from mmkd_tui.figures import percent
 from mmkd_tui.report.record import Record
 
 NEAR = 0.0005  # of accuracy: what is nearer than this is called the same

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar
 
@@ -14,10 +12,10 @@ from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.screen import ModalScreen
 
-from engine.run_client import RunSummary
+from engine.run_list import RunSummary, list_runs
 from engine.sweeps.members import Member, list_members
-from mmkd_tui.progress import percent
-from mmkd_tui.screens.marks import Marks, marks
+from mmkd_tui.figures import moment, percent
+from mmkd_tui.widgets.marks import Marks, marks
 from mmkd_tui.widgets.table import Column, FilterTable, Row, Table
 
 NOBODY = "nobody"
@@ -33,16 +31,8 @@ BEST = 5  # runs of a sweep or table that are listed before anything is typed
 
 def row(run: RunSummary, marks: Marks, name: str = "") -> Row:
     """A run in one line: runs of one name differ in when they began, or in their method. `name`: by default the preset's."""
-    cells = (_moment(run.started), name or run.name, run.method, run.state.value, percent(run.student_accuracy))
+    cells = (moment(run.started, short=True), name or run.name, run.method, run.state.value, percent(run.student_accuracy))
     return Row(str(run.path), cells, mark=marks.states[run.state])
-
-
-def _moment(t: float | None) -> str:
-    """`03-31 14:05`, or the day where that was in another year."""
-    if t is None:
-        return ""
-    moment, this_year = time.localtime(t), time.localtime().tm_year
-    return time.strftime("%m-%d %H:%M" if moment.tm_year == this_year else "%Y-%m-%d", moment)
 
 
 class CompareScreen(ModalScreen[Path | str | None]):
@@ -58,14 +48,13 @@ class CompareScreen(ModalScreen[Path | str | None]):
         Binding("ctrl+q,ctrl+c", "app.quit", show=False, priority=True),  # the filter has the focus, and a use for them
     ]
 
-    def __init__(self, runs: Sequence[RunSummary], runs_dir: Path, here: Path, comparing: bool, *, ascii: bool = False) -> None:
-        """`runs`: those that belong to nothing. `here`: the folder of the run in hand, which is not offered."""
+    def __init__(self, runs_dir: Path, here: Path, comparing: bool, *, ascii: bool = False) -> None:
+        """`here`: the folder of the run in hand, which is not offered."""
         super().__init__()
         self._runs_dir, self._here = runs_dir, here.absolute()
         self._marks = marks(ascii)
         self._rows = [Row(NOBODY, ("", "no other run", "", "", ""))] if comparing else []
-        self._rows += [row(run, self._marks) for run in runs if run.path.absolute() != self._here]
-        self.table = FilterTable(COLUMNS, hint="looking for runs of sweeps and tables ...", ascii=ascii)
+        self.table = FilterTable(COLUMNS, hint="looking for runs ...", ascii=ascii)
 
     def compose(self) -> ComposeResult:
         with Vertical(classes="dialog tall") as box:
@@ -79,7 +68,11 @@ class CompareScreen(ModalScreen[Path | str | None]):
 
     @work(exit_on_error=False)
     async def _look(self) -> None:
-        """Adds the runs of sweeps and tables; on a thread, as they may be many."""
+        """Adds the runs, then those of sweeps and tables; on a thread, as they may be many."""
+        alone = await asyncio.to_thread(list_runs, self._runs_dir)
+        self._rows += [row(run, self._marks) for run in alone if run.path.absolute() != self._here]
+        if self._rows:
+            self.table.show(self._rows, "looking ...")
         groups = await asyncio.to_thread(list_members, self._runs_dir, self._here.parent)
         others = [[one for one in members if one.run.path.absolute() != self._here] for members in groups]
         few = [self._row(one) for members in others for one in members[:BEST]]

@@ -14,8 +14,9 @@ from textual.widgets import Static
 from engine.control import Command
 from engine.errors import UserError
 from engine.gpu_lock import GpuBusyError
-from engine.run_client import DirectoryClient, RunClient, RunState, list_runs, respawn
-from engine.run_state import other_machine
+from engine.run_client import DirectoryClient, RunClient
+from engine.run_state import RunState, other_machine
+from engine.spawning import respawn
 from engine.text import one_line, plain
 from mmkd_tui.curves import PhaseCurves
 from mmkd_tui.follow import Follower
@@ -304,7 +305,7 @@ class DashboardScreen(MmkdScreen):
 
     def action_compare(self) -> None:
         here, runs_dir = self.follower.client.path, self.mmkd.runs_dir
-        question = CompareScreen(list_runs(runs_dir), runs_dir, here, self.other is not None, ascii=self.mmkd.ascii)
+        question = CompareScreen(runs_dir, here, self.other is not None, ascii=self.mmkd.ascii)
         self.app.push_screen(question, self._compare)
 
     def _compare(self, choice: Path | str | None) -> None:

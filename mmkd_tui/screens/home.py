@@ -17,7 +17,7 @@ from textual.widgets import Static
 from engine import paths
 from engine.errors import UserError
 from engine.preset import Preset
-from engine.run_client import RunSummary, list_runs, remove_run
+from engine.run_list import RunSummary, list_runs, remove_run
 from engine.sweeps.manifest import is_worked_on
 from engine.sweeps.overview import Overview, look_at_sweeps
 from engine.text import plain
@@ -36,12 +36,12 @@ from mmkd_tui.screens.home_lines import (
     preset_row,
     run_row,
 )
-from mmkd_tui.screens.marks import marks
 from mmkd_tui.screens.start import start_run
 from mmkd_tui.screens.sweep_lines import home_row
 from mmkd_tui.starting import hindrance
 from mmkd_tui.stock import Stock
 from mmkd_tui.widgets.key_bar import KeyBar
+from mmkd_tui.widgets.marks import marks
 from mmkd_tui.widgets.table import Row, Table, shown_text
 
 LOOK = 1.0  # seconds between two looks at the runs
@@ -56,11 +56,9 @@ class HomeScreen(MmkdScreen):
     BINDINGS: ClassVar[list[BindingType]] = [*bindings("home")]
     AUTO_FOCUS = "#presets OptionList"
 
-    def __init__(self, runs_dir: Path | None = None, data_root: Path | None = None, folder: Path | None = None) -> None:
-        """By default the app's folders; `folder`: where the user's own presets are looked for, by default the current one."""
+    def __init__(self) -> None:
         super().__init__()
-        self._runs_dir, self._data_root = runs_dir, data_root
-        self._folder = folder or Path.cwd()
+        self._folder = Path.cwd()  # where the user's own presets are looked for
         self._offered: list[Offered] = []
         self._preset_rows: list[Row] = []
         self._runs: list[RunSummary] = []
@@ -70,12 +68,8 @@ class HomeScreen(MmkdScreen):
         self._looking = self._looked = self._starting = False
 
     @property
-    def runs_dir(self) -> Path:
-        return self._runs_dir or self.mmkd.runs_dir
-
-    @property
     def data_root(self) -> Path:
-        return self._data_root or self.mmkd.data_root or paths.data_root()
+        return self.mmkd.data_root or paths.data_root()
 
     def compose(self) -> ComposeResult:
         self.presets = Table(PRESET_COLUMNS, ascii=self.mmkd.ascii)
@@ -88,8 +82,8 @@ class HomeScreen(MmkdScreen):
             panel.border_title, panel.border_subtitle = "Presets", "Enter starts"
             yield self.presets
         with Vertical(id="runs", classes="panel") as panel:
-            elsewhere = self.runs_dir.absolute() != Path("runs").absolute()
-            where = f" in {shown_text(str(self.runs_dir), self.mmkd.ascii)}" if elsewhere else ""
+            elsewhere = self.mmkd.runs_dir.absolute() != Path("runs").absolute()
+            where = f" in {shown_text(str(self.mmkd.runs_dir), self.mmkd.ascii)}" if elsewhere else ""
             panel.border_title, panel.border_subtitle = Content(f"Runs{where}"), "Enter opens"
             yield self.runs
         yield KeyBar(ascii=self.mmkd.ascii)
@@ -139,8 +133,8 @@ class HomeScreen(MmkdScreen):
             return
         self._looking = True
         try:
-            self._runs = await asyncio.to_thread(list_runs, self.runs_dir)
-            self._sweeps = await asyncio.to_thread(look_at_sweeps, self.runs_dir, self._sweeps)
+            self._runs = await asyncio.to_thread(list_runs, self.mmkd.runs_dir)
+            self._sweeps = await asyncio.to_thread(look_at_sweeps, self.mmkd.runs_dir, self._sweeps)
             self._worked_on = await asyncio.to_thread(lambda: {path for path in self._sweeps if is_worked_on(path)})
         except OSError:
             self._runs = []
@@ -154,7 +148,7 @@ class HomeScreen(MmkdScreen):
         empty = (
             "looking ..."
             if not self._looked
-            else f"no runs in {plain(str(self.runs_dir))} yet\nEnter on a preset above starts one, n plans one of your own"
+            else f"no runs in {plain(str(self.mmkd.runs_dir))} yet\nEnter on a preset above starts one, n plans one of your own"
         )
         sweeps = [
             home_row(path, overview, glyphs, now, path in self._worked_on, narrow) for path, overview in self._sweeps.items()
@@ -219,7 +213,7 @@ class HomeScreen(MmkdScreen):
     @work(exit_on_error=False, group="start")
     async def _spawn(self, preset: Preset) -> None:
         try:
-            path = await start_run(self.app, preset, self.runs_dir, self._data_root or self.mmkd.data_root)
+            path = await start_run(self.app, preset, self.mmkd.runs_dir, self.mmkd.data_root)
         finally:
             self._starting = False
         if path is not None:
@@ -227,20 +221,16 @@ class HomeScreen(MmkdScreen):
 
     def action_new(self) -> None:
         """The wizard, with defaults."""
-        from mmkd_tui.wizard.screen import WizardScreen
-
-        self.app.push_screen(WizardScreen(Draft.new(), stock=self._stock))
+        self.mmkd.open_wizard(Draft.new(), stock=self._stock)
 
     def action_edit(self) -> None:
         """The wizard, filled from the chosen preset."""
-        from mmkd_tui.wizard.screen import WizardScreen
-
         item = self.chosen_preset
         if item is None or item.entry.preset is None:
             return
         draft = Draft.of(item.entry.preset, item.entry.path.parent)
         suggested = item.entry.path if item.own else None
-        self.app.push_screen(WizardScreen(draft, stock=self._stock, title=f"From {item.entry.name}", suggested=suggested))
+        self.mmkd.open_wizard(draft, stock=self._stock, title=f"From {item.entry.name}", suggested=suggested)
 
     def action_delete(self) -> None:
         """Deletes the chosen run; asks first."""

@@ -10,12 +10,14 @@ from pathlib import Path
 from engine.errors import PresetError
 from engine.preset import Preset
 from engine.preset_yaml import PresetEntry, list_presets, load_preset
-from engine.run_client import RunState, RunSummary
-from mmkd_tui.estimates import estimate, rough_time, size_words
+from engine.run_list import RunSummary
+from engine.run_state import RunState
+from mmkd_tui.estimates import estimate, is_counted, rough_time, size_words
+from mmkd_tui.figures import percent
 from mmkd_tui.machine import Machine
-from mmkd_tui.screens.marks import Marks
 from mmkd_tui.starting import missing_data
 from mmkd_tui.stock import Stock
+from mmkd_tui.widgets.marks import Marks
 from mmkd_tui.widgets.table import Column, Row
 
 PRESET_COLUMNS = (Column("", 18, most=36), Column("", 20, grow=True), Column("", 14, right=True))
@@ -87,7 +89,7 @@ def preset_row(number: int, item: Offered, stock: Stock, machine: Machine, data_
     own = f"your {entry.path.name}" if item.own else ""
     parts = [data, teachers_line(stock, anchored) if preset.teachers else "no teachers"]
     parts.append(own)
-    about = rough_time(estimate(anchored, stock, machine).total)
+    about = rough_time(estimate(anchored, stock, machine).total) if is_counted(anchored.dataset) else "time not known"
     below = f" {marks.between} ".join(part for part in parts if part)
     counts = Counter(part.arch for part in preset.teachers)
     taught = ", ".join(arch if count == 1 else f"{count} x {arch}" for arch, count in counts.items())
@@ -146,7 +148,7 @@ def progress(run: RunSummary, narrow: bool = False) -> str:
     if run.student_accuracy is None:
         return ""
     gain = "" if run.student_alone_accuracy is None else f" ({100 * (run.student_accuracy - run.student_alone_accuracy):+.1f})"
-    return f"{100 * run.student_accuracy:.1f} %{gain}"
+    return f"{percent(run.student_accuracy, 1)}{gain}"
 
 
 def ago(seconds: float, narrow: bool = False) -> str:

@@ -11,7 +11,7 @@ from textual.app import App
 from engine.errors import UserError
 from engine.gpu_lock import GpuBusyError
 from engine.preset import Preset
-from engine.run_client import spawn
+from engine.spawning import spawn
 from engine.text import plain
 from mmkd_tui.screens.questions import START, busy_question
 

@@ -17,9 +17,9 @@ from engine.sweeps.manifest import Manifest, is_worked_on, read_manifest
 from engine.sweeps.overview import Overview
 from mmkd_tui.keys import bindings
 from mmkd_tui.screens.base import MmkdScreen
-from mmkd_tui.screens.marks import marks
 from mmkd_tui.screens.sweep_lines import COLUMNS, ORDERS, about, bar, best_line, counted, kind_of, rows_of
 from mmkd_tui.widgets.key_bar import KeyBar
+from mmkd_tui.widgets.marks import marks
 from mmkd_tui.widgets.table import Table, shown_text
 
 LOOK = 1.0  # seconds between two looks at the runs

@@ -8,8 +8,9 @@ from pathlib import Path
 from engine.run_state import RunState
 from engine.sweeps.manifest import Manifest
 from engine.sweeps.overview import GROUPS, Group, Overview, Shown, ranked
+from mmkd_tui.figures import percent
 from mmkd_tui.screens.home_lines import PHASES, ago, state_cell
-from mmkd_tui.screens.marks import Marks
+from mmkd_tui.widgets.marks import Marks
 from mmkd_tui.widgets.table import Column, Row
 
 COLUMNS = (
@@ -20,14 +21,6 @@ COLUMNS = (
     Column("test", 7, right=True),
 )
 ORDERS = ("by state", "best first", "as planned")
-WORDS: dict[Group, str] = {
-    "at work": "at work",
-    "queue": "in the queue",
-    "done": "done",
-    "held": "held",
-    "stopped": "stopped",
-    "failed": "failed",
-}
 FILLS: dict[Group, tuple[str, str]] = {  # of the bar, in Unicode and ASCII
     "done": ("█", "#"),
     "held": ("▓", "="),
@@ -90,15 +83,16 @@ def bar(counts: Mapping[Group, int], width: int, ascii: bool) -> str:
 
 def counted(counts: Mapping[Group, int], marks: Marks) -> str:
     """`2 at work · 5 in the queue · 4 done`"""
-    return f" {marks.between} ".join(f"{counts[group]} {WORDS[group]}" for group in GROUPS if counts.get(group))
+    words = ((group, "in the queue" if group == "queue" else group) for group in GROUPS)
+    return f" {marks.between} ".join(f"{counts[group]} {word}" for group, word in words if counts.get(group))
 
 
 def best_line(best: Shown | None) -> str:
     """The best run so far, by its accuracy on the split that chooses; and on the test split, once that is measured."""
     if best is None or best.best_accuracy is None:
         return "No run has been measured yet."
-    tested = "" if best.accuracy is None else f", test {100 * best.accuracy:.2f} %"
-    return f"Best so far: {100 * best.best_accuracy:.2f} %{tested}, {best.label}"
+    tested = "" if best.accuracy is None else f", test {percent(best.accuracy)}"
+    return f"Best so far: {percent(best.best_accuracy)}{tested}, {best.label}"
 
 
 def about(manifest: Manifest) -> str:
@@ -123,7 +117,7 @@ def home_row(path: Path, overview: Overview, marks: Marks, now: float, worked_on
     state = RunState.RUNNING if worked_on else _of_all(counts, total)
     best = overview.best
     ended = f"{counts['done'] + counts['held']}{'/' if narrow else ' of '}{total}"
-    figure = "" if best is None or best.best_accuracy is None else f", {100 * best.best_accuracy:.1f} %"
+    figure = "" if best is None or best.best_accuracy is None else f", {percent(best.best_accuracy, 1)}"
     return Row(
         id=str(path),
         cells=(

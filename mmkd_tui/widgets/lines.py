@@ -55,9 +55,14 @@ def cut(text: str, width: int, more: str) -> str:
     return head + more + tail
 
 
+def width_of(line: Line) -> int:
+    """How wide a line is."""
+    return sum(cell_len(span.text) for span in line)
+
+
 def clip(line: Line, width: int) -> Line:
     """The line in at most `width` cells."""
-    if sum(cell_len(text) for text, _ in line) <= width:
+    if width_of(line) <= width:
         return line
     result: list[Span] = []
     for text, role in line:
@@ -77,7 +82,7 @@ def changed(old: Line, new: Line) -> tuple[int, int] | None:
     after = [(character, span.role) for span in new for character in span.text]
     width = len(after)
     if len(before) != width or any(cell_len(span.text) != len(span.text) for span in (*old, *new)):
-        return 0, max(sum(cell_len(span.text) for span in line) for line in (old, new))
+        return 0, max(map(width_of, (old, new)))
     first = next((i for i in range(width) if before[i] != after[i]), width)
     last = next((i for i in range(width - 1, first - 1, -1) if before[i] != after[i]), first - 1)
     return (first, last + 1) if first <= last else None

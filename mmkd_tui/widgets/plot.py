@@ -9,7 +9,7 @@ from rich.cells import cell_len
 
 from mmkd_tui.widgets.canvas import Canvas
 from mmkd_tui.widgets.glyphs import Glyphs
-from mmkd_tui.widgets.lines import Line, Span, clip, cut, fit, shown
+from mmkd_tui.widgets.lines import Line, Span, clip, cut, fit, shown, width_of
 from mmkd_tui.widgets.scales import Scale, linear, logarithmic, number, round_end, time_scale
 from mmkd_tui.widgets.series import ENDLESS, Column, Series, smoothed
 
@@ -263,15 +263,11 @@ def _items(picture: Picture, glyphs: Glyphs, names: int, values: bool) -> list[L
     return items
 
 
-def _width(line: Line) -> int:
-    return sum(cell_len(span.text) for span in line)
-
-
 def _flow(items: Sequence[Line], width: int) -> list[Line]:
     """Items in as few lines as they need, two spaces between two items."""
     lines: list[Line] = []
     for item in items:
-        if lines and _width(lines[-1]) + 2 + _width(item) <= width:
+        if lines and width_of(lines[-1]) + 2 + width_of(item) <= width:
             before = lines[-1][-1].role
             # blanks in the style before them: each change of style costs some 40 bytes, four times a second
             lines[-1] = (*lines[-1], Span("  ", "" if before == ALARM else before), *item)
@@ -289,7 +285,7 @@ def _legend(picture: Picture, width: int, most: int, glyphs: Glyphs) -> list[Lin
     lines = lines[:most] or [()]
     notes = ["log y"] * picture.log_y + [f"smooth {picture.smoothing:g}"] * (picture.smoothing > 0)
     note = f" {glyphs.between} ".join(notes)
-    room = width - _width(lines[-1])
+    room = width - width_of(lines[-1])
     if note and room <= len(note) + 1 and len(lines) < most:
         lines, room = [*lines, ()], width
     if note and room > len(note) + 1:

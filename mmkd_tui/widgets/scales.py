@@ -32,13 +32,11 @@ def nice_step(rough: float) -> float:
     return next((m * power for m in (1.0, 2.0, 5.0) if m * power >= rough * (1 - 1e-9)), 10.0 * power)
 
 
-def linear(low: float, high: float, most_ticks: int, whole: bool = False) -> Scale:
-    """A scale that covers low..high and begins and ends at a tick. `whole`: ticks at whole numbers only."""
+def linear(low: float, high: float, most_ticks: int) -> Scale:
+    """A scale that covers low..high and begins and ends at a tick."""
     low, high = _apart(low, high)
     intervals = max(most_ticks - 1, 1)
     step = nice_step((high - low) / intervals)
-    if whole:
-        step = max(step, 1.0)
     while True:
         first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
         if last - first <= intervals or step > high - low:

@@ -13,7 +13,7 @@ from textual.reactive import reactive
 from mmkd_tui.widgets.glyphs import Glyphs
 from mmkd_tui.widgets.lines import Line, LinesWidget, Span, clip, cut, fit, joined, shown
 
-_WIDE = 66  # cells from which the two kinds of weights stand side by side
+SIDE_BY_SIDE = 66  # cells from which the two kinds of weights stand side by side
 _TOPS = (1.0, 0.5, 0.2, 0.1, 0.05, 0.02, 0.01)
 
 LABEL, NUMBER, NOTE, EQUAL = "weight-bars--label", "weight-bars--number", "weight-bars--note", "weight-bars--equal"
@@ -53,7 +53,7 @@ def _paint(labels: Sequence[str], kinds: Sequence[Weights], width: int, height: 
     if not labels or not used:
         text = "waiting for the first weights"
         return [(Span(cut(text, width, glyphs.more), NOTE),)]
-    if width >= _WIDE:
+    if width >= SIDE_BY_SIDE:
         names = _names_width(labels, glyphs, min(24, width // 5))
         each = (width - names - 2 * (len(used) - 1)) // len(used)
         blocks = [

@@ -19,7 +19,7 @@ from engine.preset_errors import field_at
 from engine.text import plain
 from engine.yaml_lines import KeyPath, dotted
 from mmkd_tui.draft import Draft, Problem, choices_of
-from mmkd_tui.screens.marks import marks
+from mmkd_tui.widgets.marks import marks
 from mmkd_tui.widgets.table import CleanInput, shown_text
 
 

@@ -13,7 +13,7 @@ from textual.widgets import Static
 from engine.preset import Preset
 from engine.text import plain
 from mmkd_tui.draft import Problem
-from mmkd_tui.estimates import cache_size, estimate, rough_time, size_words, unknown_sizes
+from mmkd_tui.estimates import cache_size, estimate, is_counted, rough_time, size_words, unknown_sizes
 from mmkd_tui.starting import hindrance
 from mmkd_tui.widgets.table import shown_text
 from mmkd_tui.wizard.form import Form
@@ -76,6 +76,13 @@ def coloured(text: str) -> Content:
 
 def guess_lines(preset: Preset, bench: Bench) -> list[str]:
     """What a run takes, a line each."""
+    if not is_counted(preset.dataset):
+        stop = hindrance(preset, bench.data_root)
+        return [
+            f"{bench.marks.wrong} {stop}"
+            if stop
+            else "The folder holds too much to be counted here: what a run takes is not known."
+        ]
     guess = estimate(preset, bench.stock, bench.machine)
     new = [seconds for seconds in guess.teachers if seconds]
     files = sum(not part.trained for part in preset.teachers)

@@ -13,13 +13,14 @@ from textual.message import Message
 from textual.widget import Widget
 from textual.widgets import Static
 
-from engine.architectures import ARCHITECTURES, TORCHVISION, architecture_of
+from engine.architecture_facts import ARCHITECTURES, TORCHVISION
+from engine.architectures import architecture_of
 from engine.catalog import DatasetFacts
 from engine.plugins import registered
 from mmkd_tui.draft import Draft, Problem
 from mmkd_tui.machine import Machine
-from mmkd_tui.screens.marks import Marks, marks
 from mmkd_tui.stock import Stock
+from mmkd_tui.widgets.marks import Marks, marks
 from mmkd_tui.widgets.table import shown_text
 from mmkd_tui.wizard.form import tell_problems
 

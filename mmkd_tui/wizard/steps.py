@@ -14,7 +14,7 @@ from engine.catalog import DATASETS, METHODS, SHARDS, DatasetFacts
 from engine.data_files import remedy
 from engine.preset import METHOD_PARTS, DatasetPart, EvaluatePart, HardwarePart, MetaPart, NonFinitePart, TrainPart
 from engine.yaml_lines import KeyPath
-from mmkd_tui.estimates import estimate, size_words, training_images
+from mmkd_tui.estimates import estimate, is_counted, size_words, training_images
 from mmkd_tui.machine import Machine
 from mmkd_tui.starting import data_is_here, missing_data
 from mmkd_tui.widgets.table import Column, FilterTable, Row, Table, shown_text
@@ -270,6 +270,8 @@ class HardwareStep(Step):
         preset = self.bench.draft.preset()
         if preset is None:
             return [*lines, "", "What it needs is known once nothing is missing or wrong."]
+        if not is_counted(preset.dataset):
+            return [*lines, "", "What it needs is not known: the folder holds too much to be counted here."]
         guess = estimate(preset, self.bench.stock, self.bench.machine)
         need, images = size_words(guess.memory), training_images(preset.dataset)
         lines += ["", f"Roughly needed: {need} of {'GPU ' * (guess.kind == 'cuda')}memory, for {images:,} training images"]

@@ -18,6 +18,7 @@ from engine.preset import Preset, TrainPart
 from engine.text import plain
 from engine.yaml_lines import KeyPath
 from mmkd_tui.draft import Draft, missing_checkpoint
+from mmkd_tui.figures import percent
 from mmkd_tui.stock import Network
 from mmkd_tui.widgets.table import Column, FilterTable, Row, Table
 from mmkd_tui.wizard.form import DraftChanged, Form, tell_problems
@@ -96,7 +97,7 @@ class TeachersStep(Step):
         facts, size = bench.facts, bench.input_size
         rows = []
         for network in bench.stock.on(facts.name):
-            accuracy, seed = percent(network.accuracy), f"s{network.seed}"
+            accuracy, seed = percent(network.accuracy, 1), f"s{network.seed}"
             cells = (network.arch, bench.parameters_text(network.arch), accuracy, seed, size, self._origin(network))
             rows.append(Row(network.key, cells, mark=bench.marks.done if self._fits(network) else " "))
         rows += [self._to_train(name) for name in bench.listed]
@@ -134,7 +135,7 @@ class TeachersStep(Step):
             return Row(str(number), (str(teacher["arch"]), "its library's weights"), mark=marks.done)
         recipe = TrainPart(**teacher["train"]) if teacher["train"] else TrainPart()
         found = self.bench.stock.of(context, teacher["arch"], teacher["seed"], recipe, teacher["pretrained"]) if context else None
-        said = f"{percent(found.accuracy)}, in the store" if found else f"to be trained, {recipe.epochs} epochs"
+        said = f"{percent(found.accuracy, 1)}, in the store" if found else f"to be trained, {recipe.epochs} epochs"
         return Row(str(number), (f"{teacher['arch']}-s{teacher['seed']}", said), mark=marks.done if found else marks.free)
 
     @on(Table.Chosen)
@@ -144,7 +145,7 @@ class TeachersStep(Step):
             self._change(int(event.row), self.bench.draft.copy(), "Change a teacher")
         elif event.row == FILE:
             draft = self.bench.draft.copy()
-            self._change(draft.add_checkpoint("resnet20"), draft, "A teacher from a checkpoint file")
+            self._change(draft.add_checkpoint("resnet20", ""), draft, "A teacher from a checkpoint file")
         else:
             self._add(event.row)
 
@@ -243,8 +244,3 @@ class TeacherScreen(ModalScreen[Draft | None]):
             self.action_accept()
         else:
             self.dismiss(None)
-
-
-def percent(accuracy: float | None) -> str:
-    """`97.3 %`; nothing where it is not known."""
-    return "" if accuracy is None else f"{accuracy:.1%}".replace("%", " %")

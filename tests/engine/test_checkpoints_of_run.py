@@ -251,7 +251,7 @@ def test_a_checkpoint_for_which_memory_does_not_suffice_is_not_damaged(tmp_path:
     before = files(tmp_path)
     with monkeypatch.context() as context:
         little_memory(context, 20)
-        with pytest.raises(UnreadableError, match="more than half of this machine's memory"):
+        with pytest.raises(UnreadableError, match="more than half of the memory"):
             taken_up(tmp_path)
     assert files(tmp_path) == before
 

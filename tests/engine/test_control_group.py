@@ -8,15 +8,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from engine.control_group import memory_left, memory_limit, usable_cores
+from engine.control_group import memory, memory_left, memory_limit, usable_cores
 from engine.data.decoders import chosen_workers
 from engine.device import use_threads
 from engine.doctor import devices
 from engine.preset import HardwarePart
 from engine.sweeps.local import LocalExecutor
-from engine.teachers.cache_space import free_memory
+from engine.untrusted import half_of_memory
 from mmkd_tui.machine import Machine, this_machine
-from mmkd_tui.system import Machine as System
+from mmkd_tui.system import MachineUse
 
 MIB = 1 << 20
 
@@ -66,13 +66,14 @@ def test_the_smallest_limit_on_the_way_up_counts(root: Path) -> None:
     assert memory_limit() == 4 * MIB
     assert memory_left() == 2 * MIB  # of the outer group, which others have filled
     assert usable_cores() == 2
-    assert free_memory() == 2 * MIB
+    assert memory() == (4 * MIB, 2 * MIB)
+    assert half_of_memory() == 2 * MIB
     assert (fresh().memory, fresh().free) == (4 * MIB, 2 * MIB)
 
 
 def test_the_dashboard_tells_what_of_the_limit_is_used(root: Path) -> None:
     group(root, memory_max=str(4096 * MIB), memory_current=str(1536 * MIB), memory_stat=f"inactive_file {512 * MIB}")
-    assert System().read() == "RAM 1.0/4.0 GiB"
+    assert MachineUse().read() == "RAM 1.0/4.0 GiB"
 
 
 def test_groups_of_the_first_version_are_read(root: Path) -> None:

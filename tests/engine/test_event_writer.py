@@ -32,8 +32,9 @@ from engine.events import (
     number_of,
     to_line,
 )
-from engine.run_client import DirectoryClient, list_runs
+from engine.run_client import DirectoryClient
 from engine.run_dir import RunDir
+from engine.run_list import list_runs
 from engine.thinning import thin
 from mmkd_tui.curves import Curves
 from mmkd_tui.run_view import RunView
@@ -176,6 +177,18 @@ def test_of_many_weights_by_class_the_newest_stay_and_no_epochs_end_is_lost(fold
     assert view.phase.by_class is not None
     assert view.phase.by_class.epoch == 99
     assert sum(bool(epoch.logit_weights_by_class) for epoch in epochs) > 2
+
+
+def test_of_too_many_classes_an_epochs_end_comes_without_its_weights_by_class(folder: RunDir) -> None:
+    told: list[str] = []
+    writer = EventWriter(folder, tell=lambda level, message: told.append(message))
+    writer(STARTED)
+    writer(phase("distil", 2 * PER_EPOCH))
+    tables = {f"{kind}_weights_by_class": tuple((0.3333, 0.3333, 0.3334) for _ in range(20_000)) for kind in ("logit", "feature")}
+    for step in (PER_EPOCH, 2 * PER_EPOCH):
+        writer(ended("distil", step, **tables))
+    assert [event.measured_accuracy for event in of_kind(events_of(folder), EpochEnded)] == [1e-4, 2e-4]
+    assert told == ["the weights by class are not kept: of 20,000 classes they are too many to be shown"]
 
 
 def test_what_stays_does_not_hang_on_how_a_line_is_written() -> None:

@@ -47,6 +47,10 @@ OVERRIDES = ("evaluate.student_alone=false", "hardware.threads=1", "method={name
 PRESET = tiny(*OVERRIDES)
 OFTEN = tiny(*OVERRIDES, "checkpoints.every=0")
 ENDLESS = tiny("evaluate.student_alone=false", "hardware.threads=1", "train.epochs=100000")
+ON_CPU = (
+    "[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to allocate 4096 bytes. "
+    "Error code 12 (Cannot allocate memory)"
+)
 TOO_LITTLE = "CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 1.95 GiB. See documentation"
 ROOT = Path(__file__).parents[2]
 
@@ -93,14 +97,22 @@ def uninterrupted() -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.parametrize(
-    "where",
+    ("where", "error", "told"),
     [
-        "meta_gradient",
-        *(pytest.param(name, marks=pytest.mark.slow) for name in ("step", "after the meta-gradient", "teachers")),
+        ("meta_gradient", torch.OutOfMemoryError(TOO_LITTLE), "CUDA out of memory. Tried to allocate 2.00 GiB"),
+        (
+            "step",
+            RuntimeError(ON_CPU),
+            "can't allocate memory: you tried to allocate 4096 bytes. Error code 12 (Cannot allocate memory)",
+        ),
+        *(
+            pytest.param(name, MemoryError("no room"), "no room", marks=pytest.mark.slow)
+            for name in ("after the meta-gradient", "teachers")
+        ),
     ],
 )
 def test_out_of_memory_is_one_message_and_a_checkpoint_from_before_the_step(
-    where: str, uninterrupted: dict[str, torch.Tensor], tmp_path: Path
+    where: str, error: Exception, told: str, uninterrupted: dict[str, torch.Tensor], tmp_path: Path
 ) -> None:
     at = 5  # of a step with a meta step, in the middle of the second epoch
     trainer = make_trainer(SHORT)
@@ -110,7 +122,7 @@ def test_out_of_memory_is_one_message_and_a_checkpoint_from_before_the_step(
         def call(*args: Any) -> Any:
             found = real(*args)  # what it changes is changed by then
             if trainer.step == at:
-                raise torch.OutOfMemoryError(TOO_LITTLE)
+                raise error
             return found
 
         return call
@@ -121,7 +133,7 @@ def test_out_of_memory_is_one_message_and_a_checkpoint_from_before_the_step(
 
         def learn(found: object) -> None:
             if trainer.step == at:
-                raise torch.OutOfMemoryError(TOO_LITTLE)
+                raise error
             type(trainer.method).learn(trainer.method, found)  # type: ignore[arg-type]
 
         owner.learn = learn
@@ -131,8 +143,8 @@ def test_out_of_memory_is_one_message_and_a_checkpoint_from_before_the_step(
         trainer.run()
     message = str(caught.value)
     assert message == (
-        f"out of memory in a training step of tiny (step {at + 1}) with train.batch_size 32 (CUDA out of memory. Tried to "
-        "allocate 2.00 GiB); train.batch_size: 16 would need about half; "
+        f"out of memory in a training step of tiny (step {at + 1}) with train.batch_size 32 ({told}); "
+        "train.batch_size: 16 would need about half; "
         f"what was trained is in checkpoints/distil-0-step-{at:06d}"
     )
     assert caught.value.__cause__ is None
@@ -173,6 +185,20 @@ def test_out_of_memory_in_an_evaluation_names_its_own_batch(tmp_path: Path, stor
     again = Run(tiny(*OVERRIDES, "evaluate.batch_size=256"), tmp_path / "run", store=store, resume=True)
     execute(again)
     assert result_of(again).state == "done", result_of(again).message
+
+
+def test_out_of_memory_anywhere_else_in_a_training_leaves_a_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trainer = make_trainer(SHORT)
+    trainer.keeper = RunCheckpoints(tmp_path, lambda event: None)
+
+    def too_much(*_: object) -> None:
+        raise RuntimeError(ON_CPU)
+
+    monkeypatch.setattr("engine.trainer.measured", too_much)
+    step = f"distil-0-step-{trainer.steps_per_epoch:06d}"
+    with pytest.raises(TrainingError, match=rf"^out of memory \(can't allocate .*; what was trained is in checkpoints/{step}$"):
+        trainer.run()
+    assert load_checkpoint(tmp_path / step)
 
 
 # A full disk

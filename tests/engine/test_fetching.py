@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from support import fashion_files
 from support import picture_sets as sets
 from support.nfs import locks_of_ranges
 
@@ -139,6 +140,7 @@ def dogs() -> dict[str, bytes]:
 
 
 ARCHIVES: dict[str, Callable[[], dict[str, bytes]]] = {
+    "fashion-mnist": fashion_files.archives,
     "cifar-100": lambda: {"cifar-100-python.tar.gz": sets.tar(sets.cifar100(), "w:gz")},
     "cifar-10": lambda: {"cifar-10-python.tar.gz": sets.tar(sets.cifar10(), "w:gz")},
     "stl-10": lambda: {"stl10_binary.tar.gz": sets.tar(sets.stl10(), "w:gz")},
@@ -154,6 +156,7 @@ ARCHIVES: dict[str, Callable[[], dict[str, bytes]]] = {
 
 @pytest.mark.parametrize("name", ARCHIVES)
 def test_every_set_that_can_be_fetched_is_found_afterwards(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fashion_files.forget_system_package(monkeypatch)
     content = ARCHIVES[name]()
     sets.put(tmp_path / "site", content)
     with sets.served(tmp_path / "site", monkeypatch) as (url, _):

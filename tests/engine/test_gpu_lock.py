@@ -18,7 +18,7 @@ from engine import paths
 from engine.events import Event, Log
 from engine.gpu_lock import GpuBusyError, GpuLock, gpu_of, refuse_if_busy
 from engine.run import Run
-from engine.run_client import spawn
+from engine.spawning import spawn
 
 ROOT = Path(__file__).parents[2]
 HOLD = """

@@ -20,8 +20,10 @@ from engine.errors import UserError
 from engine.events import Acknowledged, CheckpointSaved, Event, Metrics, RunStarted
 from engine.paths import write_whole
 from engine.preset_yaml import dump_preset
-from engine.run_client import DirectoryClient, RunState, respawn, spawn
+from engine.run_client import DirectoryClient
 from engine.run_dir import Lock, RunDir
+from engine.run_state import RunState
+from engine.spawning import respawn, spawn
 
 ROOT = Path(__file__).parents[2]
 ENDLESS = ("train.epochs=100000", "evaluate.student_alone=false")
@@ -46,7 +48,7 @@ import time
 sys.path.insert(0, {str(ROOT / "tests")!r})
 from pathlib import Path
 from support.presets import tiny
-from engine.run_client import spawn
+from engine.spawning import spawn
 print(spawn(tiny("train.epochs=1", "evaluate.student_alone=false"), Path({str(runs)!r})))
 """
     # A folder called `engine` where the user is must not be taken for ours.

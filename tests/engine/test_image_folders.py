@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
 from support import picture_sets as sets
+from support.presets import tiny
 
 from engine.data import load_images
 from engine.errors import UserError
 from engine.image_folders import facts_of, read_folder
-from engine.preset import DatasetPart, EvaluatePart, TrainPart
+from engine.preset import DatasetPart, TrainPart
 from engine.teachers.store import content_key
 
 CPU = torch.device("cpu")
@@ -71,7 +73,6 @@ def test_no_link_out_of_the_folder_is_followed(tmp_path: Path) -> None:
     sets.put(tmp_path / "outside", {"secret.jpg": sets.jpeg(1), "class-9/x.jpg": sets.jpeg(2)})
     (root / "train" / "class-0" / "link.jpg").symlink_to(tmp_path / "outside" / "secret.jpg")
     (root / "train" / "class-0" / "inside.jpg").symlink_to(root / "train" / "class-0" / "000.jpg")
-    (root / "train" / "class-9").symlink_to(tmp_path / "outside" / "class-9")
     (root / "train" / "class-1" / "loop").symlink_to(root / "train")
     found = read_folder(root, 0)
     assert found.classes == ("class-0", "class-1")
@@ -79,6 +80,35 @@ def test_no_link_out_of_the_folder_is_followed(tmp_path: Path) -> None:
     assert len(found.train) == 7
     assert "1 links that lead out of it are passed over" in found.said
     assert "link.jpg" in found.said
+
+
+@pytest.mark.parametrize("place", ["train/class-9", "train"])
+def test_a_class_that_is_a_link_out_of_the_folder_is_told(place: str, tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    sets.pictures(root, {"train": 3, "test": 1})
+    there = tmp_path / "elsewhere"
+    if place == "train":
+        (root / place).rename(there)
+    else:
+        sets.put(there, {"x.jpg": sets.jpeg(2)})
+    (root / place).symlink_to(there)
+    with pytest.raises(UserError, match=rf"{place} is a link that leads out of .*; put the folder itself there"):
+        read_folder(root, 0)
+
+
+@pytest.mark.parametrize("names", [("Training", "Testing", "Valid"), ("train", "test", "validation"), ("TRAIN", "Test", "VAL")])
+def test_the_splits_have_other_names_too(names: tuple[str, str, str], tmp_path: Path) -> None:
+    sets.pictures(tmp_path, dict(zip(names, (10, 3, 4), strict=True)))
+    found = read_folder(tmp_path, 0)
+    assert found.classes == ("class-0", "class-1")
+    assert found.validation is not None
+    assert (len(found.train), len(found.test), len(found.validation)) == (20, 6, 8)
+    assert facts_of(part(tmp_path)).train_images == 20
+
+
+def test_a_class_may_be_called_as_a_split(tmp_path: Path) -> None:
+    sets.put(tmp_path, {f"{name}/{n}.jpg": sets.jpeg(n) for name in ("test", "work") for n in range(4)})
+    assert read_folder(tmp_path, 0).classes == ("test", "work")
 
 
 def test_class_names_are_made_harmless(tmp_path: Path) -> None:
@@ -100,6 +130,8 @@ def test_class_names_are_made_harmless(tmp_path: Path) -> None:
         ),
         ({"train/cats/a.jpg": b"x", "train/dogs/a.txt": b"x", "test/cats/a.jpg": b"x"}, "train/dogs holds no picture"),
         ({"cats/a.jpg": b"x", "dogs/a.jpg": b"x"}, "one picture is too few"),
+        ({"Testing/cats/a.jpg": b"x", "pictures/cats/a.jpg": b"x"}, "has a folder Testing, but none to train on"),
+        ({"train/cats/a.jpg": b"x", "Training/cats/a.jpg": b"x"}, "has the folders Training and train, which mean the same"),
     ],
 )
 def test_what_cannot_be_split_is_told_with_the_folder(content: dict[str, bytes], said: str, tmp_path: Path) -> None:
@@ -125,7 +157,7 @@ def test_a_teachers_key_is_of_what_is_in_the_folder(tmp_path: Path) -> None:
     sets.pictures(tmp_path, {"train": 3, "test": 1})
 
     def key(**settings: object) -> str:
-        return content_key(part(tmp_path, **settings), "resnet8", 0, TrainPart(), EvaluatePart(), "auto")
+        return content_key(tiny().model_copy(update={"dataset": part(tmp_path, **settings)}), "resnet8", 0, TrainPart(), ranks=1)
 
     first = key()
     assert key() == first != key(size=32)
@@ -134,9 +166,23 @@ def test_a_teachers_key_is_of_what_is_in_the_folder(tmp_path: Path) -> None:
     assert key() != first
 
 
+def test_a_teachers_key_is_the_same_wherever_the_folder_lies(tmp_path: Path) -> None:
+    """Jobs bring pictures to a disk of their own."""
+    sets.pictures(tmp_path / "one", {"train": 3, "test": 1})
+    shutil.copytree(tmp_path / "one", tmp_path / "two")
+    sets.pictures(tmp_path / "unlike", {"train": 3, "test": 1})
+    for path in (tmp_path / "unlike").rglob("*.jpg"):
+        path.write_bytes(sets.jpeg(7, 40, 40))
+
+    def key(name: str) -> str:
+        return content_key(tiny().model_copy(update={"dataset": part(tmp_path / name)}), "resnet8", 0, TrainPart(), ranks=1)
+
+    assert key("one") == key("two") != key("unlike")
+
+
 def test_settings_that_a_data_set_does_not_use_change_no_key() -> None:
     """Teachers of earlier releases are found again."""
-    key = content_key(DatasetPart(name="digits"), "resnet8", 0, TrainPart(), EvaluatePart(), "auto")
+    key = content_key(tiny().model_copy(update={"dataset": DatasetPart(name="digits")}), "resnet8", 0, TrainPart(), ranks=1)
     assert key == "e35513abe5fb213a"
 
 

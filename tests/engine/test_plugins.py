@@ -19,7 +19,8 @@ from engine.errors import PresetError, UserError
 from engine.models import build_model
 from engine.preset import StudentPart
 from engine.run import Run
-from engine.run_client import RunState, respawn, spawn
+from engine.run_state import RunState
+from engine.spawning import respawn, spawn
 from mmkd_tui.cli.main import run_command
 
 FILE = """

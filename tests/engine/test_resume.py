@@ -31,8 +31,10 @@ from engine.events import (
     TeacherReady,
     from_line,
 )
-from engine.run_client import RunState, list_runs, respawn, spawn
 from engine.run_dir import RunDir
+from engine.run_list import list_runs
+from engine.run_state import RunState
+from engine.spawning import respawn, spawn
 
 EPOCHS = 6
 STEPS = 5  # of an epoch

@@ -24,9 +24,10 @@ from engine.errors import UnreadableError, UserError
 from engine.event_reader import BLOCK, MOST_EVENTS
 from engine.events import EpochEnded, Event, Log, Metrics, RunStarted, from_line, to_line
 from engine.preset_yaml import dump_preset
-from engine.run_client import DirectoryClient, RunState, find_run, list_runs, remove_run
+from engine.run_client import DirectoryClient
 from engine.run_dir import Lock, RunDir, take_over
-from engine.run_state import PATIENCE
+from engine.run_list import find_run, list_runs, remove_run
+from engine.run_state import PATIENCE, RunState
 
 
 def log(number: int) -> Log:
@@ -393,3 +394,20 @@ def test_a_finished_run_whose_result_cannot_be_read_now_is_not_taken_up(tmp_path
 def test_a_viewer_needs_no_torch() -> None:
     code = "import sys, engine.run_client; assert not {'torch', 'numpy', 'textual'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[2])
+
+
+def test_a_list_that_is_read_again_follows_a_result_that_changes(tmp_path: Path) -> None:
+    """Runs that ended are read once; one that goes on, and ends anew, shows."""
+    folder = RunDir(tmp_path / "a")
+    folder.path.mkdir()
+    folder.events.write_text("")
+    folder.result.write_text('{"state": "stopped"}')
+    (first,) = list_runs(tmp_path)
+    assert (first.state, first.student_accuracy) == (RunState.STOPPED, None)
+    assert list_runs(tmp_path) == [first]
+    folder.result.unlink()
+    (crashed,) = list_runs(tmp_path)
+    assert crashed.state is not RunState.STOPPED
+    folder.result.write_text('{"state": "done", "student_accuracy": 0.5}')
+    (ended,) = list_runs(tmp_path)
+    assert (ended.state, ended.student_accuracy) == (RunState.FINISHED, 0.5)

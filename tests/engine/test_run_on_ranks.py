@@ -25,9 +25,12 @@ from engine import Preset, Run
 from engine.events import EpochEnded, Event, Log
 from engine.launched import launched
 from engine.preset_yaml import dump_preset, load_preset
-from engine.run_client import RunState
-from engine.run_dir import RunDir, take_over
+from engine.run_dir import RunDir, begun_with, take_over
+from engine.run_state import RunState
+from engine.shipping.evaluate import teachers_of
+from engine.shipping.opening import open_run
 from engine.spawning import start_host
+from engine.teachers.store import TeacherStore
 
 HOME = Path(__file__).parents[2]
 ASKED = ("train.epochs=16", "evaluate.student_alone=false", "hardware.threads=1", "checkpoints.every=0")
@@ -179,6 +182,13 @@ def test_a_run_without_its_launcher_stops_and_saves(store: Path, tmp_path: Path)
         wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in ranks), "the end of its processes")
         assert run.client.state() is RunState.STOPPED
         assert list(launch.dir.checkpoints.glob("distil-0-step-*"))
+
+
+@pytest.mark.slow
+def test_who_judges_the_run_finds_its_teachers(store: Path, unbroken: Launch) -> None:
+    model, preset = open_run(unbroken.dir.path)
+    teachers = teachers_of(preset, begun_with(unbroken.dir), model.facts, TeacherStore(store))
+    assert [name for name, teacher in teachers if isinstance(teacher, str)] == []
 
 
 @pytest.mark.slow

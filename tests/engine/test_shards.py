@@ -10,13 +10,14 @@ from pathlib import Path
 
 import pytest
 from support import picture_sets as sets
+from support.presets import tiny
 from support.shards import sample, shard, shards, with_member
 
 from engine import shards as module
 from engine.errors import UserError
 from engine.image_folders import facts_of, folder_digest
 from engine.pictures import BrokenPictureError, decode
-from engine.preset import DatasetPart, EvaluatePart, TrainPart
+from engine.preset import DatasetPart, TrainPart
 from engine.shards import read_shards, shards_of
 from engine.teachers.store import content_key
 
@@ -158,8 +159,8 @@ def test_a_picture_whose_archive_was_cut_meanwhile_is_broken(tmp_path: Path) -> 
 
 def test_teachers_of_another_order_are_others(tmp_path: Path) -> None:
     shards(tmp_path)
-    recipe, evaluate = TrainPart(), EvaluatePart()
-    keys = [content_key(part(tmp_path, shuffle=how), "resnet8", 0, recipe, evaluate, "fp32") for how in ("images", "shards")]
+    presets = [tiny().model_copy(update={"dataset": part(tmp_path, shuffle=how)}) for how in ("images", "shards")]
+    keys = [content_key(preset, "resnet8", 0, TrainPart(), ranks=1) for preset in presets]
     assert len(set(keys)) == 2
 
 

@@ -18,8 +18,8 @@ from support.sweeps import some_sweep
 from engine.errors import UserError
 from engine.events import RunEnded, to_line
 from engine.run import Run
-from engine.run_client import RunState
 from engine.run_dir import RunDir
+from engine.run_state import RunState
 from mmkd_tui.app import MmkdApp, TooSmallScreen
 from mmkd_tui.curves import LIMIT
 from mmkd_tui.fake_client import story

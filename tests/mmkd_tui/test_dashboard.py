@@ -11,7 +11,7 @@ import pytest
 from support.screens import DISTILLING, END, SIZES, TEACHING, advance, dashboard, look, played, run, shown, text, until
 
 from engine.events import EpochEnded, Event, Log, Metrics, RunEnded
-from engine.run_client import RunState
+from engine.run_state import RunState
 from mmkd_tui.fake_client import FakeClient, story
 from mmkd_tui.keys import keys_of
 from mmkd_tui.panels.charts import Charts

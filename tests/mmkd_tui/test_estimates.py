@@ -9,16 +9,20 @@ from pathlib import Path
 
 import pytest
 import torch
+from support import picture_sets as sets
 from support.presets import tiny
 from support.stock import quickstart, stored
 
 from engine.catalog import ARCHITECTURES, DATASETS
 from engine.preset import DatasetPart, EvaluatePart, HardwarePart, TrainPart
-from engine.preset_yaml import find_preset, load_preset
+from engine.preset_yaml import PresetEntry, find_preset, load_preset
 from mmkd_tui import machine
 from mmkd_tui.estimates import cache_size, estimate, pace, rough_time, size_words, training, training_images, validation_images
 from mmkd_tui.machine import Gpu, Machine, this_machine
+from mmkd_tui.screens.home_lines import Offered, preset_row
+from mmkd_tui.starting import missing_data
 from mmkd_tui.stock import Stock
+from mmkd_tui.widgets.marks import marks
 
 CPU = Machine(cores=2, memory=8 << 30, free=6 << 30)
 GPU = Machine(cores=8, memory=64 << 30, free=60 << 30, gpus=(Gpu(0, "H100", 80 << 30, 79 << 30),))
@@ -67,6 +71,42 @@ def test_the_store_corrects_the_pace(tmp_path: Path) -> None:
     again = training("resnet20", preset.dataset, preset.teachers[0].recipe, here)
     assert again == pytest.approx(3 * expected)
     assert pace(preset.hardware, GPU, Stock.read(tmp_path)).samples == 0  # another kind of device tells nothing
+
+
+def test_a_long_training_says_more_than_a_short_one(tmp_path: Path) -> None:
+    preset = quickstart()
+    plain = pace(preset.hardware, CPU, Stock())
+    expected = training("resnet20", preset.dataset, preset.teachers[0].recipe, plain)
+    stored(tmp_path, preset, seconds=9.0)  # most of which may have been spent on reading and warming up
+    stock = Stock.read(tmp_path)
+    assert pace(preset.hardware, CPU, stock).samples == 0
+    short, long, _ = stock.networks
+    long = dataclasses.replace(
+        long, seconds=20 * expected, recipe=long.recipe.model_copy(update={"epochs": 10 * long.recipe.epochs})
+    )
+    mixed = Stock((dataclasses.replace(short, seconds=6 * expected), long))
+    assert pace(preset.hardware, CPU, mixed).factor == pytest.approx(26 / 11, rel=0.05)
+
+
+def test_the_maps_of_an_imagenet_network_are_small() -> None:
+    """What autograd keeps of torchvision's ResNet-18, of 224x224 pixels: 8.5 million numbers an image."""
+    changes = ("student.arch=torchvision:resnet18", "method={name: ce}", "teachers=[]")
+    preset = load_preset(find_preset("dogs-resnet34x2-resnet18"), changes)
+    one, many = (preset.model_copy(update={"train": TrainPart(batch_size=size)}) for size in (2, 66))
+    image = (estimate(many, Stock(), CPU).memory - estimate(one, Stock(), CPU).memory) / 64
+    assert 4 * 4e6 < image < 4 * 17e6
+
+
+def test_of_a_folder_that_was_not_counted_nothing_is_guessed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sets.pictures(tmp_path, {"train": 3, "test": 1})
+    dataset = DatasetPart(name="imagefolder", path=str(tmp_path))
+    monkeypatch.setattr("engine.image_folders.PATIENCE", -1.0)
+    item = Offered(PresetEntry("own", tmp_path / "own.yaml", "", quickstart().model_copy(update={"dataset": dataset})), True)
+    row = preset_row(0, item, Stock(), CPU, tmp_path, marks(False))
+    assert row.cells[2] == "time not known"
+    assert missing_data(dataset, tmp_path) == ""
+    monkeypatch.undo()
+    assert preset_row(0, item, Stock(), CPU, tmp_path, marks(False)).cells[2].startswith("a")
 
 
 def test_a_gpu_is_faster_and_takes_another_memory() -> None:

@@ -20,7 +20,10 @@ from textual.widgets import OptionList
 
 from engine.gpu_lock import GpuLock
 from engine.preset_yaml import dump_preset
-from engine.run_client import DirectoryClient, RunState, RunSummary, spawn
+from engine.run_client import DirectoryClient
+from engine.run_list import RunSummary
+from engine.run_state import RunState
+from engine.spawning import spawn
 from mmkd_tui.app import MmkdApp
 from mmkd_tui.machine import Gpu, Machine
 from mmkd_tui.screens import home
@@ -28,7 +31,7 @@ from mmkd_tui.screens.ask import Ask
 from mmkd_tui.screens.dashboard import DashboardScreen
 from mmkd_tui.screens.home import HomeScreen
 from mmkd_tui.screens.home_lines import ago, machine_line, offered, progress, run_row, state_cell
-from mmkd_tui.screens.marks import ASCII, UNICODE
+from mmkd_tui.widgets.marks import ASCII, UNICODE
 from mmkd_tui.wizard.screen import WizardScreen
 
 HOSTILE = "[/red]x[bold]\x1b[31m"

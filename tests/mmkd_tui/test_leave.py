@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from support.screens import dashboard, look, played, run, shown, text, until
 
-from engine.run_client import RunState
+from engine.run_state import RunState
 from mmkd_tui.screens.ask import Ask
 
 

@@ -13,8 +13,9 @@ import pytest
 from support.presets import tiny
 from support.terminal import Terminal, last_step, wait_until
 
-from engine.run_client import DirectoryClient, spawn
+from engine.run_client import DirectoryClient
 from engine.run_state import RunState
+from engine.spawning import spawn
 
 pytestmark = pytest.mark.slow  # a minute and a half, nearly all of it waiting
 

@@ -19,8 +19,8 @@ from textual.app import App
 from engine.catalog import DATASETS
 from engine.events import RunStarted, to_line
 from engine.preset_yaml import dump_preset
-from engine.run_client import RunState
 from engine.run_dir import Lock, RunDir
+from engine.run_state import RunState
 from mmkd_tui.app import MmkdApp
 from mmkd_tui.machine import Machine
 from mmkd_tui.screens.home import HomeScreen

@@ -8,28 +8,39 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from support.refusal import little_memory
 
 from engine.run_client import Process
-from mmkd_tui.system import GIB, Gpu, Machine, SystemMonitor, reader_for
+from mmkd_tui.system import GIB, GpuUse, MachineUse, SystemMonitor, reader_for
 
 
-def proc(folder: Path, busy: int, idle: int) -> Path:
+@pytest.fixture
+def proc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Stands for /proc, on a machine of 16 GiB without control groups."""
+    little_memory(monkeypatch, 16 * GIB)
+    for name in ("ROOT", "OWN", "MEMINFO"):
+        monkeypatch.setattr(f"engine.control_group.{name}", tmp_path / name.lower())
+    return tmp_path
+
+
+def tells(folder: Path, busy: int, idle: int) -> None:
     (folder / "stat").write_text(f"cpu  {busy} 0 0 {idle} 0 0 0 0 0 0\ncpu0 1 2 3\n")
     (folder / "meminfo").write_text("MemTotal:       16777216 kB\nMemFree: 1 kB\nMemAvailable:    4194304 kB\n")
-    return folder
 
 
-def test_processor_use_is_that_since_the_last_look(tmp_path: Path) -> None:
-    machine = Machine(proc(tmp_path, busy=100, idle=100))
+def test_processor_use_is_that_since_the_last_look(proc: Path) -> None:
+    machine = MachineUse(proc)
+    tells(proc, busy=100, idle=100)
     assert machine.read() == "RAM 12.0/16.0 GiB"
-    proc(tmp_path, busy=175, idle=125)
+    tells(proc, busy=175, idle=125)
     assert machine.read() == "CPU 75 %  RAM 12.0/16.0 GiB"
 
 
 @pytest.mark.parametrize("content", ["", "cpu a b c d e", "cpu 1"])
-def test_a_machine_that_tells_nothing_is_no_error(tmp_path: Path, content: str) -> None:
-    (tmp_path / "stat").write_text(content)
-    assert "RAM" not in Machine(tmp_path).read()
+def test_a_machine_that_tells_nothing_is_no_error(proc: Path, content: str) -> None:
+    for name in ("stat", "meminfo"):
+        (proc / name).write_text(content)
+    assert "RAM" not in MachineUse(proc).read()
 
 
 class Library:
@@ -61,16 +72,16 @@ class Missing(Library):
 
 
 def test_a_gpu_tells_its_use_memory_and_temperature() -> None:
-    assert Gpu(1, Library()).read() == "GPU 1  93 %  11.0/80.0 GiB  61 °C"
+    assert GpuUse(1, Library()).read() == "GPU 1  93 %  11.0/80.0 GiB  61 °C"
 
 
 def test_what_a_gpu_does_not_tell_is_left_out() -> None:
-    assert Gpu(0, Mute()).read() == "GPU 0  11.0/80.0 GiB  61 °C"
+    assert GpuUse(0, Mute()).read() == "GPU 0  11.0/80.0 GiB  61 °C"
 
 
 def test_a_gpu_that_is_not_there_is_none() -> None:
     with pytest.raises(RuntimeError):
-        Gpu(0, Missing())
+        GpuUse(0, Missing())
 
 
 def test_a_run_on_a_processor_has_no_gpu_line() -> None:

@@ -21,7 +21,8 @@ from engine import paths
 from engine.catalog import METHODS
 from engine.preset import METHOD_PARTS, TeacherPart
 from engine.preset_yaml import dump_preset, load_preset, parse_preset
-from engine.run_client import DirectoryClient, RunState
+from engine.run_client import DirectoryClient
+from engine.run_state import RunState
 from mmkd_tui.app import MmkdApp
 from mmkd_tui.draft import Draft
 from mmkd_tui.screens.ask import Ask, AskText

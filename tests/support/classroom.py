@@ -8,16 +8,15 @@ from pathlib import Path
 import torch
 
 from engine.data import Images, load_images
-from engine.device import uses_bf16
 from engine.events import Event
-from engine.preset import DatasetPart, EvaluatePart, HardwarePart, TrainPart
+from engine.preset import CePart, DatasetPart, Preset, StudentPart, TrainPart
 from engine.teachers.store import TeacherStore
 from engine.teachers.train import Classroom
 from engine.trainer import Phase
 
 DATASET = DatasetPart(name="digits", train_images=96)
 RECIPE = TrainPart(epochs=1, batch_size=32)
-HARDWARE, CPU = HardwarePart(), torch.device("cpu")
+PRESET = Preset(name="test", dataset=DATASET, student=StudentPart(arch="resnet8"), method=CePart(name="ce"))
 PHASE = Phase("teacher", 0, "resnet8-s0")
 
 
@@ -29,14 +28,4 @@ def few_digits() -> Images:
 def classroom(store: Path, events: list[Event] | None = None) -> Classroom:
     """`events` takes what happens."""
     told = [] if events is None else events
-    return Classroom(
-        DATASET,
-        few_digits(),
-        EvaluatePart(),
-        TeacherStore(store),
-        torch.device("cpu"),
-        HARDWARE,
-        uses_bf16(HARDWARE, CPU),
-        told.append,
-        lambda trainer: None,
-    )
+    return Classroom(PRESET, few_digits(), TeacherStore(store), torch.device("cpu"), told.append, lambda trainer: None)

@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import functools
 import gzip
-import hashlib
 import http.server
-import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-from torchvision.datasets import FashionMNIST
 
 from engine import catalog
-from engine.data import fashion_mnist
 
 FACTS = catalog.DATASETS["fashion-mnist"]
 
@@ -49,27 +42,17 @@ def write(folder: Path, packed: bool, content: dict[str, np.ndarray] | None = No
     return content
 
 
+def archives() -> dict[str, bytes]:
+    """What the publisher gives, by file name."""
+    return {f"{name}.gz": gzip.compress(idx(array)) for name, array in arrays().items()}
+
+
 def forget_system_package(monkeypatch: pytest.MonkeyPatch) -> None:
     """As on a machine without Debian's package."""
-    facts = dataclasses.replace(FACTS, folders=tuple(folder for folder in FACTS.folders if not folder.startswith("/")))
+    facts = dataclasses.replace(FACTS, folders=FACTS.own_folders)
     monkeypatch.setitem(catalog.DATASETS, FACTS.name, facts)
-    monkeypatch.setattr(fashion_mnist, "FACTS", facts)
 
 
 class QuietHandler(http.server.SimpleHTTPRequestHandler):
     def log_message(self, format: str, *args: object) -> None:
         pass
-
-
-@contextlib.contextmanager
-def published(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, np.ndarray]]:
-    """Makes `folder` the publisher's site."""
-    content = write(folder, packed=True)
-    sums = [(f"{name}.gz", hashlib.md5((folder / f"{name}.gz").read_bytes()).hexdigest()) for name in content]
-    handler = functools.partial(QuietHandler, directory=str(folder))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        monkeypatch.setattr(FashionMNIST, "mirrors", [f"http://127.0.0.1:{server.server_port}/"])
-        monkeypatch.setattr(FashionMNIST, "resources", sums)
-        yield content
-        server.shutdown()

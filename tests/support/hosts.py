@@ -11,7 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from engine.events import Event
-from engine.run_client import DirectoryClient, RunState
+from engine.run_client import DirectoryClient
+from engine.run_state import RunState
 
 
 def wait_until(test: Callable[[], object], what: str, seconds: float = 60) -> None:

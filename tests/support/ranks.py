@@ -19,7 +19,7 @@ from engine.meta.sgd import Sgd, momenta_of
 from engine.methods import Method
 from engine.methods.base import MetaGradient, sizes_of
 from engine.methods.mmkd import Mmkd
-from engine.models import Output
+from engine.models import Output, paired
 from engine.models.panel import TeacherPanel
 from engine.randomness import permutation
 from engine.ranks import ProcessGroup
@@ -157,7 +157,7 @@ def _joined_hypergradient(method: Mmkd, hard: Sequence[list[Tensor]], optimizer:
     names, parameters = zip(*method.learner.named_parameters(), strict=True)
     shards = []
     for images, labels, *rest in hard:
-        shards.append((Batch(images, labels), [Output(*pair) for pair in zip(rest[::2], rest[1::2], strict=True)]))
+        shards.append((Batch(images, labels), paired(rest)))
 
     def forward(values: Sequence[Tensor], part: Shard) -> Any:
         own = {name: buffer.clone() for name, buffer in method.learner.named_buffers()}

@@ -16,7 +16,7 @@ def quickstart(*overrides: str) -> Preset:
 def stored(root: Path, preset: Preset, *, seconds: float = 8.0, device: str = "cpu", **other: object) -> None:
     """The teachers of a preset, as a run would have left them."""
     for teacher in preset.teachers:
-        key = content_key(preset.dataset, teacher.arch, teacher.seed, teacher.recipe, preset.evaluate, preset.hardware.precision)
+        key = content_key(preset, teacher.arch, teacher.seed, teacher.recipe, ranks=1)
         facts = {
             "arch": teacher.arch,
             "dataset": preset.dataset.model_dump(mode="json"),

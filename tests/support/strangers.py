@@ -46,8 +46,9 @@ from engine.origin import origin
 from engine.pictures import Job, decode_all
 from engine.preset import TeacherPart
 from engine.preset_yaml import dump_preset, load_preset, presets_dir
-from engine.run_client import DirectoryClient, find_run, list_runs
+from engine.run_client import DirectoryClient
 from engine.run_dir import RunDir
+from engine.run_list import find_run, list_runs
 from engine.serving import _ControlFile
 from engine.tables.gather import gather
 from engine.tables.plan import plan_table
@@ -70,9 +71,9 @@ from mmkd_tui.result_table import result_table
 from mmkd_tui.run_view import RunView, TeacherView
 from mmkd_tui.screens.compare import row
 from mmkd_tui.screens.home_lines import run_row
-from mmkd_tui.screens.marks import marks
 from mmkd_tui.settings import load_settings
 from mmkd_tui.stock import Stock
+from mmkd_tui.widgets.marks import marks
 from support.analysed import made_up
 from support.classroom import classroom
 from support.mutations import changed, in_json, in_json_lines, in_safetensors, in_yaml, in_zip

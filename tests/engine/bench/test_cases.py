@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from engine.architectures import is_architecture
 from engine.bench.cases import CASES, SUBJECTS, grown, plan
 from engine.bench.networks import Setting
 from engine.errors import UserError
@@ -45,3 +46,12 @@ def test_torchvision_networks_give_their_last_map() -> None:
     assert logits.shape == (2, 1000)
     assert features.shape == (2, 512, 2, 2)
     torch.testing.assert_close(logits, student.network.fc(features.mean((2, 3))))
+
+
+def test_every_network_of_a_case_has_a_name_that_a_preset_may_give() -> None:
+    assert all(is_architecture(name) for case in CASES.values() for name in (case.student, *case.teachers))
+
+
+def test_a_misspelt_case_is_told_the_nearest_one() -> None:
+    with pytest.raises(UserError, match=r"--case Image-Net: there is no such case; did you mean imagenet\?"):
+        plan(["Image-Net"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,9 +14,11 @@ from torch import Tensor, nn
 from engine.bench.cases import CASES
 from engine.bench.naive import MetaSgd, NaiveLearner, NaiveMmkd, NaiveNets
 from engine.bench.networks import Setting
+from engine.bench.subjects import make_subject
 from engine.meta.sgd import Sgd, momenta_of
 from engine.models import Output
 
+SMALL = replace(CASES["imagenet"], teachers=("torchvision:resnet18",) * 2, batch=4, classes=10, size=32, buffer=4)
 GOLDEN = sorted((Path(__file__).parents[2] / "golden").glob("*.npz"))
 
 
@@ -103,7 +106,15 @@ def test_the_buffer_holds_its_size_whatever_the_batches() -> None:
     assert len(naive.hard_images) == len(naive.hard_labels) == 10
 
 
-@pytest.mark.parametrize("case", [CASES["tiny"], CASES["vgg"]], ids=lambda case: case.name)
+def test_it_takes_both_of_its_steps_with_torchvisions_networks() -> None:
+    setting = Setting(SMALL, torch.device("cpu"))
+    subject = make_subject("naive", setting)
+    assert subject.meta is not None
+    subject.train()
+    subject.meta()
+
+
+@pytest.mark.parametrize("case", [CASES["tiny"], CASES["vgg"], SMALL], ids=lambda case: case.name)
 def test_the_networks_it_runs_are_plain(case) -> None:
     """Torch's own layers, contiguous, in fp32: what the engine does to be fast must not reach the naive form."""
     setting = Setting(case, torch.device("cpu"))

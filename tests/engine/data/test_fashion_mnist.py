@@ -5,15 +5,19 @@ from __future__ import annotations
 import gzip
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from support import fashion_files
+from support import picture_sets as sets
 from torchvision.datasets import FashionMNIST
 
+from engine.catalog import DATASETS
 from engine.data import fetch_files, load_images
+from engine.data.check import check
 from engine.data.fashion_mnist import read
 from engine.errors import UserError
 from engine.paths import cache_dir
@@ -178,25 +182,35 @@ def test_torchvisions_old_folder_is_not_believed(tmp_path: Path) -> None:
         read(tmp_path)
 
 
-def test_fetch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    root = tmp_path / "root"
-    with fashion_files.published(tmp_path / "site", monkeypatch) as content:
-        assert fetch_files("fashion-mnist", root) == root / "FashionMNIST" / "raw"
-    assert_reads(root, content)
-    assert [path.name for path in root.iterdir()] == ["FashionMNIST"]
+def test_fetch_goes_on_where_it_broke_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = fashion_files.archives()
+    sets.put(tmp_path / "site", files)
+    with sets.served(tmp_path / "site", monkeypatch, cut=(1000,)) as (url, handler):
+        sets.published_as("fashion-mnist", monkeypatch, files, url)
+        assert fetch_files("fashion-mnist", tmp_path / "root", lambda progress: None) == tmp_path / "root" / "fashion-mnist"
+        assert handler.asked == [None, "bytes=1000-", None, None, None]
+    assert_reads(tmp_path / "root", fashion_files.arrays())
+    assert {path.name for path in (tmp_path / "root" / "fashion-mnist").iterdir()} == files.keys()
 
 
-def test_a_download_that_breaks_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    root = tmp_path / "root"
-    with fashion_files.published(tmp_path / "site", monkeypatch):
-        (tmp_path / "site" / "t10k-labels-idx1-ubyte.gz").write_bytes(b"changed on the way")
-        with pytest.raises(UserError, match=r"could not be downloaded: .*t10k-labels.* Else put the 4 files"):
-            fetch_files("fashion-mnist", root)
-    assert not [path for path in root.rglob("*") if path.is_file()]
+def test_a_file_that_is_changed_on_the_way_is_not_believed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = fashion_files.archives()
+    sets.put(tmp_path / "site", files | {"t10k-labels-idx1-ubyte.gz": b"changed on the way"})
+    with sets.served(tmp_path / "site", monkeypatch) as (url, _):
+        sets.published_as("fashion-mnist", monkeypatch, files, url)
+        with pytest.raises(UserError, match=r"t10k-labels-idx1-ubyte.gz.* is not what its publisher gives"):
+            fetch_files("fashion-mnist", tmp_path / "root", lambda progress: None)
+    with pytest.raises(UserError, match="is not in"):
+        read(tmp_path / "root")
 
 
-def test_fetch_without_a_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(FashionMNIST, "mirrors", ["http://127.0.0.1:9/"])  # nobody listens there
-    with pytest.raises(UserError, match="could not be downloaded") as caught:
-        fetch_files("fashion-mnist", tmp_path)
-    assert str(caught.value).isprintable()
+def test_the_publishers_checksums_are_those_that_torchvision_knows() -> None:
+    assert {archive.name: archive.md5 for archive in fashion_files.FACTS.archives} == dict(FashionMNIST.resources)
+
+
+def test_files_that_a_package_has_packed_anew_are_not_called_broken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fashion_files.write(tmp_path / "package", packed=True)
+    facts = replace(fashion_files.FACTS, folders=("fashion-mnist", str(tmp_path / "package")))
+    monkeypatch.setitem(DATASETS, "fashion-mnist", facts)
+    found = check(DatasetPart(name="fashion-mnist"), tmp_path, lambda progress: None)
+    assert (found.folder, found.archives, found.broken) == (str(tmp_path / "package"), {}, ())

@@ -15,6 +15,7 @@ from support import picture_sets as sets
 from torchvision.datasets import CIFAR10, CIFAR100
 
 from engine.data import fetch_files, load_images
+from engine.data.augment import Augmentation
 from engine.data.check import check
 from engine.data.load import read_pictures
 from engine.data.stl10 import Labelled
@@ -82,7 +83,8 @@ def test_mnist_is_no_fashion(place: str, tmp_path: Path) -> None:
     content = fashion_files.write(tmp_path / place, packed=place == "mnist")
     images = load_images(DatasetPart(name="mnist"), tmp_path, CPU)
     assert np.array_equal(images.test.pixels[:, 0].numpy(), content["t10k-images-idx3-ubyte"])  # type: ignore[attr-defined]
-    assert not images.augmentation.flip
+    assert images.augmentation == Augmentation(2, flip=False)
+    assert images.facts.augmentation == "shift by up to 2 pixels"
     with pytest.raises(UserError, match="mmkd data fetch mnist"):
         load_images(DatasetPart(name="mnist"), tmp_path / "MNIST", CPU)
 
@@ -167,11 +169,11 @@ def test_imagenets_archives_become_torchvisions_layout(tmp_path: Path, monkeypat
     sets.published_as("imagenet", monkeypatch, archives)
     folder = tmp_path / "imagenet"
     with pytest.raises(UserError, match=r"needs ImageNet's terms of access.*ILSVRC2012_img_train\.tar"):
-        fetch_files("imagenet", tmp_path)
+        fetch_files("imagenet", tmp_path, lambda progress: None)
     sets.put(folder, archives)
     with pytest.raises(UserError, match="unpack them with mmkd data fetch imagenet"):
         listed("imagenet", tmp_path)
-    assert fetch_files("imagenet", tmp_path) == folder
+    assert fetch_files("imagenet", tmp_path, lambda progress: None) == folder
     classes, train, test = listed("imagenet", tmp_path)
     assert classes == ("tench", "goldfish")  # by WordNet number
     assert list(train.values()) == [0, 0, 0, 1, 1, 1]
@@ -202,7 +204,7 @@ def test_check_counts_and_names_what_is_broken(tmp_path: Path) -> None:
     content = sets.cub200()
     broken = next(name for name in content if name.endswith("Laysan_Albatross_0001.jpg"))
     sets.put(tmp_path, content | {broken: content[broken][:300]})
-    found = check(DatasetPart(name="cub-200"), tmp_path, lambda progress: None, workers=0)
+    found = check(DatasetPart(name="cub-200"), tmp_path, lambda progress: None)
     assert found.splits == {"train": (3, 2), "test": (2, 2)}
     assert [file for file, _ in found.broken] == [str(tmp_path / broken)]
     assert any("the publisher has 5,994" in note for note in found.notes)
@@ -212,7 +214,7 @@ def test_check_names_every_broken_picture_of_tiny_imagenet(tmp_path: Path) -> No
     content = sets.tiny_imagenet()
     bad = [name for name in content if name.endswith(("val_1.JPEG", "n02124075_2.JPEG"))]
     sets.put(tmp_path, content | {name: content[name][:100] for name in bad})
-    found = check(DatasetPart(name="tiny-imagenet"), tmp_path, lambda progress: None, workers=0)
+    found = check(DatasetPart(name="tiny-imagenet"), tmp_path, lambda progress: None)
     assert sorted(file for file, _ in found.broken) == sorted(str(tmp_path / name) for name in bad)
     assert found.splits == {"train": (3, 4, 4), "test": (2, 1, 2)}  # those that can be read
 

@@ -92,7 +92,7 @@ def test_broken_pictures_are_named_and_left_out(tmp_path: Path) -> None:
     assert sum(f"{tmp_path}/train-000001.tar/bad.png cannot be read" in line for line in told) <= 1
     assert any("val-000000.tar/gone.jpg cannot be read" in line for line in told)
     part = DatasetPart(name="webdataset", path=str(tmp_path))
-    found = check(part, tmp_path, lambda progress: None, workers=0)
+    found = check(part, tmp_path, lambda progress: None)
     broken = sorted(Path(path).name for path, _ in found.broken)
     assert broken == ["bad.png", "cut.jpg", "gone.jpg"]
     assert sum(found.splits["train"]) == 8

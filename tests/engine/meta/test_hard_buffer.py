@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from engine.meta.hard_buffer import HardBuffer
+from engine.out_of_memory import TooLargeError
 
 
 def offer(buffer: HardBuffer, values: list[int], wrong: list[bool], order: list[int]) -> None:
@@ -35,6 +36,12 @@ def test_any_sizes_fill_and_stay(size: int, batch: int) -> None:
         buffer.offer([torch.full((batch,), number)], torch.ones(batch, dtype=torch.bool), order)
     assert buffer.count == size == len(buffer.rows[0])
     assert (buffer.rows[0] == 11).sum() == batch
+
+
+def test_one_that_no_memory_holds_is_told_by_its_setting() -> None:
+    batch = [torch.zeros(2, 1 << 20)]
+    with pytest.raises(TooLargeError, match=r"out of memory in the hard buffer with method.meta.buffer_size 1073741824 .*half$"):
+        HardBuffer(1 << 30).offer(batch, torch.ones(2, dtype=torch.bool), torch.arange(2))
 
 
 def test_draws_rows_of_all_tensors_together() -> None:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from engine.architectures import TORCHVISION
+from engine.architecture_facts import TORCHVISION
 from engine.errors import UserError
 from engine.kernels import Arithmetic
 from engine.models import build_model

@@ -19,7 +19,8 @@ from support.presets import TINY
 
 from engine.events import CheckpointSaved, EpochEnded, RunStarted, TeacherReady, from_line
 from engine.preset_yaml import parse_preset
-from engine.run_client import DirectoryClient, RunState
+from engine.run_client import DirectoryClient
+from engine.run_state import RunState
 from engine.sweeps.executor import Job
 from engine.sweeps.work import work_off
 

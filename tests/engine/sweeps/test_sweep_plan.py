@@ -11,9 +11,9 @@ from support.presets import TINY
 
 from engine.errors import PresetError
 from engine.preset_yaml import load_preset
+from engine.same_training import run_key
 from engine.sweeps.draws import drawn
 from engine.sweeps.plan import SweepPlan, plan_sweep
-from engine.tables.plan import run_key
 
 GOOD = """\
 name: some
@@ -150,7 +150,7 @@ def test_draws_have_the_distribution_that_is_asked_for() -> None:
 @pytest.mark.parametrize(
     ("old", "new", "line"),
     [
-        ("name: some", "nam: some", "1: nam: there is no key 'nam' in a sweep; did you mean 'name'?"),
+        ("name: some", "nam: some", "1: nam: there is no key 'nam' in a sweep (given: 'some'); did you mean 'name'?"),
         ("presets: [tiny.yaml]\n", "", "1: presets: is missing; add for example 'presets: [quickstart]'"),
         ("[0.01, 0.1]", "[0.01, 0.01]", "4: settings.train.lr.1: 0.01 stands there twice; remove one"),
         ("[0.01, 0.1]", "[]", "4: settings.train.lr: is an empty list"),
@@ -166,20 +166,29 @@ def test_draws_have_the_distribution_that_is_asked_for() -> None:
         ("int_uniform: [2, 4]", "int_uniform: [2, 4.5]", "6: settings.train.epochs.int_uniform: [2, 4.5] are not whole numbers"),
         ("int_uniform: [2, 4]", "uniform: [2, 4]", "6: train.epochs: 3."),
         ("trials: 3\n", "", "1: trials: some settings are drawn at random; say how often by, for example, trials: 10"),
-        ("trials: 3", "trials: 0", "7: trials: 0 is not right: it should be at least 1; write for example 'trials: 10'"),
+        ("trials: 3", "trials: 0", "7: trials: 0 is out of range; it must be at least 1 and at most 10000"),
         ("trials: 3", "trials: 9000", "3: settings: these are 36000 runs; a sweep has at most 10000"),
+        ("seeds: [0, 4]", "seeds: []", "8: seeds: [] is too short; write for example [0, 1]"),
+        ("presets: [tiny.yaml]", "presets: tiny.yaml", "2: presets: 'tiny.yaml' is not a list; write for example [quickstart]"),
+        ("name: some", "name: Some", "1: name: 'Some' does not fit; use 1 to 64 of a-z"),
+        ("{min_epochs: 1}", "3", "10: halving: 3 is not a mapping of keys; write for example {min_epochs: 3}"),
         ("seeds: [0, 4]", "seeds: [4, 4]", "8: seeds: '4' stands there twice; remove one"),
         ("momentum: 0.8", "momentum: 8", "9: train.momentum: 8 is out of range"),
         ("{train: {", "{seed: 1, train: {", "9: overrides.seed: cannot be overridden: the sweep's seeds give it"),
         ("min_epochs: 1", "eta: 3", "10: halving.min_epochs: is missing; add for example 'min_epochs: 3'"),
-        ("min_epochs: 1", "min_epochs: 1, metric: accuracy", "10: halving.metric: 'accuracy' is not right: it should be 'best"),
+        ("min_epochs: 1", "min_epochs: 1, metric: accuracy", "10: halving.metric: 'accuracy' is not one of best"),
         (GOOD, "", "1: the sweep is empty; it needs name, presets and settings"),
     ],
 )  # fmt: skip
 def test_a_mistake_is_told_with_its_line_and_a_remedy(tmp_path: Path, old: str, new: str, line: str) -> None:
     assert old in GOOD
     problems = refused(tmp_path, GOOD.replace(old, new, 1))
-    assert problems[0].startswith(f"sweep.yaml:{line}"), problems
+    assert any(problem.startswith(f"sweep.yaml:{line}") for problem in problems), problems
+
+
+def test_a_list_is_not_called_too_short_because_an_element_is_wrong(tmp_path: Path) -> None:
+    problems = refused(tmp_path, GOOD.replace("seeds: [0, 4]", "seeds: [0.5]"))
+    assert problems == ["sweep.yaml:8: seeds.0: 0.5 is not a whole number; write for example 0"]
 
 
 def test_a_value_on_a_line_of_its_own_is_told_with_that_line(tmp_path: Path) -> None:

@@ -10,7 +10,8 @@ from support.presets import TINY
 from engine.errors import PresetError, UserError
 from engine.preset import AverPart, MmkdPart
 from engine.preset_yaml import load_preset, presets_dir
-from engine.tables.plan import Plan, plan_table, run_key
+from engine.same_training import run_key
+from engine.tables.plan import Plan, plan_table
 from engine.tables.read import find_table
 
 GOOD = """\
@@ -88,13 +89,13 @@ def test_several_presets_have_folders_of_their_own(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "line"),
     [
-        ("name: pair", "name: pair\nmethod: mmkd", "2: method: there is no key 'method' in a table; did you mean"),
+        ("name: pair", "name: pair\nmethod: mmkd", "2: method: there is no key 'method' in a table (given: 'mmkd'); did you"),
         ("seeds: [0, 4]\n", "", "1: seeds: is missing; add for example 'seeds: [0, 1, 2]'"),
         ("seeds: [0, 4]", "seeds: [0, 0]", "7: seeds: '0' stands there twice; remove one"),
-        ("seeds: [0, 4]", "seeds: [0, -4]", "7: seeds.1: -4 is not right: it should be at least 0"),
-        ("seeds: [0, 4]", "seeds: [0, a]", "7: seeds.1: 'a' is not right: it should be a whole number"),
+        ("seeds: [0, 4]", "seeds: [0, -4]", "7: seeds.1: -4 is out of range; it must be at least 0"),
+        ("seeds: [0, 4]", "seeds: [0, a]", "7: seeds.1: 'a' is not a whole number; write for example 0"),
         ("{name: aver}", "{name: avr}", "6: methods.2.name: there is no method 'avr'; did you mean 'aver'?"),
-        ("{name: aver}", "{name: aver, lable: A}", "6: methods.2.lable: there is no key 'lable' in methods.2; did you mean 'lab"),
+        ("{name: aver}", "{name: aver, lable: A}", "6: methods.2.lable: there is no key 'lable' in methods.2 (given: 'A'); did"),
         ("{name: aver}", "{name: aver, label: MMKD}", "3: methods: 'MMKD' stands there twice; give one another label"),
         ("gram: raw", "gram: rough", "5: MMKD, raw Gram: method.gram: 'rough' is not among the choices; use one of"),
         ("every: 3", "every: 0", "5: MMKD, raw Gram: method.meta.every: 0 is out of range"),
@@ -109,9 +110,10 @@ def test_several_presets_have_folders_of_their_own(tmp_path: Path) -> None:
             "{name: aver}", "{name: aver, overrides: {dataset: {split_seed: 7}}}",
             "6: methods.2: 'Average' is tested on other images than 'MMKD', by its dataset.split_seed; make that a preset",
         ),
-        ("overrides:", "published: [{method: A, mean: 175, source: b}]\noverrides:", "8: published.0.mean: 175 is not right"),
+        ("overrides:", "published: [{method: A, mean: 175, source: b}]\noverrides:", "8: published.0.mean: 175 is out of range"),
         ("overrides:", "published: [{method: A, mean: 75}]\noverrides:", "8: published.0.source: is missing"),
-        ("presets: [tiny.yaml]", "presets: tiny.yaml", "2: presets: 'tiny.yaml' is not right: it should be a list"),
+        ("name: aver", "nam: aver", "6: methods.2.name: is missing; add for example 'name: mmkd'"),
+        ("presets: [tiny.yaml]", "presets: tiny.yaml", "2: presets: 'tiny.yaml' is not a list; write for example [quick"),
         (GOOD, "", "1: the table is empty; it needs name, presets, methods and seeds"),
         ("seeds: [0, 4]", "seeds: &s [0, 4]", "7: seeds: &s: anchors"),
     ],

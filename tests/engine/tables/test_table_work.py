@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 from support.presets import tiny
 
-from engine.run_client import DirectoryClient, RunState
+from engine.run_client import DirectoryClient
 from engine.run_dir import Lock, RunDir
+from engine.run_state import RunState
 from engine.sweeps import local
 from engine.sweeps.executor import Job, write_down
 from engine.tables import work

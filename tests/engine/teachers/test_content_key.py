@@ -5,15 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from support.presets import tiny
 
-from engine.preset import DatasetPart, EvaluatePart, TrainPart
+from engine.preset import DatasetPart, EvaluatePart, HardwarePart, TrainPart
 from engine.teachers.store import content_key
 
 BASE: dict[str, dict[str, Any]] = {
     "dataset": {"name": "digits"},
     "recipe": {"epochs": 240},
     "evaluate": {},
-    "rest": {"arch": "vgg8", "seed": 0, "precision": "auto"},
+    "rest": {"arch": "vgg8", "seed": 0, "precision": "auto", "ranks": 1, "pretrained": False},
 }
 # For each field, a value that is not its default.
 OTHERS: dict[str, dict[str, Any]] = {
@@ -31,7 +32,7 @@ OTHERS: dict[str, dict[str, Any]] = {
         "label_noise": 0.4,
     },
     "evaluate": {"select_on": "test", "every": 2},
-    "rest": {"arch": "vgg13", "seed": 1, "precision": "bf16"},
+    "rest": {"arch": "vgg13", "seed": 1, "precision": "bf16", "ranks": 2, "pretrained": True},
 }
 EVERY = [(part, name) for part, fields in OTHERS.items() for name in fields]
 
@@ -39,13 +40,14 @@ EVERY = [(part, name) for part, fields in OTHERS.items() for name in fields]
 def key(**changes: dict[str, Any]) -> str:
     asked = {part: fields | changes.get(part, {}) for part, fields in BASE.items()}
     rest = asked["rest"]
+    parts = {
+        "dataset": DatasetPart(**asked["dataset"]),
+        "evaluate": EvaluatePart(**asked["evaluate"]),
+        "hardware": HardwarePart(precision=rest["precision"]),
+    }
+    preset = tiny().model_copy(update=parts)
     return content_key(
-        DatasetPart(**asked["dataset"]),
-        rest["arch"],
-        rest["seed"],
-        TrainPart(**asked["recipe"]),
-        EvaluatePart(**asked["evaluate"]),
-        rest["precision"],
+        preset, rest["arch"], rest["seed"], TrainPart(**asked["recipe"]), ranks=rest["ranks"], pretrained=rest["pretrained"]
     )
 
 

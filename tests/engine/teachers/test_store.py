@@ -111,7 +111,7 @@ def test_weights_for_which_memory_does_not_suffice_are_not_damaged(store: Teache
     store.add(KEY, DATA, {})
     with monkeypatch.context() as context:
         little_memory(context, len(DATA))
-        with pytest.raises(UnreadableError, match="more than half of this machine's memory"):
+        with pytest.raises(UnreadableError, match="more than half of the memory"):
             store.find(KEY)
     assert store.find(KEY) is not None
 

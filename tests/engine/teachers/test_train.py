@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from support.classroom import DATASET, PHASE, RECIPE, classroom, few_digits
+from support.classroom import DATASET, PHASE, PRESET, RECIPE, classroom, few_digits
 
 from engine.data.images import LEFT_OUT
 from engine.errors import UserError
 from engine.events import EpochEnded, Event, Log
 from engine.measure import logits_of, measured
 from engine.models import build_model
-from engine.preset import CePart, EvaluatePart, Preset, StudentPart, TeacherPart
+from engine.preset import EvaluatePart, Preset, TeacherPart
 from engine.teachers.store import TeacherStore
 from engine.teachers.train import Trained, train_teachers
 from engine.teachers.weights import pack, unpack
@@ -87,7 +87,7 @@ def test_a_checkpoint(tmp_path: Path) -> None:
     network = build_model("resnet8", 1, 10, 3)
     torch.save(network.state_dict(), tmp_path / "t.pth")
     part = TeacherPart(arch="resnet8", checkpoint=str(tmp_path / "t.pth"))
-    room = replace(classroom(tmp_path / "store"), evaluate=EvaluatePart(accept_weak_teachers=True))
+    room = replace(classroom(tmp_path / "store"), preset=preset())
     teacher = room.teacher(part, PHASE)
     assert (teacher.source, teacher.key) == ("checkpoint", None)
     assert torch.equal(teacher.logits, logits_of(network, few_digits().test, 512))
@@ -99,7 +99,7 @@ def test_a_checkpoint_with_averages_is_told_in_the_log(tmp_path: Path) -> None:
     path = tmp_path / "t.pth"
     torch.save({"model": build_model("resnet8", 1, 10, 4).state_dict(), "model_ema": network.state_dict()}, path)
     events: list[Event] = []
-    room = replace(classroom(tmp_path / "store", events), evaluate=EvaluatePart(accept_weak_teachers=True))
+    room = replace(classroom(tmp_path / "store", events), preset=preset())
     teacher = room.teacher(TeacherPart(arch="resnet8", checkpoint=str(path)), PHASE)
     assert torch.equal(teacher.logits, logits_of(network, few_digits().test, 512))
     (said,) = [event for event in events if isinstance(event, Log)]
@@ -123,14 +123,8 @@ def test_weights_that_share_memory_are_packed() -> None:
 
 
 def preset(*teachers: TeacherPart) -> Preset:
-    return Preset(
-        name="test",
-        dataset=DATASET,
-        teachers=teachers,
-        student=StudentPart(arch="resnet8"),
-        method=CePart(name="ce"),
-        evaluate=EvaluatePart(accept_weak_teachers=True),
-    )
+    """As the classroom's, with teachers that may be weak."""
+    return PRESET.model_copy(update={"teachers": teachers, "evaluate": EvaluatePart(accept_weak_teachers=True)})
 
 
 def test_the_teachers_of_a_preset(tmp_path: Path) -> None:
@@ -162,5 +156,5 @@ def test_broken_pictures_are_no_class(tmp_path: Path) -> None:
     largest = labels[labels != LEFT_OUT].bincount().max().item() / (labels != LEFT_OUT).sum().item()
     torch.save(build_model("resnet8", 1, 10).state_dict(), tmp_path / "t.pth")
     room = replace(classroom(tmp_path), images=replace(images, test=replace(images.test, labels=labels)))
-    with pytest.raises(UserError, match=f"always naming the largest class gives {largest:.1%}"):
+    with pytest.raises(UserError, match=f"always naming the largest class gives {100 * largest:.1f} %"):
         room.teacher(TeacherPart(arch="resnet8", checkpoint=str(tmp_path / "t.pth")), PHASE)

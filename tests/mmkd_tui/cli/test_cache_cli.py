@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from support import caches, nfs
+from support.time_zone import in_tokyo
 
 from engine.paths import teacher_cache
 from engine.teachers.cache_files import CacheStore
@@ -33,6 +34,14 @@ def test_list(kept: list[str], capsys: Capture) -> None:
         for fragment in (key[:8], teacher, "digits", "700", " 2 ", "logits, features", "0.8 MB"):
             assert fragment in line
     assert "1.5 MB in" in err or "1.6 MB in" in err
+
+
+def test_when_it_was_made_is_told_in_the_local_time(kept: list[str], capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    facts = teacher_cache() / kept[0] / "facts.json"
+    facts.write_text(json.dumps(json.loads(facts.read_text()) | {"created": "2026-01-02T20:04:05+00:00"}))
+    with in_tokyo(monkeypatch):
+        assert run_command(["cache", "list"]) == 0
+    assert "2026-01-03 05:04" in capsys.readouterr().out
 
 
 def test_list_as_json(kept: list[str], capsys: Capture) -> None:

@@ -70,7 +70,7 @@ def test_seeds_of_two_experiments(capsys: Capture) -> None:
     out = capsys.readouterr().out
     rows = [line.split() for line in out.splitlines()]
     assert ["method.alpha", "1.0", "2.0"] in rows
-    assert ["A", "a0", "0", "finished", "3", "1.2500", "75.00%", "77.00%", "in", "2", "90.00%"] in rows
+    assert ["A", "a0", "0", "finished", "3", "1.2500", "75.00", "%", "77.00", "%", "in", "2", "90.00", "%"] in rows
     assert any(row[:4] == ["B", "other0", "3", "93.00"] and "+3.00" in row for row in rows)
 
 

@@ -101,19 +101,25 @@ def test_fetch_what_is_there(capsys: Capture, tmp_path: Path) -> None:
 
 
 def test_fetch(capsys: Capture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with fashion_files.published(tmp_path / "site", monkeypatch):
+    content = fashion_files.archives()
+    sets.put(tmp_path / "site", content)
+    with sets.served(tmp_path / "site", monkeypatch) as (url, _):
+        sets.published_as("fashion-mnist", monkeypatch, content, url)
         assert run_command(["data", "fetch", "fashion-mnist", "--data-root", str(tmp_path / "root")]) == 0
-    assert capsys.readouterr().out == f"{tmp_path / 'root' / 'FashionMNIST' / 'raw'}\n"
+    assert capsys.readouterr().out == f"{tmp_path / 'root' / 'fashion-mnist'}\n"
     assert listed(capsys, "--data-root", str(tmp_path / "root"))["fashion-mnist"]["present"] is True
 
 
 def test_fetch_without_a_network(capsys: Capture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("torchvision.datasets.FashionMNIST.mirrors", ["http://127.0.0.1:9/"])  # nobody listens there
+    content = fashion_files.archives()
+    sets.put(tmp_path / "site", content)
+    with sets.served(tmp_path / "site", monkeypatch) as (url, _):
+        sets.published_as("fashion-mnist", monkeypatch, content, url)  # and nobody listens there any more
     assert run_command(["data", "fetch", "fashion-mnist", "--data-root", str(tmp_path)]) == 2
     out, err = capsys.readouterr()
     assert out == ""
     message = err.splitlines()[-1]
-    assert message.startswith("mmkd: fashion-mnist could not be downloaded: ")
+    assert message.startswith("mmkd: train-images-idx3-ubyte.gz could not be downloaded from http://127.0.0.1:")
     assert str(tmp_path / "fashion-mnist") in message
     assert "Traceback" not in err
 
@@ -206,6 +212,13 @@ def test_check_of_an_archive_with_a_wrong_checksum(capsys: Capture, tmp_path: Pa
     found = json.loads(capsys.readouterr().out)
     assert found["archives"] == {"CUB_200_2011.tgz": "checksum wrong"}
     assert "MD5" in found["broken"][0]["why"]
+
+
+def test_a_folder_that_is_slow_to_count_is_shown(tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    sets.pictures(tmp_path, {"train": 3, "test": 1})
+    monkeypatch.setattr("engine.image_folders.PATIENCE", -1.0)
+    assert run_command(["data", "show", "imagefolder", "--path", str(tmp_path), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["classes"] == ["class-0", "class-1"]
 
 
 @pytest.mark.parametrize(

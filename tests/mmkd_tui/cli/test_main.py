@@ -116,7 +116,7 @@ def test_an_unexpected_error(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -
 
 
 def test_a_reader_that_goes_away_is_no_error() -> None:
-    command = f"'{sys.executable}' -m mmkd_tui.cli.main presets schema | true"
+    command = f"'{sys.executable}' -m mmkd_tui presets schema | true"
     done = subprocess.run(["sh", "-c", command], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
     assert done.stderr == ""
 
@@ -151,3 +151,11 @@ def test_without_a_home_folder_there_is_one_message(
         "mmkd: this user has no home folder to keep things in; set MMKD_CACHE and MMKD_TEACHERS to folders, or HOME\n"
     )
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "arguments", [["runs", "list", "--runs-dir", "~no-such-user/x"], ["run", "quickstart", "--plugin", "~no-such-user/x"]]
+)
+def test_the_home_of_somebody_who_is_not_there(arguments: list[str], capsys: Capture) -> None:
+    assert cli.run_command(arguments) == 2
+    assert "write the path out in full" in capsys.readouterr().err

@@ -11,13 +11,12 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from support.fashion_files import forget_system_package
 from support.presets import TINY, tiny
 
-from engine.data import fashion_mnist
 from engine.gpu_lock import GpuLock
 from engine.preset_yaml import dump_preset
 from mmkd_tui.cli.main import run_command
@@ -66,8 +65,9 @@ def test_a_busy_gpu_is_one_line_and_nothing_is_made(place: Path, capfd: pytest.C
     held.release()
 
 
-def test_quiet_says_nothing(place: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    assert run_command(["run", "tiny.yaml", "--quiet", "--set", "train.epochs=1", "--runs-dir", "elsewhere"]) == 0
+def test_quiet_says_nothing(place: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(place))
+    assert run_command(["run", "tiny.yaml", "--quiet", "--set", "train.epochs=1", "--runs-dir=~/elsewhere"]) == 0
     assert capfd.readouterr() == ("", "")
     assert len(list((place / "elsewhere").iterdir())) == 1
 
@@ -91,8 +91,7 @@ def test_quiet_says_nothing(place: Path, capfd: pytest.CaptureFixture[str]) -> N
 def test_mistakes_are_one_clear_line(
     place: Path, arguments: list[str], fragments: list[str], capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    own = tuple(folder for folder in fashion_mnist.FACTS.folders if not folder.startswith("/"))
-    monkeypatch.setattr(fashion_mnist, "FACTS", replace(fashion_mnist.FACTS, folders=own))  # as without Debian's package
+    forget_system_package(monkeypatch)
     monkeypatch.setenv("MMKD_CACHE", str(place / "cache"))
     assert run_command(arguments) == 2
     out, err = capfd.readouterr()

@@ -19,8 +19,9 @@ from support.presets import tiny
 
 from engine.events import Acknowledged, Metrics, RunStarted, to_line
 from engine.preset_yaml import dump_preset
-from engine.run_client import RunState, spawn
 from engine.run_dir import Lock, RunDir
+from engine.run_state import RunState
+from engine.spawning import spawn
 from mmkd_tui.cli.main import run_command
 
 Capture = pytest.CaptureFixture[str]
@@ -243,7 +244,7 @@ def test_a_run_whose_machine_is_gone_is_taken_over_by_wish(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     asked: list[tuple[str, bool]] = []
-    monkeypatch.setattr("engine.run_client.respawn", lambda path, *, force, **other: asked.append((path.name, force)))
+    monkeypatch.setattr("engine.spawning.respawn", lambda path, *, force, **other: asked.append((path.name, force)))
     run = lost(tmp_path / "runs", "one")
     assert run_command(["resume", "one"]) == 2
     told = capfd.readouterr().err

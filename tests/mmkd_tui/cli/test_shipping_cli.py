@@ -27,8 +27,10 @@ from support.presets import TINY
 from engine import parse_preset
 from engine.data import Split, load_images
 from engine.models import build_model
+from engine.preset_yaml import load_preset
 from engine.run import Run
 from engine.shipping.scores import scored
+from engine.teachers.store import TeacherStore, content_key
 from mmkd_tui.cli.main import run_command
 
 Capture = pytest.CaptureFixture[str]
@@ -184,7 +186,7 @@ def test_predict_names_a_digit(shop: Shop) -> None:
             assert one["probability"] == pytest.approx(wanted[one["number"]].item(), abs=1e-5)
     code, out, _ = mmkd("predict", "tiny", "digit.png")
     assert code == 0
-    assert [float(line.split()[0].rstrip("%")) for line in out.splitlines()] == pytest.approx(
+    assert [float(line.split()[0]) for line in out.splitlines()] == pytest.approx(
         (wanted.sort(descending=True).values[:5] * 100).tolist(), abs=0.01
     )
 
@@ -239,6 +241,24 @@ def test_evaluate_measures_the_student_and_its_teachers(shop: Shop) -> None:
     assert code == 0
     assert json.loads(out)["top1"] == pytest.approx(found["top1"])
     assert json.loads(out)["loss"] == pytest.approx(found["loss"], rel=1e-4)
+
+
+def test_teachers_of_a_run_on_several_processes_are_found_by_what_they_were_trained_with(shop: Shop, tmp_path: Path) -> None:
+    preset = load_preset(shop.run / "preset.yaml")
+    shutil.copytree(shop.run, tmp_path / "two")
+    store = TeacherStore(shop.folder / "teachers")
+    weights = {}
+    for part in preset.teachers:
+        known = store.find(content_key(preset, part.arch, part.seed, part.recipe, ranks=1))
+        assert known is not None
+        weights[part.arch] = known[1]
+    (tmp_path / "two" / "meta.json").write_text(json.dumps({"ranks": 2}))
+    assert mmkd("evaluate", tmp_path / "two")[2].count("is not at hand: it is not in") == 2  # those of one process are others
+    for part in preset.teachers:
+        store.add(content_key(preset, part.arch, part.seed, part.recipe, ranks=2), weights[part.arch], {})
+    code, out, err = mmkd("evaluate", tmp_path / "two", "--json")
+    assert code == 0, err
+    assert [teacher["missing"] for teacher in json.loads(out)["teachers"]] == [None, None]
 
 
 def test_teachers_that_are_gone_are_told(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:

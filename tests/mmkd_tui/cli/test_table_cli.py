@@ -12,7 +12,9 @@ import pytest
 from support.hosts import Watched, no_process_left, wait_until
 from support.presets import TINY
 
-from engine.run_client import DirectoryClient, RunState
+from engine.gpu_lock import GpuLock
+from engine.run_client import DirectoryClient
+from engine.run_state import RunState
 from mmkd_tui.cli.main import run_command
 
 QUICK = TINY.replace("epochs: 3", "epochs: 2").replace("{compile: off}", "{threads: 1, precision: fp32, compile: off}")
@@ -128,10 +130,22 @@ def test_mistakes_are_told_before_anything_is_begun(place: Path, capfd: pytest.C
     assert "there is no table 'nowhere.yaml'" in capfd.readouterr().err
     assert run_command(["table", "broken.yaml"]) == 2  # its teachers' file is not there
     assert "bad.safetensors" in capfd.readouterr().err
-    assert run_command(["table", "pair.yaml", "--device", "tpu"]) == 2
-    err = capfd.readouterr().err
-    assert "--device: MMKD: hardware.device: 'tpu' does not fit" in err
-    assert "--set" not in err
+    assert not (place / "runs").exists()
+
+
+def test_a_busy_gpu_of_this_machine_matters_only_to_runs_on_this_machine(
+    place: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setitem(sys.modules, "submitit", None)  # as where it is not installed
+    held = GpuLock.take("0", place / "another")
+    try:
+        assert run_command(["table", "pair.yaml", "--device", "cuda"]) == 2
+        assert "GPU 0 is in use by" in capfd.readouterr().err
+        assert run_command(["table", "pair.yaml", "--device", "cuda", "--on", "slurm"]) == 2
+        assert "--on slurm needs submitit" in capfd.readouterr().err
+    finally:
+        held.release()
     assert not (place / "runs").exists()
 
 

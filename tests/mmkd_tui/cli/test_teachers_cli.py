@@ -62,8 +62,8 @@ def test_list(capsys: Capture) -> None:
     assert err == ""
     head, first, second = out.splitlines()
     assert " ".join(head.split()) == "key architecture data set seed epochs test accuracy parameters size made"
-    assert first.split()[:9] == ["01234567", "resnet20", "digits", "7", "20", "0.9877", "272,186", "1.2", "MB"]
-    assert first.split()[9].startswith("2026-01-0")
+    assert first.split()[:10] == ["01234567", "resnet20", "digits", "7", "20", "98.77", "%", "272,186", "1.2", "MB"]
+    assert first.split()[10].startswith("2026-01-0")
     assert second.split()[3] == "8"
 
 
@@ -145,7 +145,7 @@ def test_rm(capsys: Capture) -> None:
     add(KEY)
     add(OTHER)
     assert run_command(["teachers", "rm", KEY, KEY[:15], "--yes"]) == 0
-    assert capsys.readouterr().err == f"removed {KEY}\n"
+    assert capsys.readouterr().err == f"removed {KEY} (1.2 MB)\n"
     assert keys() == [OTHER]
 
 

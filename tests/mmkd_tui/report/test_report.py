@@ -240,13 +240,13 @@ def test_markdown_with_pictures(tmp_path: Path) -> None:
 
 
 def test_markdown_of_what_was_made_of_the_test_images(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    write_finished(tmp_path / "one", preset(), HOSTILE)
+    write_finished(tmp_path / "one", preset(), (HOSTILE[0], f"{HOSTILE[1]}~~", *HOSTILE[2:]))
     (tmp_path / "one" / "analysis.json").write_text(analysis_text(made_up(5, 2)))
     assert run_command(["report", str(tmp_path / "one"), "-o", str(tmp_path / "said.md"), "--json"]) == 0
     text = (tmp_path / "said.md").read_text()
     assert "### Mistakes that the student makes and its teachers do not" in text
     assert "| resnet8-s0 | 0.500 | 0.500 | 0.500 |  | 50.00 % |" in text
-    assert "\\[/red\\]x\\[bold\\], 60%; logits 0.10 |" in text  # the second teacher on the hardest image
+    assert "\\[/red\\]x\\[bold\\]\\~\\~, 60%; logits 0.10 |" in text  # the second teacher on the hardest image
     assert {"said-run-1-confusion.png", "said-run-1-test-weights.png"} <= {path.name for path in tmp_path.iterdir()}
     (told,) = json.loads(capsys.readouterr().out)["runs"]
     assert told["judged"]["hardest"][0]["opinions"][1]["logit_weight"] == 0.1

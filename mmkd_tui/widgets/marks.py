@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from engine.run_client import RunState
+from engine.run_state import RunState
 
 
 @dataclass(frozen=True, slots=True)
 class Marks:
     """One set."""
 
-    here: str  # where one is
     chosen: str
     free: str
     done: str
@@ -20,12 +19,10 @@ class Marks:
     right: str
     arrow: str
     between: str
-    more: str
     states: dict[RunState, str]
 
 
 UNICODE = Marks(
-    here="▸",
     chosen="●",
     free="○",
     done="✓",
@@ -34,7 +31,6 @@ UNICODE = Marks(
     right="▸",
     arrow="→",
     between="·",
-    more="…",
     states={
         RunState.STARTING: "◌",
         RunState.RUNNING: "▶",
@@ -48,7 +44,6 @@ UNICODE = Marks(
 )
 
 ASCII = Marks(
-    here=">",
     chosen="*",
     free="-",
     done="+",
@@ -57,7 +52,6 @@ ASCII = Marks(
     right=">",
     arrow=">",
     between="|",
-    more="~",
     states={
         RunState.STARTING: ".",
         RunState.RUNNING: ">",
