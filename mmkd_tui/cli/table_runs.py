@@ -16,7 +16,7 @@ from engine.text import one_line, plain
 from mmkd_tui.cli import exit_codes
 from mmkd_tui.cli.executors import Gpus, Minutes, On, Partition, Ray, Slots, Where, executor
 from mmkd_tui.cli.many import do_all, refuse_hindered, stop_signals
-from mmkd_tui.cli.options import DataRoot, Device, Force, Overrides, as_overrides, data_root_of
+from mmkd_tui.cli.options import DataRoot, Device, Force, Overrides, Plugin, as_overrides, data_root_of, load_plugins
 from mmkd_tui.cli.talk import answered, say
 
 if TYPE_CHECKING:
@@ -40,6 +40,7 @@ def table_command(
     device: Device = None,
     overrides: Overrides = None,
     data_root: DataRoot = None,
+    plugin: Plugin = None,
     as_json: Annotated[bool, typer.Option("--json", help="A JSON object on stdout, on a line, for each file.")] = False,
     report_only: Annotated[bool, typer.Option("--report-only", help="Train nothing; report what there is.")] = False,
     force: Force = False,
@@ -56,6 +57,7 @@ def table_command(
     """
     from engine.sweeps.executor import Job
 
+    load_plugins(plugin)
     plans = _plans(files, runs, overrides or [], device)
     failed = False
     if not report_only:
@@ -70,7 +72,7 @@ def table_command(
             with stop_signals() as stops:
                 failed = _work(plans, stops, data_root, force, quiet)
         if stops:
-            again = _again(files, runs, out, where, device, overrides or [], data_root, as_json, force, quiet)
+            again = _again(files, runs, out, where, device, overrides or [], data_root, plugin or [], as_json, force, quiet)
             say(f"Stopped; what is done stays done, and this goes on from here: {again}")
             return 128 + stops[0]
     for plan in plans:
@@ -200,6 +202,7 @@ def _again(
     device: str | None,
     overrides: list[str],
     data_root: Path | None,
+    plugins: list[Path],
     as_json: bool,
     force: bool,
     quiet: bool,
@@ -210,5 +213,6 @@ def _again(
     for key, value in (("--out", out), ("--device", device), ("--data-root", data_root)):
         words += [key, str(value)] if value else []
     words += [word for override in overrides for word in ("--set", override)]
+    words += [word for plugin in plugins for word in ("--plugin", str(plugin))]
     words += [word for word, given in (("--json", as_json), ("--force", force), ("--quiet", quiet)) if given]
     return shlex.join(words)
