@@ -16,12 +16,10 @@ from engine.preset_yaml import load_preset
 from engine.result import result_from
 from engine.run_dir import RunDir
 from engine.run_state import StateReader
-from engine.same_training import CHANGES_NOTHING, among
+from engine.same_training import CHANGES_NOTHING, TESTED, among
 from engine.tables.statistics import Comparison, Summary, compare, holm, summarise
 from engine.text import plain
 from engine.untrusted import read_object
-
-_TESTED = ("dataset.name", "dataset.path", "dataset.split_seed")  # what decides the test images
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +105,7 @@ def side_by_side(folders: Sequence[Path]) -> SideBySide:
                     )
                 found.setdefault(run.seed, 100 * run.accuracy)
         accuracies.append(found)
-    same_images = not any(key in _TESTED for key in keys)
+    same_images = not any(key in TESTED for key in keys)
     if not same_images:
         notes.append("the test images are not the same: accuracies are not held against each other")
     if any(key == "evaluate.select_on" for key in keys):

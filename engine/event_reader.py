@@ -27,8 +27,9 @@ class EventReader:
     Events of every other kind are all given.
     """
 
-    def __init__(self, path: Path, only_new: bool = False) -> None:
-        self.path = path
+    def __init__(self, path: Path, only_new: bool = False, metrics: bool = True) -> None:
+        """`only_new`: events that are there already are passed over; without `metrics`, all of these are, nearly all lines."""
+        self.path, self._all_kinds = path, metrics
         self.caught_up = False  # whether the last poll came to the end
         self._file: tuple[int, int] | None = None  # device and inode
         self._offset = 0
@@ -126,8 +127,12 @@ class EventReader:
         return False
 
     def _passed_over(self, line: bytes, size: int) -> bool:
-        """Whether this line is one of those that nobody would see."""
-        if self._one_in == 1 or not line.startswith(_METRICS) or size - self._offset < BLOCK:
+        """Whether this line is one of those that nobody would see, or wants to."""
+        if not line.startswith(_METRICS):
+            return False
+        if not self._all_kinds:
+            return True
+        if self._one_in == 1 or size - self._offset < BLOCK:
             return False
         self._metrics += 1
         return self._metrics % self._one_in != 1

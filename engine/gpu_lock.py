@@ -33,6 +33,12 @@ class GpuBusyError(UserError):
         )
 
 
+def busy_in(message: str) -> str:
+    """Which GPU is in use and by whom, as the message of a GpuBusyError has it; "" of any other message."""
+    found = re.match(r"(GPU [A-Za-z0-9-]+ is in use by .*); wait for its end, name another --device", message)
+    return found[1] if found else ""
+
+
 def gpu_of(device: str, environment: Mapping[str, str] = os.environ) -> str | None:
     """The GPU behind a device's name, as the driver names it; None where there is none behind it.
 

@@ -34,6 +34,11 @@ class RunState(StrEnum):
         return self in (RunState.STARTING, RunState.RUNNING, RunState.PAUSED, RunState.NOT_RESPONDING)
 
     @property
+    def responding(self) -> bool:
+        """Whether a process is at work and gives signs of life: it is worth waiting for."""
+        return self.live and self is not RunState.NOT_RESPONDING
+
+    @property
     def resumable(self) -> bool:
         """Whether a new process could go on with it."""
         return self in (RunState.CRASHED, RunState.STOPPED, RunState.FAILED)

@@ -1,4 +1,4 @@
-"""What in a preset changes no training, and a key of all the rest."""
+"""What in a preset changes no training, what decides how it is tested, and a key of all that is trained."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ CHANGES_NOTHING = (
     "evaluate.batch_size",
     "trackers",
 )
+TESTED = ("dataset.name", "dataset.path", "dataset.split_seed")  # what decides the test images
 
 
 def among(key: str, settings: Iterable[str]) -> bool:

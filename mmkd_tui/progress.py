@@ -24,7 +24,9 @@ BAR = 16  # columns of a weight bar
 
 
 class RunConsole(Console):
-    """Standard error without markup. Where its reader has gone, writing raises; Rich alone would end the process, and the run."""
+    """Standard error, or another `file`, without markup. Where its reader has gone, writing raises; Rich alone would end the
+    process, and the run.
+    """
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**{"stderr": True, "markup": False, "highlight": False, "emoji": False} | options)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, ClassVar, NamedTuple, cast
+from typing import ClassVar, NamedTuple
 
 from textual import events, on
 from textual.app import ComposeResult
@@ -14,11 +14,9 @@ from textual.widgets import Button, Input, Static
 
 from engine.text import plain
 from mmkd_tui.keys import key_name
+from mmkd_tui.screens.base import app_of
 from mmkd_tui.widgets.lines import escaped
 from mmkd_tui.widgets.table import CleanInput
-
-if TYPE_CHECKING:
-    from mmkd_tui.app import MmkdApp
 
 BACK = ("escape", "ctrl+q", "ctrl+c")  # out of the question, with nothing done
 
@@ -40,7 +38,7 @@ class Question(ModalScreen[str | None]):
 
     def harmless(self, text: str, keep: str = "") -> str:
         """As this terminal can show it; `keep`: control characters that stay."""
-        return escaped(plain(text, keep=keep), cast("MmkdApp", self.app).ascii)
+        return escaped(plain(text, keep=keep), app_of(self).ascii)
 
 
 class Ask(Question):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from textual.screen import Screen
 from textual.widgets import Static
@@ -11,6 +11,11 @@ from mmkd_tui import LEAST_COLUMNS, LEAST_ROWS
 
 if TYPE_CHECKING:
     from mmkd_tui.app import MmkdApp
+
+
+def app_of(screen: Screen[Any]) -> MmkdApp:
+    """A screen's app, by its type."""
+    return cast("MmkdApp", screen.app)
 
 
 class TooSmall(Static):
@@ -53,4 +58,4 @@ class MmkdScreen(Screen[None]):
 
     @property
     def mmkd(self) -> MmkdApp:
-        return cast("MmkdApp", self.app)
+        return app_of(self)

@@ -109,8 +109,13 @@ def about(manifest: Manifest) -> str:
     return f"{manifest.description}; {rule}" if manifest.description else rule
 
 
+def kind_of(path: Path) -> str:
+    """What a folder of runs is, as its command is called, too: "sweep" or "table"."""
+    return "table" if path.absolute().parent.name == "tables" else "sweep"
+
+
 def home_row(path: Path, overview: Overview, marks: Marks, now: float, worked_on: bool, narrow: bool = False) -> Row:
-    """A sweep among the runs of the home screen. `worked_on`: by a command, which may be between two runs."""
+    """A sweep, or a table, among the runs of the home screen. `worked_on`: by a command, which may be between two runs."""
     counts, total = overview.counts, len(overview.rows)
     state = RunState.RUNNING if worked_on else _of_all(counts, total)
     best = overview.best
@@ -120,7 +125,7 @@ def home_row(path: Path, overview: Overview, marks: Marks, now: float, worked_on
         id=str(path),
         cells=(
             state_cell(state, marks, narrow),
-            f"sweep {overview.manifest.name}",
+            f"{kind_of(path)} {overview.manifest.name}",
             f"{total} run{'s' * (total != 1)}",
             ended + figure,
             "" if overview.started is None else ago(now - overview.started, narrow),

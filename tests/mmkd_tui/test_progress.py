@@ -20,8 +20,9 @@ from engine.events import (
     StudentAloneReady,
     TeacherReady,
 )
+from mmkd_tui.figures import percent
 from mmkd_tui.panels import status
-from mmkd_tui.progress import LiveProgress, PlainProgress, RunConsole, bar, clock, percent, picture
+from mmkd_tui.progress import LiveProgress, PlainProgress, RunConsole, bar, clock, picture
 from mmkd_tui.result_table import result_table
 from mmkd_tui.run_view import RunView
 from mmkd_tui.widgets.glyphs import UNICODE

@@ -91,6 +91,25 @@ def test_from_home_to_the_sweep_to_a_run_and_back(tmp_path: Path) -> None:
         lock.release()
 
 
+def test_a_table_is_called_one_and_goes_on_by_its_own_command(tmp_path: Path) -> None:
+    sweep, locks = some_sweep(tmp_path)
+    path = tmp_path / "tables" / sweep.name
+    path.parent.mkdir()
+    sweep.rename(path)
+
+    async def look() -> None:
+        app = MmkdApp(runs_dir=tmp_path)
+        async with app.run_test(size=(100, 30)) as pilot:
+            await until(pilot, lambda: "table lr-and-beta" in text(app))
+            await pilot.press("tab", "enter")
+            await until(pilot, lambda: "no command works on it; mmkd table FILE goes on" in text(app))
+            assert "sweep" not in text(app).lower()
+
+    run(look())
+    for lock in locks:
+        lock.release()
+
+
 def test_it_follows_what_happens(tmp_path: Path) -> None:
     path, locks = some_sweep(tmp_path)
     held = SweepLock(path)

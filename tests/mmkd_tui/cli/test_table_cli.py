@@ -156,6 +156,24 @@ def test_a_report_of_nothing_says_so(place: Path, capfd: pytest.CaptureFixture[s
     assert "n/a" in out
 
 
+def test_runs_of_several_presets_can_be_told_apart(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def start(*_: object) -> None:
+        raise OSError("as far as this test goes")
+
+    monkeypatch.setattr("engine.sweeps.local.start_host", start)
+    (place / "other.yaml").write_text(QUICK.replace("name: tiny", "name: other"))
+    (place / "two.yaml").write_text("name: two\npresets: [tiny.yaml, other.yaml]\nmethods: [{name: aver}]\nseeds: [0]\n")
+    for options in ((), ("--slots", "1")):
+        assert run_command(["table", "two.yaml", *options]) == 1
+        err = capfd.readouterr().err
+        assert "mmkd: run 1 of 2: tiny, Average, seed 0: failed" in err
+        assert "mmkd: run 2 of 2: other, Average, seed 0: failed" in err
+    listed = json.loads((place / "runs" / "tables" / "two" / "sweep.json").read_text())["runs"]
+    assert [run["label"] for run in listed] == ["tiny, Average s0", "other, Average s0"]
+
+
 @pytest.mark.slow
 def test_a_run_whose_process_is_killed_does_not_end_the_table(place: Path, capfd: pytest.CaptureFixture[str]) -> None:
     (place / "pair.yaml").write_text(
