@@ -22,13 +22,14 @@ from engine.origin import changes_of_machine, machine_of, refuse_another
 from engine.paths import FULL, remove_tree
 from engine.preset import CheckpointsPart
 from engine.ranks import ALONE, Ranks
+from engine.run_dir import CHECKPOINT
 from engine.text import one_line
 from engine.trainer import Phase, Trainer
 from engine.untrusted import readable
 from engine.version import versions
 
 # A checkpoint that is being replaced is for a moment found only by its other name.
-_NAME = re.compile(r"\.?(?P<name>(?P<phase>[a-z]+-\d+)-step-(?P<step>\d{1,12}))(?:\.old)?")
+_NAME = re.compile(rf"\.?(?P<name>{CHECKPOINT.pattern})(?:\.old)?")
 _LEFTOVER = re.compile(r"\..*\.partial")
 
 

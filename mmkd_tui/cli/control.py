@@ -110,7 +110,7 @@ def resume_command(
             return exit_codes.DONE
         return _ask(client, "resume", wait)
     respawn(path, data_root=data_root, force=force, overrides=overrides or (), processes=gpus)
-    how = "from its newest checkpoint" if any((path / "checkpoints").glob("[a-z]*-step-*")) else "from where its phase began"
+    how = "from its newest checkpoint" if RunDir(path).has_checkpoint() else "from where its phase began"
     say(f"{path.name} was {state}; it goes on in the background, {how}; mmkd attach {path.name} shows it")
     return exit_codes.DONE
 
