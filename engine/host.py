@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING
 
 import engine.openmp  # noqa: F401  before torch
 from engine.control import STOP_SIGNALS, StopSignals, on_stop_signals
-from engine.errors import UserError
+from engine.errors import TrainingError, UserError
 from engine.launched import Launched, launched
 from engine.result import Result
 from engine.run_dir import Lock, RunDir, take_over
@@ -104,12 +104,14 @@ def _serve(chosen: argparse.Namespace, run_dir: RunDir, lock: Lock, place: Launc
 
     ranks = ALONE
     try:
-        load_plugins(chosen.plugin)
-        preset, options = load_preset(run_dir.preset), {"resume": chosen.resume, "share_gpu": chosen.force}
         if place is not None:
             ranks = join(place)
-            ranks.told([chosen.resume])
-            ranks.sent(dump_preset(preset).encode())
+        with ranks.all_or_none():
+            load_plugins(chosen.plugin)
+            preset = load_preset(run_dir.preset)
+        ranks.told([chosen.resume])
+        ranks.sent(dump_preset(preset).encode())
+        options = {"resume": chosen.resume, "share_gpu": chosen.force}
         run = Run(preset, run_dir.path, data_root=chosen.data_root, lock=lock, ranks=ranks, **options)
         served = serve(run)
     except LostRankError as error:  # before the run began
@@ -146,17 +148,18 @@ def _follow(chosen: argparse.Namespace, run_dir: RunDir, place: Launched) -> int
 
     ranks = ALONE
     try:
-        load_plugins(chosen.plugin)
         ranks = join(place)
+        with ranks.all_or_none():
+            load_plugins(chosen.plugin)
         resume = bool(ranks.told([False])[0])
         preset = parse_preset((ranks.sent(None) or b"").decode(), str(run_dir.preset))
         run = Run(preset, run_dir.path, data_root=chosen.data_root, resume=resume, share_gpu=chosen.force, ranks=ranks)
         result = run.execute()
-    except LostRankError as error:
-        result = Result(str(run_dir.path), message=str(error))
-    if result.state == "failed":
+    except (LostRankError, TrainingError, UserError) as error:
+        result = Result(str(run_dir.path), message=str(error), mistake=isinstance(error, UserError))
+    if result.state == "failed" and not ranks.given_up:  # else the first process tells why
         with suppress(OSError):
-            print(f"process {place.rank}: {result.message}", file=sys.stderr, flush=True)  # noqa: T201
+            print(f"process {place.rank + 1}: {result.message}", file=sys.stderr, flush=True)  # noqa: T201
     return _leave(ranks, result)
 
 
@@ -164,6 +167,11 @@ def _leave(ranks: Ranks, result: Result) -> int:
     """The launcher takes every other exit code for a lost process, which a run that was stopped on request is not."""
     if result.state == "failed":
         sys.stderr.flush()
+        if ranks.given_up and not ranks.first:
+            from engine.ranks import LostRankError
+
+            with suppress(LostRankError):
+                ranks.told([0])  # until the first process has written why, and gone: the launcher ends who is left
         os._exit(2 if result.mistake else 1)  # without waiting for processes that may not be there any more
     ranks.close()
     return 0

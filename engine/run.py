@@ -183,12 +183,22 @@ class Run:
 
     def _prepare(self) -> tuple[torch.device, Images]:
         """All that can be found wrong before anything is written."""
+        self._begun_with = self.ranks.told([begun_with(self.dir) if self._resume else self.ranks.size])[0]
+        with self.ranks.all_or_none():  # nothing in here asks the others
+            device, images, classroom = self._prepare_alone()
+        self.ranks.use(device)
+        if self._caches:
+            cache = TeacherCache(self.preset, images, self.cache)
+            subjects = [cache.subject(number, *classroom.as_planned(part)) for number, part in enumerate(self.preset.teachers)]
+            with self.ranks.all_or_none():
+                cache.place(subjects)
+        return device, images
+
+    def _prepare_alone(self) -> tuple[torch.device, Images, Classroom]:
         if self.ranks.first:
             refuse_missing(self.preset.trackers)
-        device = resolve_device(self.preset.hardware, self.ranks.local)
+        device = resolve_device(self.preset.hardware, self.ranks.local, self.ranks.here)
         refuse_to_share_alone(self.preset.hardware.teachers, self.ranks)
-        self.ranks.use(device)
-        self._begun_with = self.ranks.told([begun_with(self.dir) if self._resume else self.ranks.size])[0]
         if (gpu := gpu_of(str(device))) is not None:
             try:
                 self._gpu_lock = GpuLock.take(gpu, self.dir.path, share=self._share_gpu)
@@ -207,10 +217,7 @@ class Run:
             classroom.refuse_unfit(part)
             if self.preset.asks_heads:
                 classroom.refuse_headless(part)
-        if self._caches:
-            cache = TeacherCache(self.preset, images, self.cache)
-            cache.place([cache.subject(number, *classroom.as_planned(part)) for number, part in enumerate(self.preset.teachers)])
-        return device, images
+        return device, images, classroom
 
     @property
     def _caches(self) -> bool:
@@ -471,4 +478,4 @@ def _distilling(preset: Preset) -> Phase:
 
 
 def _reason(error: Exception) -> str:
-    return str(error) if isinstance(error, (UserError, OSError)) else f"{type(error).__name__}: {error}"
+    return str(error) if isinstance(error, (UserError, OSError, TrainingError)) else f"{type(error).__name__}: {error}"

@@ -53,7 +53,7 @@ def run_command(
     load_plugins(plugin)
     chosen = load_named(preset or _ask(console), overrides, device, seed)
     if not force:
-        refuse_if_busy(chosen.hardware.device)
+        refuse_if_busy(chosen.hardware.device, processes=gpus)
     if not quiet and console.is_terminal:
         console.print(f"loading {chosen.dataset.name} and PyTorch ...", style="dim", end="\r")
     if gpus > 1:

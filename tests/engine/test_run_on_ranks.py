@@ -37,6 +37,18 @@ ASKED = ("train.epochs=16", "evaluate.student_alone=false", "hardware.threads=1"
 PRESET = tiny(*ASKED)
 
 
+SECOND_HAS_NO_DEVICE = """
+import os
+import engine
+from engine.errors import UserError
+if os.environ.get("RANK") == "1":
+    import engine.run
+    def none_here(*_): raise UserError("its device is gone; look for it")
+    engine.run.resolve_device = none_here
+engine.register_architecture("unused", lambda channels, classes: None)
+"""
+
+
 class Launch:
     """A run of two processes in a folder, the store beside it."""
 
@@ -222,6 +234,21 @@ def test_the_command_for_several_gpus_stops_on_a_signal_and_says_so(number: int,
     assert done.returncode == 128 + number, told
     assert json.loads(out)["state"] == "stopped"
     assert "goes on with it" in told
+
+
+@pytest.mark.slow
+def test_a_mistake_that_another_process_than_the_first_meets_is_told_once_as_one(tmp_path: Path) -> None:
+    (tmp_path / "tiny.yaml").write_text(dump_preset(PRESET))
+    (tmp_path / "plugin.py").write_text(SECOND_HAS_NO_DEVICE)
+    options = "--gpus 2 --plugin plugin.py"
+    command = [sys.executable, "-m", "mmkd_tui", "run", "tiny.yaml", *options.split()]
+    environment = dict(os.environ) | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(HOME)}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    (folder,) = (tmp_path / "runs").iterdir()
+    console = (folder / "console.log").read_text()
+    assert (done.returncode, done.stderr) == (2, "mmkd: process 2 of 2: its device is gone; look for it\n"), console
+    assert json.loads((folder / "result.json").read_text())["mistake"]
+    assert console.count("its device is gone") == 1, console
 
 
 def test_what_is_no_launcher_is_not_taken_for_one() -> None:

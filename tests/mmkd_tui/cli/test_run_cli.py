@@ -65,6 +65,11 @@ def test_a_busy_gpu_is_one_line_and_nothing_is_made(place: Path, capfd: pytest.C
     assert not (place / "runs").exists()
     assert run_command(["run", "tiny.yaml", "--quiet", "--force", "--set", "train.epochs=1"]) == 0
     held.release()
+    held = GpuLock.take("1", place / "runs" / "another")
+    assert run_command(["run", "tiny.yaml", "--gpus", "2"]) == 2
+    assert "GPU 1 is in use by" in capfd.readouterr().err
+    assert len(list((place / "runs").iterdir())) == 1
+    held.release()
 
 
 def test_quiet_says_nothing(place: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
