@@ -29,6 +29,7 @@ from engine.errors import TrainingError, UserError
 from engine.launched import Launched, launched
 from engine.result import Result
 from engine.run_dir import Lock, RunDir, take_over
+from engine.untrusted import read_object
 
 if TYPE_CHECKING:
     from engine.ranks import Ranks
@@ -48,6 +49,8 @@ def main(arguments: Sequence[str]) -> int:
     run_dir = RunDir(chosen.folder)
     try:
         place = launched()
+        if place is not None and place.restarts and (code := _code_of_ending(run_dir)) is not None:
+            return code
         if place is not None and place.rank:
             return _follow(chosen, run_dir, place)
         if place is not None and place.restarts and run_dir.events.exists():
@@ -78,6 +81,14 @@ def main(arguments: Sequence[str]) -> int:
             threading.Thread(target=_stop_without_launcher, args=[os.getppid()], name="mmkd-tie", daemon=True).start()
         signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)  # whoever starts this process may have held them back until now
         return _serve(chosen, run_dir, lock, place)
+
+
+def _code_of_ending(run_dir: RunDir) -> int | None:
+    """The exit code of a run that is done or has failed: only lost processes are worth another try. None for any other."""
+    said = read_object(run_dir.result) or {}
+    if said.get("state") == "failed":
+        return 2 if said.get("mistake") is True else 1
+    return 0 if said.get("state") == "done" else None
 
 
 def _stop_at_eof() -> None:

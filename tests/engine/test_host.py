@@ -205,6 +205,27 @@ def test_what_keeps_a_run_from_beginning_is_told_in_its_folder(runs: Path, tmp_p
     assert not watched.seen(lambda event: isinstance(event, RunStarted))
 
 
+@pytest.mark.parametrize("rank", [0, 1])
+@pytest.mark.parametrize(
+    ("result", "code"),
+    [({"state": "failed", "mistake": True}, 2), ({"state": "failed", "mistake": False}, 1), ({"state": "done"}, 0)],
+)
+def test_of_several_processes_only_lost_ones_are_tried_again(
+    result: dict[str, object], code: int, rank: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from engine.host import main
+
+    place = {"TORCHELASTIC_RUN_ID": "x", "RANK": rank, "WORLD_SIZE": 2, "LOCAL_RANK": rank, "TORCHELASTIC_RESTART_COUNT": 1}
+    for name, value in place.items():
+        monkeypatch.setenv(name, str(value))
+    run_dir = RunDir(tmp_path)
+    run_dir.preset.write_text(dump_preset(tiny()))
+    run_dir.result.write_text(json.dumps(result))
+    before = {path.name for path in tmp_path.iterdir()}
+    assert main([str(tmp_path)]) == code
+    assert {path.name for path in tmp_path.iterdir()} == before
+
+
 def test_a_finished_run_is_not_written_over(tmp_path: Path) -> None:
     from engine.host import main
 
