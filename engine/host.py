@@ -120,6 +120,8 @@ def _serve(chosen: argparse.Namespace, run_dir: RunDir, lock: Lock, place: Launc
         with ranks.all_or_none():
             load_plugins(chosen.plugin)
             preset = load_preset(run_dir.preset)
+            if not run_dir.events.exists():  # a person may have written it; a run that has begun has written its own
+                preset = preset.anchored(run_dir.path)
         ranks.told([chosen.resume])
         ranks.sent(dump_preset(preset).encode())
         options = {"resume": chosen.resume, "share_gpu": chosen.force}
