@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from pathlib import Path
 from typing import ClassVar
 
+from textual import work
 from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.containers import Container
@@ -249,19 +251,21 @@ class DashboardScreen(MmkdScreen):
         """The other machine that does not respond for the run; "" where it is not so."""
         return other_machine(self.follower.client.path) if self.follower.state is RunState.NOT_RESPONDING else ""
 
-    def action_respawn(self, force: bool = False, sure: bool = False) -> None:
-        if not sure and (machine := self._lost):
-            self.app.push_screen(
-                lost_question(machine), lambda answer: self.action_respawn(force, sure=True) if answer == START else None
-            )
+    @work(exit_on_error=False, exclusive=True, group="respawn")
+    async def action_respawn(self) -> None:
+        """Beside the event loop: the launcher of a run that has just stopped is waited for."""
+        if (machine := self._lost) and await self.app.push_screen_wait(lost_question(machine)) != START:
             return
-        try:
-            respawn(self.follower.client.path, data_root=self.mmkd.data_root, force=force)
-        except GpuBusyError as error:
-            again = busy_question(error)
-            self.app.push_screen(again, lambda answer: self.action_respawn(True, sure) if answer == START else None)
-        except (UserError, OSError) as error:
-            self.say(str(error), bad=True)
+        for force in (False, True):
+            try:
+                await asyncio.to_thread(respawn, self.follower.client.path, data_root=self.mmkd.data_root, force=force)
+                break
+            except GpuBusyError as error:
+                if await self.app.push_screen_wait(busy_question(error)) != START:
+                    return
+            except (UserError, OSError) as error:
+                self.say(str(error), bad=True)
+                break
         self.follower.look_again()
         self._tick()
 
