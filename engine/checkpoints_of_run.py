@@ -175,7 +175,13 @@ class RunCheckpoints:
         for change in changes_of_machine(facts.get("machine"), machine_of(trainer.parameters[0].device)):
             message = f"checkpoints/{name} was made with {change}: what follows may differ in the last bits"
             self.emit(Log(level="warning", message=message))
-        if facts.get("ranks", 1) != self.ranks.size:
+        if (before := facts.get("ranks", 1)) != (now := self.ranks.size):
+            batch = trainer.recipe.batch_size
+            message = (
+                f"{trainer.phase.label} goes on with {now * batch} images a step instead of {before * batch}, at the same "
+                f"learning rate (processes: {now}, before {before}); mmkd resume --gpus {before} would keep them"
+            )
+            self.emit(Log(level="warning", message=message))
             self._renumber(trainer)
         elif self.ranks.first and (self.folder / name).is_dir():  # who replaced one by it was killed before that was deleted
             remove_tree(self.folder / f".{name}.old")

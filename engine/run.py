@@ -183,7 +183,8 @@ class Run:
 
     def _prepare(self) -> tuple[torch.device, Images]:
         """All that can be found wrong before anything is written."""
-        self._begun_with = self.ranks.told([begun_with(self.dir) if self._resume else self.ranks.size])[0]
+        begun = self._resume and self.dir.events.exists()
+        self._begun_with = self.ranks.told([begun_with(self.dir) if begun else self.ranks.size])[0]
         with self.ranks.all_or_none():  # nothing in here asks the others
             device, images, classroom = self._prepare_alone()
         self.ranks.use(device)
@@ -245,7 +246,7 @@ class Run:
         if self.dir.events.exists() and not self._resume:
             raise UserError(f"{self.dir.path} holds another run; name another folder")
         now = datetime.now(UTC).isoformat(timespec="seconds")
-        meta = made_with(self.preset, device, self.data_root) | {"ranks": self._begun_with}
+        meta = made_with(self.preset, device, self.data_root) | {"ranks": self._begun_with, "processes": self.ranks.size}
         if self._resume:
             before = read_object(self.dir.meta) or {}
             times = before.get("resumed")

@@ -21,12 +21,13 @@ from engine.paths import write_whole
 from engine.preset import Preset
 from engine.preset_changes import refuse_changes
 from engine.preset_yaml import dump_preset, load_preset
-from engine.run_dir import Lock, RunDir, take_over
+from engine.run_dir import Lock, RunDir, begun_with, take_over
 from engine.run_state import ending, lock_held
 from engine.text import plain
 from engine.untrusted import as_number, as_text, open_to_append, read_object
 
 PATIENCE = 15.0  # seconds in which the launcher of a run that has ended goes
+TOGETHER = 64  # processes; a folder that says more is not believed
 
 
 def spawn(preset: Preset, runs: Path, *, data_root: Path | None = None, force: bool = False) -> Path:
@@ -49,15 +50,16 @@ def spawn(preset: Preset, runs: Path, *, data_root: Path | None = None, force: b
 
 
 def respawn(
-    path: Path, *, data_root: Path | None = None, force: bool = False, overrides: Sequence[str] = (), processes: int = 1
+    path: Path, *, data_root: Path | None = None, force: bool = False, overrides: Sequence[str] = (), processes: int | None = None
 ) -> None:
     """Starts a host that resumes a stopped, failed or crashed run from its newest checkpoint. UserError where it is live or
     finished, and where another run has its GPU, unless `force` is given. Data sets are looked for where the run looked for them,
     unless another root is given. `overrides` (KEY=VALUE) change its preset for good; UserError where its past would be another.
-    `processes`: so many go on with it together, however many began it.
+    `processes`: so many go on with it together; by default as many as were at work on it last.
     """
     run_dir = RunDir(path.expanduser().absolute())
     _want_plugins(run_dir)
+    processes = _processes_of(run_dir) if processes is None else processes
     changed = _changed(run_dir, overrides) if overrides else None
     try:
         with ExitStack() as held:
@@ -82,6 +84,18 @@ def respawn(
                 start_host(run_dir, lock, data_root, options)
     except OSError as error:
         raise UserError(f"{path}: the run cannot be resumed: {error.strerror or error}") from error
+
+
+def _processes_of(run_dir: RunDir) -> int:
+    """How many were at work on a run last."""
+    said = as_number((read_object(run_dir.meta) or {}).get("processes"))
+    known = int(said or begun_with(run_dir))  # an older release wrote the latter alone
+    if known > TOGETHER:
+        raise UserError(
+            f"{run_dir.path.name} was at work in {known} processes, more than a machine has GPUs; "
+            f"mmkd resume {run_dir.path.name} --gpus N says how many go on with it here"
+        )
+    return max(known, 1)
 
 
 def _lock_of_launcher(run_dir: RunDir) -> Lock:

@@ -11,7 +11,7 @@ import typer
 
 from engine.errors import UserError
 from mmkd_tui.cli import exit_codes
-from mmkd_tui.cli.options import DataRoot, Gpus, Overrides, Plugin, RunsDir, load_plugins
+from mmkd_tui.cli.options import DataRoot, Overrides, Plugin, RunsDir, SameGpus, load_plugins
 from mmkd_tui.cli.talk import say
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def resume_command(
     ] = False,
     plugin: Plugin = None,
     overrides: Overrides = None,
-    gpus: Gpus = 1,
+    gpus: SameGpus = None,
     wait: Wait = True,
 ) -> int:
     """Go on with a run that was paused, stopped or crashed.
@@ -87,6 +87,7 @@ def resume_command(
     Example: mmkd resume quickstart --set train.epochs=40
     """
     from engine.run_client import DirectoryClient
+    from engine.run_dir import RunDir
     from engine.run_state import RunState, other_machine
     from engine.spawning import respawn
 
