@@ -253,6 +253,7 @@ def test_a_mistake_that_another_process_than_the_first_meets_is_told_once_as_one
     console = (folder / "console.log").read_text()
     assert (done.returncode, done.stderr) == (2, "mmkd: process 2 of 2: its device is gone; look for it\n"), console
     assert json.loads((folder / "result.json").read_text())["mistake"]
+    assert json.loads((folder / "meta.json").read_text())["processes"] == 2  # so many are to go on when it is mended
     assert console.count("its device is gone") == 1, console
 
 
