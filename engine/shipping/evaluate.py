@@ -18,15 +18,18 @@ from engine.errors import UserError
 from engine.models import Classifier, build_model
 from engine.preprocessing import Preprocessing
 from engine.preset import DatasetPart, Preset, TeacherPart
+from engine.result import result_from
+from engine.run_dir import RunDir, begun_with
 from engine.shipping.facts import ModelFacts
 from engine.shipping.material import batches, held_against
 from engine.shipping.opening import Model
 from engine.shipping.runners import Ask, Logits, of_module
 from engine.shipping.scores import Scores, agreement, scored
 from engine.teachers.foreign import load_fitting
-from engine.teachers.store import TeacherStore, content_key
+from engine.teachers.store import KEY, TeacherStore, content_key
 from engine.teachers.weights import unpack
 from engine.text import one_line
+from engine.untrusted import read_object
 
 BATCH = 256  # images a pass
 Say = Callable[[str], None]
@@ -150,16 +153,22 @@ def evaluate(model: Model, images: Images, teachers: list[tuple[str, Classifier 
     return Evaluation(images.facts.name, model.facts.classes, scored(own, labels), tuple(found), tuple(notes))
 
 
-def teachers_of(preset: Preset, ranks: int, facts: ModelFacts, store: TeacherStore) -> list[tuple[str, Classifier | str]]:
-    """A run's teachers from their checkpoints and from the store; for one that is neither there nor readable, why.
-
-    `ranks`: how many the run began with.
+def teachers_of(folder: Path, preset: Preset, facts: ModelFacts, store: TeacherStore) -> list[tuple[str, Classifier | str]]:
+    """The teachers of the run in `folder` from their checkpoints and from the store; for one that is neither there nor readable,
+    why.
     """
+    run = RunDir(folder)
+    result = result_from(read_object(run.result) or {}) or {}
+    # What the run itself says: a key made now would be another one where its pictures have changed since.
+    said = {teacher["name"]: teacher["key"] for teacher in result.get("teachers", ())}
     labelled = zip(preset.teacher_labels, preset.teachers, strict=True)
-    return [(label, _teacher(preset, ranks, part, facts, store)) for label, part in labelled]
+    return [(label, _teacher(preset, run, part, facts, store, said.get(label))) for label, part in labelled]
 
 
-def _teacher(preset: Preset, ranks: int, part: TeacherPart, facts: ModelFacts, store: TeacherStore) -> Classifier | str:
+def _teacher(
+    preset: Preset, run: RunDir, part: TeacherPart, facts: ModelFacts, store: TeacherStore, said: str | None
+) -> Classifier | str:
+    """`said`: its key in the store, where the run has told it."""
     prepared = facts.preprocessing
 
     def make() -> Classifier:
@@ -171,7 +180,10 @@ def _teacher(preset: Preset, ranks: int, part: TeacherPart, facts: ModelFacts, s
             return load_fitting(Path(part.checkpoint), part.arch, make)
         if not part.trained:
             return "its library's weights are not kept by runs"
-        key = content_key(preset, part.arch, part.seed, part.recipe, ranks=ranks, pretrained=part.pretrained)
+        key = said if said and KEY.fullmatch(said) else None
+        if key is None:
+            ranks = begun_with(run)
+            key = content_key(preset, part.arch, part.seed, part.recipe, ranks=ranks, pretrained=part.pretrained)
         kept = store.find(key)
         if kept is None:
             return f"it is not in {store.root}"

@@ -21,7 +21,7 @@ import safetensors
 import safetensors.torch
 import torch
 from PIL import Image
-from support.picture_sets import bomb, jpeg, put
+from support.picture_sets import bomb, jpeg, pictures, put
 from support.presets import TINY
 
 from engine import parse_preset
@@ -31,6 +31,7 @@ from engine.preset_yaml import load_preset
 from engine.run import Run
 from engine.shipping.scores import scored
 from engine.teachers.store import TeacherStore, content_key
+from engine.teachers.weights import pack
 from mmkd_tui.cli.main import run_command
 
 Capture = pytest.CaptureFixture[str]
@@ -252,6 +253,7 @@ def test_teachers_of_a_run_on_several_processes_are_found_by_what_they_were_trai
         known = store.find(content_key(preset, part.arch, part.seed, part.recipe, ranks=1))
         assert known is not None
         weights[part.arch] = known[1]
+    (tmp_path / "two" / "result.json").unlink()  # which would tell it: the run is at work
     (tmp_path / "two" / "meta.json").write_text(json.dumps({"ranks": 2}))
     assert mmkd("evaluate", tmp_path / "two")[2].count("is not at hand: it is not in") == 2  # those of one process are others
     for part in preset.teachers:
@@ -259,6 +261,50 @@ def test_teachers_of_a_run_on_several_processes_are_found_by_what_they_were_trai
     code, out, err = mmkd("evaluate", tmp_path / "two", "--json")
     assert code == 0, err
     assert [teacher["missing"] for teacher in json.loads(out)["teachers"]] == [None, None]
+
+
+def test_teachers_are_those_of_the_run_whatever_became_of_its_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pictures(tmp_path / "own", {"train": 6, "test": 3})
+    teacher = "{arch: resnet8, train: {epochs: 1, batch_size: 4}}"
+    asked = [f"dataset={{name: imagefolder, path: {tmp_path / 'own'}, size: 16}}", f"teachers=[{teacher}]", "method={name: kd}"]
+    asked += ["train={epochs: 1, batch_size: 4}", "evaluate.student_alone=false", "hardware.workers=0"]
+    monkeypatch.setenv("MMKD_TEACHERS", str(tmp_path / "teachers"))
+    assert Run(parse_preset(TINY, "tiny.yaml", asked), tmp_path / "one").execute().state == "done"
+    (known,) = json.loads((tmp_path / "one" / "result.json").read_text())["teachers"]
+    put(tmp_path / "own", {"train/class-0/another.jpg": jpeg(9)})
+    (found,) = json.loads(mmkd("evaluate", tmp_path / "one", "--json")[1])["teachers"]
+    assert found["accuracy"] == pytest.approx(known["accuracy"])
+
+
+def test_teachers_are_those_that_the_result_names(shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where the store has others that were asked for in the same words."""
+    run, store = tmp_path / "other", TeacherStore(tmp_path / "teachers")
+    shutil.copytree(shop.run, run)
+    shutil.copytree(shop.folder / "teachers", store.root)
+    monkeypatch.setenv("MMKD_TEACHERS", str(store.root))
+    result = json.loads((run / "result.json").read_text())
+    for number, arch in enumerate(("resnet8", "resnet14")):
+        result["teachers"][number]["key"] = f"{number:016x}"
+        store.add(f"{number:016x}", pack(build_model(arch, 1, 10, seed=99).state_dict()), {})
+    (run / "result.json").write_text(json.dumps(result))
+    found = json.loads(mmkd("evaluate", run, "--json")[1])["teachers"]
+    (batch,) = shop.test.in_order(len(shop.test))
+    for teacher, arch in zip(found, ("resnet8", "resnet14"), strict=True):
+        with torch.no_grad():
+            theirs = build_model(arch, 1, 10, seed=99).eval()(batch.images).logits.argmax(1)
+        assert teacher["accuracy"] == pytest.approx((theirs == shop.test.labels).double().mean().item())
+
+
+def test_a_key_that_leads_out_of_the_store_is_not_followed(shop: Shop, tmp_path: Path) -> None:
+    shutil.copytree(shop.run, tmp_path / "evil")
+    outside = tmp_path / "0123456789abcdef"
+    outside.mkdir()
+    result = json.loads((shop.run / "result.json").read_text())
+    result["teachers"][0]["key"] = str(outside)
+    (tmp_path / "evil" / "result.json").write_text(json.dumps(result))
+    found = json.loads(mmkd("evaluate", tmp_path / "evil", "--json")[1])["teachers"]
+    assert found[0]["accuracy"] == pytest.approx(result["teachers"][0]["accuracy"])  # by what its preset says
+    assert outside.is_dir()
 
 
 def test_teachers_that_are_gone_are_told(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
