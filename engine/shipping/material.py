@@ -12,7 +12,6 @@ from torch import Tensor
 from engine.data import AnySplit, Batch, Images, Split
 from engine.data.file_split import FileSplit
 from engine.errors import UserError
-from engine.listing import Listing
 from engine.preprocessing import Preprocessing
 from engine.randomness import permutation
 from engine.shipping.facts import ModelFacts
@@ -24,10 +23,8 @@ _LUMA = (19595, 38470, 7471)
 def chosen(split: AnySplit, numbers: Tensor) -> AnySplit:
     """Only the images `numbers` [n] of a split, in that order."""
     if isinstance(split, FileSplit):
-        wanted = numbers.tolist()
-        paths, labels = (tuple(values[number] for number in wanted) for values in (split.listing.paths, split.listing.labels))
         here = split.labels[numbers.to(split.labels.device)]
-        return replace(split, listing=Listing(paths, labels), labels=here, broken=set())
+        return replace(split, listing=split.listing.chosen(numbers.tolist()), labels=here, broken=set(), shards=None)
     assert isinstance(split, Split)
     numbers = numbers.to(split.labels.device)
     return replace(split, pixels=split.pixels[numbers], labels=split.labels[numbers])
