@@ -49,26 +49,34 @@ def batches(split: AnySplit, prepared: Preprocessing, size: int) -> Iterator[Bat
     mean, std = (
         (torch.tensor(values, dtype=torch.float64) * 255)[:, None, None].to(zero) for values in (prepared.mean, prepared.std)
     )
-    raw: FileSplit | Split
     if isinstance(split, FileSplit):
-        raw = replace(split, mean=zero, std=one, size=prepared.size)
+        files = replace(split, mean=zero, std=one, size=prepared.size, resize=prepared.resize)
+        found = (batch._replace(images=coloured(batch.images, prepared)) for batch in files.in_order(size))
     else:
         assert isinstance(split, Split)
-        raw = replace(split, mean=zero, std=one)
-    for batch in raw.in_order(size):
-        yield batch._replace(images=(converted(batch.images, prepared) - mean) / std)
+        held = replace(split, mean=zero, std=one)
+        found = (batch._replace(images=converted(batch.images, prepared)) for batch in held.in_order(size))
+    for batch in found:
+        yield batch._replace(images=(batch.images - mean) / std)
 
 
 def converted(pixels: Tensor, prepared: Preprocessing) -> Tensor:
-    """[B, c, h, h] of 0 to 255 -> [B, channels, size, size], whole numbers still."""
+    """[B, c, h, h] of 0 to 255 -> [B, channels, size, size], whole numbers still: scaled and cut as pictures are."""
+    pixels = coloured(pixels, prepared)
+    if pixels.shape[2:] != (prepared.size, prepared.size) or prepared.resize != prepared.size:
+        sides, first = (prepared.resize, prepared.resize), round((prepared.resize - prepared.size) / 2)
+        pixels = F.interpolate(pixels, sides, mode="bilinear", antialias=True, align_corners=False).round().clamp(0, 255)
+        pixels = pixels[:, :, first : first + prepared.size, first : first + prepared.size]
+    return pixels
+
+
+def coloured(pixels: Tensor, prepared: Preprocessing) -> Tensor:
+    """[B, c, h, h] of 0 to 255 -> [B, channels, h, h], whole numbers still."""
     if pixels.shape[1] == 3 and prepared.channels == 1:
         luma = torch.tensor(_LUMA, dtype=torch.float64, device=pixels.device)[:, None, None]
         pixels = (((pixels * luma).sum(1, keepdim=True) + 32768) / 65536).floor().to(pixels.dtype)
     elif pixels.shape[1] == 1 and prepared.channels == 3:
         pixels = pixels.expand(-1, 3, -1, -1)
-    if pixels.shape[2:] != (prepared.size, prepared.size):
-        sides = (prepared.size, prepared.size)
-        pixels = F.interpolate(pixels, sides, mode="bilinear", antialias=True, align_corners=False).round().clamp(0, 255)
     return pixels
 
 
@@ -83,13 +91,19 @@ def held_against(facts: ModelFacts, images: Images) -> list[str]:
     notes = []
     if ours != theirs:
         notes.append("the classes have other names than the model's; they are taken to be the same in the same order")
-    if (images.facts.channels, images.facts.size) != (prepared.channels, prepared.size):
+    given = images.facts
+    if given.from_files:  # which are of any size, and prepared one by one
+        if given.channels != prepared.channels:
+            notes.append(
+                f"images in {_colours(given.channels)} are converted to {_colours(prepared.channels)}, as the model takes them"
+            )
+    elif (given.channels, given.size) != (prepared.channels, prepared.size):
         notes.append(
-            f"images of {_form(images.facts.channels, images.facts.size)} are converted to "
-            f"{_form(prepared.channels, prepared.size)}, as the model takes them"
+            f"images of {given.size}x{given.size} pixels in {_colours(given.channels)} are converted to "
+            f"{prepared.size}x{prepared.size} pixels in {_colours(prepared.channels)}, as the model takes them"
         )
     return notes
 
 
-def _form(channels: int, size: int) -> str:
-    return f"{size}x{size} pixels {'in colour' if channels == 3 else 'in grey'}"
+def _colours(channels: int) -> str:
+    return "colour" if channels == 3 else "grey"
