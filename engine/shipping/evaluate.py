@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from engine.catalog import DATASETS, FOLDER, SHARDS, nearest
-from engine.data import Images, load_images
+from engine.data import AnySplit, Images, load_images
 from engine.errors import UserError
 from engine.models import Classifier, build_model
 from engine.preprocessing import Preprocessing
@@ -121,10 +121,10 @@ def opened_images(part: DatasetPart, data_root: Path, device: torch.device, say:
         images.close()
 
 
-def logits_on(images: Images, prepared: Preprocessing, asks: list[Ask], batch_size: int = BATCH) -> list[Tensor]:
-    """What each says of the test images, [N, C] each on the CPU; every image is decoded once."""
+def logits_on(split: AnySplit, prepared: Preprocessing, asks: list[Ask], batch_size: int = BATCH) -> list[Tensor]:
+    """What each says of a split's images, [N, C] each on the CPU; every image is decoded once."""
     rows: list[list[Tensor]] = [[] for _ in asks]
-    for batch in batches(images.test, prepared, batch_size):
+    for batch in batches(split, prepared, batch_size):
         for found, ask in zip(rows, asks, strict=True):
             found.append(ask(batch.images))
     return [torch.cat(found) for found in rows]
@@ -132,16 +132,16 @@ def logits_on(images: Images, prepared: Preprocessing, asks: list[Ask], batch_si
 
 def evaluate(model: Model, images: Images, teachers: list[tuple[str, Classifier | str]]) -> Evaluation:
     """`teachers`: of the model's run, by their labels; for one that is not at hand, why."""
-    notes = held_against(model.facts, images)
+    test, notes = held_against(model.facts, images)
     asks: list[Ask] = [model.ask]
     for _, teacher in teachers:
         if not isinstance(teacher, str):
             asks.append(of_module(Logits(teacher).to(model.device).eval(), model.device))
-    own, *others = logits_on(images, model.facts.preprocessing, asks)
+    own, *others = logits_on(test, model.facts.preprocessing, asks)
     model.checked(own)
     if not torch.isfinite(own).all():
         raise UserError(f"{model.name} gives logits that are not finite numbers; it cannot be measured")
-    labels = images.test.labels.cpu()
+    labels = test.labels.cpu()
     answers = iter(others)
     found = []
     for name, teacher in teachers:

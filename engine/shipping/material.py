@@ -11,6 +11,7 @@ from torch import Tensor
 
 from engine.data import AnySplit, Batch, Images, Split
 from engine.data.file_split import FileSplit
+from engine.data.images import LEFT_OUT
 from engine.errors import UserError
 from engine.preprocessing import Preprocessing
 from engine.randomness import permutation
@@ -80,16 +81,22 @@ def coloured(pixels: Tensor, prepared: Preprocessing) -> Tensor:
     return pixels
 
 
-def held_against(facts: ModelFacts, images: Images) -> list[str]:
-    """What has to be known where a model is measured on another data set than its own; nothing where they agree.
+def held_against(facts: ModelFacts, images: Images) -> tuple[AnySplit, list[str]]:
+    """The test split, its labels [N] by the model's order of classes, and what has to be known where a model is measured on
+    another data set than its own; nothing where they agree.
 
     UserError where their classes cannot be the same ones.
     """
     ours, theirs, prepared = facts.classes, images.facts.classes, facts.preprocessing
     if len(ours) != len(theirs):
         raise UserError(f"the model knows {len(ours)} classes and {images.facts.name} has {len(theirs)}; name another data set")
-    notes = []
-    if ours != theirs:
+    test, notes = images.test, []
+    if ours != theirs and set(ours) == set(theirs) and len(set(ours)) == len(ours):
+        numbers = {name: number for number, name in enumerate(ours)}
+        places = torch.tensor([numbers[name] for name in theirs], device=test.labels.device)
+        test = test.labelled(torch.where(test.labels == LEFT_OUT, LEFT_OUT, places[test.labels.clamp(min=0)]))
+        notes.append("the classes come in another order than the model's; they are told by their names")
+    elif ours != theirs:
         notes.append("the classes have other names than the model's; they are taken to be the same in the same order")
     given = images.facts
     if given.from_files:  # which are of any size, and prepared one by one
@@ -102,7 +109,7 @@ def held_against(facts: ModelFacts, images: Images) -> list[str]:
             f"images of {given.size}x{given.size} pixels in {_colours(given.channels)} are converted to "
             f"{prepared.size}x{prepared.size} pixels in {_colours(prepared.channels)}, as the model takes them"
         )
-    return notes
+    return test, notes
 
 
 def _colours(channels: int) -> str:

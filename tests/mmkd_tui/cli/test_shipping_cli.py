@@ -343,6 +343,27 @@ def test_other_images_are_converted_and_said(shop: Shop) -> None:
     assert "the model knows 10 classes and imagefolder has 9" in err
 
 
+def test_the_same_classes_in_another_order_are_told_by_their_names(shop: Shop, tmp_path: Path) -> None:
+    """As WebDataset's classes.txt may have them, and folders may not."""
+    shutil.copytree(shop.run, tmp_path / "other", ignore=shutil.ignore_patterns("export"))
+    path = tmp_path / "other" / "student.safetensors"
+    with safetensors.safe_open(path, "pt") as file:
+        said = file.metadata()
+    order = [3, 1, 4, 0, 5, 9, 2, 6, 8, 7]  # the same network, with its head's rows moved
+    weights = safetensors.torch.load_file(path)
+    head = {name: value[order].contiguous() for name, value in weights.items() if len(value.shape) and len(value) == 10}
+    assert len(head) == 2
+    safetensors.torch.save_file(weights | head, path, said | {"classes": json.dumps([str(number) for number in order])})
+    code, out, err = mmkd("evaluate", path, "--json")
+    assert code == 0, err
+    found, known = json.loads(out), json.loads(mmkd("evaluate", "tiny", "--json")[1])
+    assert found["top1"] == pytest.approx(known["top1"])
+    assert {row["class"]: row["accuracy"] for row in found["per_class"]} == pytest.approx(
+        {row["class"]: row["accuracy"] for row in known["per_class"]}
+    )
+    assert found["notes"] == ["the classes come in another order than the model's; they are told by their names"]
+
+
 def test_a_file_that_does_not_say_the_size_of_its_pictures(shop: Shop) -> None:
     put(Path("own"), {f"{part}/{k}/{k}.jpg": jpeg(k) for k in range(3) for part in ("train", "test")})
     torch.save(build_model("resnet8", 3, 3).state_dict(), "own.pth")
