@@ -75,12 +75,13 @@ class Evaluation:
         }
 
 
-def dataset_part(name: str, preset: Preset | None = None, size: int | None = None) -> DatasetPart:
+def dataset_part(name: str, preset: Preset | None = None, size: int | None = None, split_seed: int | None = None) -> DatasetPart:
     """What --data names: a data set of the catalogue or a folder of pictures; a run's own is split as in the run.
 
-    `size`: pixels along a side, where pictures lie in files. UserError where it is neither, or its size is given already.
+    `size`: pixels along a side, where pictures lie in files. `split_seed`: by which a model's images were split, so that none of
+    them is one to test on, wherever their folder lies now. UserError where it is neither, or its size is given already.
     """
-    part = _named(name, preset)
+    part = _named(name, preset, split_seed or 0)
     if size is None:
         return part
     if not (facts := DATASETS[part.name]).from_files:
@@ -88,7 +89,7 @@ def dataset_part(name: str, preset: Preset | None = None, size: int | None = Non
     return part.model_copy(update={"size": size})
 
 
-def _named(name: str, preset: Preset | None) -> DatasetPart:
+def _named(name: str, preset: Preset | None, split_seed: int) -> DatasetPart:
     if preset is not None and name == preset.dataset.name:
         return preset.dataset
     if name in DATASETS and not DATASETS[name].own:
@@ -97,7 +98,9 @@ def _named(name: str, preset: Preset | None) -> DatasetPart:
         raise UserError("which images it is to be measured on is not known; name a data set or a folder of pictures by --data")
     folder = Path(name).expanduser()
     if folder.is_dir():
-        return DatasetPart(name=FOLDER, path=str(folder.resolve()))
+        if preset and preset.dataset.path and Path(preset.dataset.path).expanduser().resolve() == folder.resolve():
+            return preset.dataset
+        return DatasetPart(name=FOLDER, path=str(folder.resolve()), split_seed=split_seed)
     likely = nearest(name, DATASETS)
     hint = f"did you mean '{likely}'?" if likely else f"for example {', '.join(list(DATASETS)[:5])}"
     raise UserError(f"--data {one_line(name, 80)}: there is no data set of that name, and no such folder of pictures; {hint}")

@@ -12,7 +12,9 @@ from torch import Tensor
 from engine.data import AnySplit, Batch, Images, Split
 from engine.data.file_split import FileSplit
 from engine.data.images import LEFT_OUT
+from engine.dataset_facts import FOLDER
 from engine.errors import UserError
+from engine.image_folders import draws_its_test
 from engine.preprocessing import Preprocessing
 from engine.randomness import permutation
 from engine.shipping.facts import ModelFacts
@@ -98,6 +100,12 @@ def held_against(facts: ModelFacts, images: Images) -> tuple[AnySplit, list[str]
         notes.append("the classes come in another order than the model's; they are told by their names")
     elif ours != theirs:
         notes.append("the classes have other names than the model's; they are taken to be the same in the same order")
+    unknown = facts.split_seed is None and facts.dataset in ("", FOLDER)
+    if unknown and images.facts.name == FOLDER and isinstance(test, FileSplit) and draws_its_test(test.root):
+        notes.append(
+            f"{test.root} has no test split, and the model does not say which fifth was kept from it: if it is of this "
+            "folder, it was trained on some of these pictures, and the accuracy is too high"
+        )
     given = images.facts
     if given.from_files:  # which are of any size, and prepared one by one
         if given.channels != prepared.channels:

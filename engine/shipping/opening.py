@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -113,7 +113,7 @@ def open_run(folder: Path, device: torch.device = CPU) -> tuple[Model, Preset]:
         raise UserError(f"{run.student} is of {facts.arch}, but preset.yaml names {part.arch}; one of them is another run's")
     network = _network(run.student, part.arch, facts, part.features).to(device)
     said = {"run": folder.resolve().name, "epoch": one_line(metadata.get("epoch", ""), 20)}
-    facts = ModelFacts(facts.arch, facts.dataset, facts.classes, facts.preprocessing, part.features, said)
+    facts = replace(facts, features=part.features, said=said, split_seed=preset.dataset.split_seed)
     ask = of_module(Logits(network), device)
     return Model(folder.resolve().name, "run", facts, ask, network=network, device=device), preset
 
@@ -159,7 +159,7 @@ def open_file(
             hint += " (one of your own needs --plugin FILE)"
         raise UserError(f"{shown}: there is no architecture {one_line(arch, 80)}; {hint}")
     facts, assumed = _facts(metadata, shown, assume)
-    facts = ModelFacts(arch, facts.dataset, facts.classes, facts.preprocessing, facts.features)
+    facts = replace(facts, arch=arch)
     network = _network(path, arch, facts, facts.features).to(device)
     kind = "safetensors" if path.suffix == ".safetensors" and not assumed else "checkpoint"
     return Model(path.name, kind, facts, of_module(Logits(network), device), assumed, network, device)

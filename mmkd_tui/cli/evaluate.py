@@ -54,7 +54,7 @@ def evaluate_command(
     root = root_of(data_root, folder)
     found, preset = opened(file, folder, device, arch=arch, trust=trust, data=data, size=size, data_root=root)
     asked = data or (preset.dataset.name if preset is not None else found.facts.dataset)
-    part = dataset_part(asked, preset, size)
+    part = dataset_part(asked, preset, size, found.facts.split_seed)
     teachers = []
     if folder is not None and preset is not None:
         teachers = teachers_of(folder, preset, found.facts, TeacherStore(paths.teacher_store()))

@@ -26,6 +26,7 @@ from support.presets import TINY
 
 from engine import parse_preset
 from engine.data import Split, load_images
+from engine.image_folders import read_folder, read_own
 from engine.models import build_model
 from engine.preset_yaml import load_preset
 from engine.run import Run
@@ -293,6 +294,43 @@ def test_teachers_are_those_that_the_result_names(shop: Shop, tmp_path: Path, mo
         with torch.no_grad():
             theirs = build_model(arch, 1, 10, seed=99).eval()(batch.images).logits.argmax(1)
         assert teacher["accuracy"] == pytest.approx((theirs == shop.test.labels).double().mean().item())
+
+
+def own_run(folder: Path, *asked: str) -> Path:
+    """A run on `own`, a folder of two classes without a test split."""
+    pictures(folder / "own", {"": 10})
+    dataset = f"dataset={{name: imagefolder, path: {folder / 'own'}, size: 16, split_seed: 5}}"
+    small = ["teachers=[]", "method={name: ce}", "train={epochs: 1, batch_size: 4}", "hardware.workers=0"]
+    assert Run(parse_preset(TINY, "tiny.yaml", [dataset, *small, *asked]), folder / "one").execute().state == "done"
+    return folder / "one"
+
+
+def test_no_picture_is_tested_on_that_was_trained_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a folder without a test split only the run's test pictures are asked, whatever names it, wherever it lies by then."""
+    run = own_run(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    held = read_own(load_preset(run / "preset.yaml").dataset).test.paths
+    assert held != read_folder(tmp_path / "own", 0).test.paths
+    for path in {f"own/class-{k}/{n:03}.jpg" for k in range(2) for n in range(10)} - {f"own/{path}" for path in held}:
+        Path(path).write_bytes(b"a picture that must not be read")
+    assert mmkd("export", run, "-o", "s.safetensors", "--format", "safetensors")[0] == 0
+    Path("own").rename("moved")
+    Path("own").symlink_to("moved")
+    for model, data in ((run, "own"), (run, "moved"), ("s.safetensors", "own"), (run / "student.safetensors", "moved")):
+        code, out, err = mmkd("evaluate", model, "--data", data, "--json")
+        assert code == 0, err
+        assert (json.loads(out)["images"], "cannot be read" in err, "too high" in err) == (len(held), False, False)
+
+
+def test_what_was_trained_on_is_not_known_of_a_file_that_does_not_say(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    pictures(tmp_path / "own", {"": 10})
+    pictures(tmp_path / "split", {"train": 2, "test": 2})
+    torch.save(build_model("resnet8", 3, 2).state_dict(), "theirs.pth")
+    for data, told in (("own", True), ("split", False)):
+        code, _, err = mmkd("evaluate", "theirs.pth", "--arch", "resnet8", "--size", "16", "--data", data)
+        assert code == 0, err
+        assert ("has no test split, and the model does not say which fifth was kept" in err) is told
 
 
 def test_a_key_that_leads_out_of_the_store_is_not_followed(shop: Shop, tmp_path: Path) -> None:
