@@ -24,7 +24,7 @@ from mmkd_tui.report.confusion import judged_charts
 from mmkd_tui.report.differences import differences
 from mmkd_tui.report.judged import Judged, Opinion, judged
 from mmkd_tui.report.record import Record
-from mmkd_tui.report.words import learned, networks, verdict
+from mmkd_tui.report.words import apart, learned, networks, verdict
 
 Picture = Callable[[Chart], bytes]
 HARDEST = (
@@ -134,7 +134,7 @@ def markdown(records: Sequence[Record], stem: str, picture: Picture | None) -> t
         if seeds := groups(records):
             lines += ["## Over seeds", "", *_table(GROUP_COLUMNS, seeds)]
         if rows := differences(records):
-            names = [one_line(record.name, 60) for record in records]
+            names = apart([record.name for record in records], 60)
             lines += ["## Settings that differ", "", *_table(("setting", *names), [(key, *values) for key, values in rows])]
         compared = together(records)
         if compared is not None and picture is not None:
