@@ -445,8 +445,8 @@ def test_the_card_is_as_hubs_read_it_and_makes_the_run_again(shop: Shop) -> None
         assert f"{name}" in card.text
 
 
-@pytest.mark.parametrize("student_arch", ["timm:test_resnet", "resnet8"])
-def test_a_hub_folder(student_arch: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("student_arch", ["timm:test_resnet", "timm:test_vit", "resnet8"])
+def test_a_hub_folder(student_arch: str, shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     timm = pytest.importorskip("timm")
     monkeypatch.chdir(tmp_path)
     asked = ["teachers=[]", "method={name: ce}", "train={epochs: 1, batch_size: 32}", f"student={{arch: '{student_arch}'}}"]
@@ -473,6 +473,17 @@ def test_a_hub_folder(student_arch: str, tmp_path: Path, monkeypatch: pytest.Mon
     with torch.no_grad():
         torch.testing.assert_close(network(enlarged), given.eval()(images).logits)
     assert network.pretrained_cfg["mean"][0] == pytest.approx(config["pretrained_cfg"]["mean"][0])
+    assert (side != 8) == (student_arch == "timm:test_vit")
+    digit(shop, 0, Path("hub/picture.png"))
+    told = json.loads(mmkd("predict", "one", "hub/picture.png", "--json")[1])["top"]
+    (code,) = re.findall(r"```python\n(.*?)```", Path("hub/README.md").read_text(), re.DOTALL)
+    monkeypatch.chdir(tmp_path / "hub")
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        exec(code, {})  # noqa: S102
+    assert [float(line.split("%")[0]) for line in printed.getvalue().splitlines()] == pytest.approx(
+        [100 * one["probability"] for one in told], abs=0.02
+    )
 
 
 def test_nothing_is_written_over(shop: Shop) -> None:
