@@ -24,11 +24,11 @@ class EventReader:
     that was given, so that none comes twice. Any other file in the old one's place starts anew.
 
     Of a file that is larger than our writers leave it, one in so many `metrics` lines is taken that about `BACKLOG` bytes are.
-    Events of every other kind are all given.
+    Events of every other kind are all given. Without `metrics`, no such line is taken: they are most of a file.
     """
 
-    def __init__(self, path: Path, only_new: bool = False) -> None:
-        self.path = path
+    def __init__(self, path: Path, only_new: bool = False, metrics: bool = True) -> None:
+        self.path, self._with_metrics = path, metrics
         self.caught_up = False  # whether the last poll came to the end
         self._file: tuple[int, int] | None = None  # device and inode
         self._offset = 0
@@ -126,8 +126,12 @@ class EventReader:
         return False
 
     def _passed_over(self, line: bytes, size: int) -> bool:
-        """Whether this line is one of those that nobody would see."""
-        if self._one_in == 1 or not line.startswith(_METRICS) or size - self._offset < BLOCK:
+        """Whether this line is one of those that nobody asks for, or would see."""
+        if not line.startswith(_METRICS):
+            return False
+        if not self._with_metrics:
+            return True
+        if self._one_in == 1 or size - self._offset < BLOCK:
             return False
         self._metrics += 1
         return self._metrics % self._one_in != 1

@@ -27,10 +27,18 @@ class Removable(Protocol):
 
 _Thing = TypeVar("_Thing", bound=Removable)
 
+MANY = 20  # runs
+
 
 def say(line: str) -> None:
     """One line."""
     typer.echo(plain(line), err=True)
+
+
+def say_how_many(runs: int) -> None:
+    """That so many runs are read now: of hundreds it takes a while."""
+    if runs >= MANY:
+        say(f"reading {runs:,} runs ...")
 
 
 def agreed(noun: str, lines: Sequence[str]) -> bool:

@@ -201,7 +201,7 @@ def groups(records: Sequence[Record]) -> list[list[str]]:
     """Rows of GROUP_COLUMNS; none where there is but one run of each kind, or a preset that cannot be read."""
     if len(records) < 2 or any(record.preset is None for record in records):
         return []
-    found = side_by_side([record.path for record in records])
+    found = side_by_side([record.path for record in records], ends=False)
     return [group_row(group) for group in found.groups] if any(group.summary.n > 1 for group in found.groups) else []
 
 

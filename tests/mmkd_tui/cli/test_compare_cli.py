@@ -7,12 +7,14 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from scipy import stats
 from support.presets import tiny
 
-from engine.events import EpochEnded, to_line
+from engine.event_reader import EventReader
+from engine.events import EpochEnded, Metrics, to_line
 from engine.preset_yaml import dump_preset
 from engine.run_dir import RunDir
 from mmkd_tui.cli.main import run_command
@@ -42,6 +44,40 @@ def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         make(f"a{seed}", a, f"seed={seed}", "hardware.device=cpu")
         make(f"b{seed}", b, f"seed={seed}", "method.alpha=2", f"name=other{seed}")
     make("stopped", None, "seed=3")
+
+
+def test_many_runs_are_told_and_looked_for_in_one_list(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    listed = []
+
+    def scandir(path: Any) -> Any:
+        listed.append(Path(path))
+        return real(path)
+
+    real = os.scandir
+    monkeypatch.setattr(os, "scandir", scandir)
+    for number in range(20):
+        make(f"many-{number:02}", 0.9, f"seed={number}")
+    whole = [f"many-{number:02}" for number in range(20)]
+    assert run_command(["compare", *whole]) == 0
+    assert Path("runs") not in listed  # such a run's folder is known by its name
+    assert "reading 20 runs ...\n" in capsys.readouterr().err
+    assert run_command(["compare", *(name[2:] for name in whole), "runs/a0", "--json"]) == 0
+    assert listed.count(Path("runs")) == 1
+    assert [Path(run["path"]).name for run in json.loads(capsys.readouterr().out)["runs"]] == [*whole, "a0"]
+
+
+def test_where_curves_ended_is_found_among_the_steps(capsys: Capture) -> None:
+    steps = (
+        Metrics(phase="distil", index=0, epoch=2, step=k, steps=15, lr=0.1, loss=9.0, ce=9.0, accuracy=0.1, images_per_second=1.0)
+        for k in range(5000)
+    )
+    path = Path("runs/a0/events.jsonl")
+    path.write_text("".join(map(to_line, steps)) + path.read_text())
+    assert run_command(["compare", "a0", "a1", "--json"]) == 0
+    first, second = (run["end"] for run in json.loads(capsys.readouterr().out)["runs"])
+    assert first == second
+    (only,) = EventReader(path, metrics=False).poll()
+    assert isinstance(only, EpochEnded)
 
 
 def test_seeds_of_two_experiments(capsys: Capture) -> None:
