@@ -77,8 +77,13 @@ def read_folder(root: Path, split_seed: int, deadline: float | None = None) -> P
 
 
 def draws_its_test(root: Path) -> bool:
-    """Whether a folder of pictures has no test split of its own, so that the seed decides which pictures are for the test."""
-    return "train" not in _parts(root)
+    """Whether a folder of pictures has no test split of its own, so that the seed decides which pictures are for the test; or
+    cannot be looked into now.
+    """
+    try:
+        return "train" not in _parts(root)
+    except (OSError, UserError):
+        return True
 
 
 def read_own(part: DatasetPart, deadline: float | None = None) -> PictureFolder:

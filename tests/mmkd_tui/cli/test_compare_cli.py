@@ -110,6 +110,24 @@ def test_seeds_of_two_experiments(capsys: Capture) -> None:
     assert any(row[:4] == ["B", "other0", "3", "93.00"] and "+3.00" in row for row in rows)
 
 
+@pytest.mark.parametrize(("layout", "same"), [("digits", True), ("train", True), ("", False), ("gone", False)])
+def test_a_split_seed_decides_test_images_only_where_a_folder_has_none(layout: str, same: bool, capsys: Capture) -> None:
+    """Elsewhere it is validation images that are others."""
+    for part in ("train", "test") if layout == "train" else ("",):
+        for number in range(2):
+            (Path("own") / part / f"class-{number}").mkdir(parents=True)
+    dataset = "dataset={name: digits}" if layout == "digits" else f"dataset={{name: imagefolder, path: {Path('own').resolve()}}}"
+    if layout == "gone":  # which may be so on the machine that trained
+        Path("own").rename("elsewhere")
+    for seed, (a, b) in enumerate(zip(A, B, strict=True)):
+        make(f"one{seed}", a, f"seed={seed}", dataset)
+        make(f"two{seed}", b, f"seed={seed}", dataset, "dataset.split_seed=1")
+    assert run_command(["compare", *(f"{name}{seed}" for name in ("one", "two") for seed in range(3)), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["groups"][1]["comparison"] is not None) is same
+    assert ("the test images are not the same" in " ".join(found["notes"])) is not same
+
+
 def test_other_images_are_not_held_against_each_other(capsys: Capture) -> None:
     make("c0", 0.5, "dataset={name: mnist}")
     assert run_command(["compare", "a0", "c0", "--json"]) == 0
