@@ -23,7 +23,7 @@ from engine.run_dir import RunDir, begun_with
 from engine.shipping.facts import ModelFacts
 from engine.shipping.material import batches, held_against
 from engine.shipping.opening import Model
-from engine.shipping.runners import Ask, Logits, of_module
+from engine.shipping.runners import Ask, Logits, NoRoomError, of_module, room_on
 from engine.shipping.scores import Scores, agreement, scored
 from engine.teachers.foreign import load_fitting
 from engine.teachers.store import KEY, TeacherStore, content_key
@@ -136,11 +136,7 @@ def logits_on(split: AnySplit, prepared: Preprocessing, asks: list[Ask], batch_s
 def evaluate(model: Model, images: Images, teachers: list[tuple[str, Classifier | str]]) -> Evaluation:
     """`teachers`: of the model's run, by their labels; for one that is not at hand, why."""
     test, notes = held_against(model.facts, images)
-    asks: list[Ask] = [model.ask]
-    for _, teacher in teachers:
-        if not isinstance(teacher, str):
-            asks.append(of_module(Logits(teacher).to(model.device).eval(), model.device))
-    own, *others = logits_on(test, model.facts.preprocessing, asks)
+    own, *others = _answers(model, [Logits(teacher).eval() for _, teacher in teachers if not isinstance(teacher, str)], test)
     model.checked(own)
     if not torch.isfinite(own).all():
         raise UserError(f"{model.name} gives logits that are not finite numbers; it cannot be measured")
@@ -154,6 +150,31 @@ def evaluate(model: Model, images: Images, teachers: list[tuple[str, Classifier 
         theirs = next(answers)
         found.append(TeacherScore(name, scored(theirs, labels).top1, agreement(own, theirs, labels)))
     return Evaluation(images.facts.name, model.facts.classes, scored(own, labels), tuple(found), tuple(notes))
+
+
+def _answers(model: Model, networks: list[Logits], split: AnySplit) -> list[Tensor]:
+    """[N, C] of the model, and of each network on its device: side by side, or where that has no room, one after the other.
+
+    NoRoomError where it has none for one.
+    """
+    prepared, device = model.facts.preprocessing, model.device
+    try:
+        return logits_on(split, prepared, [model.ask, *(_placed(network, device) for network in networks)])
+    except NoRoomError:
+        if not networks:
+            raise
+    for network in networks:
+        network.to("cpu")
+    found = logits_on(split, prepared, [model.ask])
+    for network in networks:
+        found += logits_on(split, prepared, [_placed(network, device)])
+        network.to("cpu")
+    return found
+
+
+def _placed(network: Logits, device: torch.device) -> Ask:
+    with room_on(device):
+        return of_module(network.to(device), device)
 
 
 def teachers_of(folder: Path, preset: Preset, facts: ModelFacts, store: TeacherStore) -> list[tuple[str, Classifier | str]]:

@@ -366,6 +366,43 @@ def test_a_checkpoint_of_another_program_is_taken_with_its_architecture_and_data
     assert mmkd("predict", "foreign.pth", "good.png", "--arch", "resnet8", "--data", "digits")[0] == 0
 
 
+class Theirs(torch.nn.Module):
+    """A network of another program, whose output is a tensor, a tuple or a dict."""
+
+    def __init__(self, form: str) -> None:
+        super().__init__()
+        self.form, self.head = form, torch.nn.Linear(64, 10)
+
+    def forward(self, images: torch.Tensor) -> Any:
+        logits = self.head(images.flatten(1))
+        return {"tensor": logits, "tuple": (logits, images), "dict": {"logits": logits}}[self.form]
+
+
+def test_programs_of_others_are_measured_or_one_clear_line(shop: Shop, tmp_path: Path) -> None:
+    """As torch.export makes them by default: for one size of batch, whatever it is that they give."""
+    torch.manual_seed(0)
+    theirs = Theirs("tensor").eval()
+    example = torch.zeros(7, 1, 8, 8)
+    torch.export.save(torch.export.export(theirs, (example,)), tmp_path / "t.pt2")
+    code, out, err = mmkd("evaluate", tmp_path / "t.pt2", "--trust", "--data", "digits", "--json")
+    assert code == 0, err
+    assert len(shop.test) % 7
+    found = json.loads(out)
+    # Its statistics are assumed: those of digits, of whose training images the run took a part.
+    whole = load_images(parse_preset(TINY, "t", ["dataset.train_images=null"]).dataset, tmp_path, torch.device("cpu"))
+    (batch,) = whole.test.in_order(len(whole.test))
+    assert found["top1"] == pytest.approx((theirs(batch.images).argmax(1) == batch.labels).double().mean().item())
+    for form in ("tuple", "dict"):
+        torch.export.save(torch.export.export(Theirs(form).eval(), (example,)), tmp_path / f"{form}.pt2")
+        code, out, err = mmkd("evaluate", tmp_path / f"{form}.pt2", "--trust", "--data", "digits")
+        assert (code, out) == (2, "")
+        assert f"{form}.pt2 gives a {form}, not one tensor of logits" in err
+    torch.export.save(torch.export.export(theirs, (torch.zeros(7, 4, 4, 4),)), tmp_path / "other.pt2")
+    code, out, err = mmkd("evaluate", tmp_path / "other.pt2", "--trust", "--data", "digits")
+    assert (code, out) == (2, "")
+    assert "takes images of 4x4x4 (channels, height, width), not 1x8x8" in err
+
+
 def test_other_images_are_converted_and_said(shop: Shop) -> None:
     put(Path("pictures"), {f"{part}/{k}/{k}.jpg": jpeg(k) for k in range(10) for part in ("train", "test")})
     put(Path("pictures"), {"test/3/broken.jpg": b"no picture"})
