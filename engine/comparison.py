@@ -16,7 +16,7 @@ from engine.preset_yaml import load_preset
 from engine.result import result_from
 from engine.run_dir import RunDir
 from engine.run_state import StateReader
-from engine.same_training import CHANGES_NOTHING, TESTED, among
+from engine.same_training import CHANGES_NOTHING, among, same_test_images
 from engine.tables.statistics import Comparison, Summary, compare, holm, summarise
 from engine.text import plain
 from engine.untrusted import read_object
@@ -83,8 +83,11 @@ class SideBySide:
         }
 
 
-def side_by_side(folders: Sequence[Path]) -> SideBySide:
-    """UserError where a folder's preset cannot be read, and where there is but one run."""
+def side_by_side(folders: Sequence[Path], ends: bool = True) -> SideBySide:
+    """UserError where a folder's preset cannot be read, and where there is but one run.
+
+    Without `ends`, where curves ended is not looked for: that is read from all events.
+    """
     folders = list(dict.fromkeys(folder.resolve() for folder in folders))
     if len(folders) < 2:
         raise UserError("name two runs or more, to be held against each other")
@@ -92,7 +95,7 @@ def side_by_side(folders: Sequence[Path]) -> SideBySide:
     flat = [_trained(preset) for preset in presets]
     kinds = [settings for number, settings in enumerate(flat) if settings not in flat[:number]]
     letters = [_letter(kinds.index(settings)) for settings in flat]
-    runs = tuple(_compared(*given) for given in zip(folders, letters, presets, strict=True))
+    runs = tuple(_compared(*given, ends) for given in zip(folders, letters, presets, strict=True))
     keys = [key for key in dict.fromkeys(key for kind in kinds for key in kind) if len({repr(k.get(key)) for k in kinds}) > 1]
     notes, accuracies = [], []
     for number in range(len(kinds)):
@@ -105,7 +108,7 @@ def side_by_side(folders: Sequence[Path]) -> SideBySide:
                     )
                 found.setdefault(run.seed, 100 * run.accuracy)
         accuracies.append(found)
-    same_images = not any(key in TESTED for key in keys)
+    same_images = all(same_test_images(presets[0].dataset, preset.dataset) for preset in presets)
     if not same_images:
         notes.append("the test images are not the same: accuracies are not held against each other")
     if any(key == "evaluate.select_on" for key in keys):
@@ -131,15 +134,16 @@ def _trained(preset: Preset) -> dict[str, Any]:
     return {key: value for key, value in every.items() if not among(key, ("seed", *CHANGES_NOTHING))}
 
 
-def _compared(folder: Path, letter: str, preset: Preset) -> Compared:
+def _compared(folder: Path, letter: str, preset: Preset, with_end: bool) -> Compared:
     run = RunDir(folder)
     result = result_from(read_object(run.result) or {})
     accuracy = result["student_accuracy"] if result is not None and result["state"] == "done" else None
-    return Compared(folder, letter, preset.seed, str(StateReader(run).read()), preset.evaluate.select_on, _end(run), accuracy)
+    end = _end(run) if with_end else None
+    return Compared(folder, letter, preset.seed, str(StateReader(run).read()), preset.evaluate.select_on, end, accuracy)
 
 
 def _end(run: RunDir) -> End | None:
-    reader, last, accuracy = EventReader(run.events), None, None
+    reader, last, accuracy = EventReader(run.events, metrics=False), None, None
     while not reader.caught_up:
         for event in reader.poll():
             if isinstance(event, EpochEnded) and event.phase == "distil":

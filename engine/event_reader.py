@@ -24,12 +24,12 @@ class EventReader:
     that was given, so that none comes twice. Any other file in the old one's place starts anew.
 
     Of a file that is larger than our writers leave it, one in so many `metrics` lines is taken that about `BACKLOG` bytes are.
-    Events of every other kind are all given.
+    Events of every other kind are all given. Without `metrics`, no such line is taken: they are most of a file.
     """
 
     def __init__(self, path: Path, only_new: bool = False, metrics: bool = True) -> None:
         """`only_new`: events that are there already are passed over; without `metrics`, all of these are, nearly all lines."""
-        self.path, self._all_kinds = path, metrics
+        self.path, self._with_metrics = path, metrics
         self.caught_up = False  # whether the last poll came to the end
         self._file: tuple[int, int] | None = None  # device and inode
         self._offset = 0
@@ -127,10 +127,10 @@ class EventReader:
         return False
 
     def _passed_over(self, line: bytes, size: int) -> bool:
-        """Whether this line is one of those that nobody would see, or wants to."""
+        """Whether this line is one of those that nobody asks for, or would see."""
         if not line.startswith(_METRICS):
             return False
-        if not self._all_kinds:
+        if not self._with_metrics:
             return True
         if self._one_in == 1 or size - self._offset < BLOCK:
             return False

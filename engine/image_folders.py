@@ -76,6 +76,16 @@ def read_folder(root: Path, split_seed: int, deadline: float | None = None) -> P
     return PictureFolder(root, classes, train, test, validation, _said(root, how, train, test, validation, outside))
 
 
+def draws_its_test(root: Path) -> bool:
+    """Whether a folder of pictures has no test split of its own, so that the seed decides which pictures are for the test; or
+    cannot be looked into now.
+    """
+    try:
+        return "train" not in _parts(root)
+    except (OSError, UserError):
+        return True
+
+
 def read_own(part: DatasetPart, deadline: float | None = None) -> PictureFolder:
     """The pictures of a user's own that a preset names, in a folder a class or in shards. As `read_folder`."""
     root = Path(part.path or "").expanduser()

@@ -27,11 +27,9 @@ def told(doing: str, setting: str, size: int, error: BaseException) -> str:
     return f"out of memory in {doing} with {setting} {size} ({_first(error)}); {smaller}"
 
 
-def told_of(error: BaseException) -> str:
+def told_of(error: BaseException, remedy: str = "smaller networks, or another device (hardware.device), would fit") -> str:
     """Where it may not be known what was too much."""
-    if isinstance(error, TooLargeError):
-        return str(error)
-    return f"out of memory ({_first(error)}); smaller networks, or another device (hardware.device), would fit"
+    return str(error) if isinstance(error, TooLargeError) else f"out of memory ({_first(error)}); {remedy}"
 
 
 def _first(error: BaseException) -> str:

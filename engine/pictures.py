@@ -47,6 +47,7 @@ class Job:
     draws: tuple[tuple[float, ...], ...] | None = None
     flip: bool = True
     spans: tuple[tuple[int, int] | None, ...] = ()  # of pictures within archives: first byte and bytes; see Listing
+    resize: int | None = None  # of a centre crop, the shorter side before it; None: as the field tests
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +66,8 @@ def decode_all(job: Job) -> Decoded:
         try:
             picture = decode(os.path.join(job.root, path), job.spans[number] if job.spans else None)  # noqa: PTH118
             if job.draws is None:
-                pixels[number] = np.asarray(centre(picture, job.size))
+                cut = middle(picture, job.resize, job.size) if job.resize else centre(picture, job.size)
+                pixels[number] = np.asarray(cut)
             else:
                 pixels[number] = np.asarray(random_crop(picture, job.size, job.draws[number], job.flip))
         except BrokenPictureError as error:

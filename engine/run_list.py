@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -120,13 +121,22 @@ def find_run(runs: Path, name: str | None, live: bool = False) -> Path:
             what = "no live run" if live else "no run"
             raise UserError(f"there is {what} in {plain(str(runs))}; mmkd runs list shows all, --runs-dir names another folder")
         return found[0]
-    folders = list(_folders(runs))
-    if exact := [path for path in folders if path.name == name]:
-        return exact[0]
+    return _named(runs, name, live, lambda: list(_folders(runs)))
+
+
+def find_runs(runs: Path, names: Sequence[str]) -> list[Path]:
+    """As `find_run`, of each; the folder is listed once at most."""
+    listed = cache(lambda: list(_folders(runs)))
+    return [_named(runs, name, False, listed) for name in names]
+
+
+def _named(runs: Path, name: str, live: bool, listed: Callable[[], list[Path]]) -> Path:
+    if name and name == Path(name).name and not name.startswith(".") and is_run(runs / name):
+        return runs / name
     path = Path(name).expanduser()
     if is_run(path):
         return path
-    found = [path for path in folders if name and name in path.name]
+    found = [path for path in listed() if name and name in path.name]
     if live and len(found) > 1:
         found = [path for path in found if StateReader(RunDir(path)).read().live] or found
     if len(found) == 1:

@@ -22,6 +22,7 @@ def save_student(path: Path, preset: Preset, weights: Mapping[str, Tensor], epoc
         "format": "pt",
         "arch": preset.student.arch,
         "dataset": preset.dataset.name,
+        "split_seed": str(preset.dataset.split_seed),
         "classes": json.dumps(images.facts.classes),
         "channels": str(images.facts.channels),
         "size": str(images.facts.size),

@@ -36,6 +36,7 @@ class FileSplit:
     troubles: Troubles
     broken: set[int] = field(default_factory=set)
     shards: Tensor | None = None  # [N], int64, on the CPU: the number of each picture's shard, where those are shuffled
+    resize: int | None = None  # pixels of the shorter side before the middle is taken; None: as the field tests
 
     @classmethod
     def of(
@@ -133,7 +134,8 @@ class FileSplit:
             own = indices[first : first + PIECE].tolist()
             paths = tuple(self.listing.paths[index] for index in own)
             spans = tuple(self.listing.span(index) for index in own)
-            jobs.append(Job(str(self.root), paths, self.size, numbers and numbers[first : first + PIECE], spans=spans))
+            own_draws = numbers and numbers[first : first + PIECE]
+            jobs.append(Job(str(self.root), paths, self.size, own_draws, spans=spans, resize=self.resize))
         return jobs
 
     def _mended(

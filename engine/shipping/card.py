@@ -35,6 +35,7 @@ class Shown:
     versions: Mapping[str, str]
     int8: str = ""  # how it was quantised
     hub: bool = False  # whether it is a folder's card
+    enlarged: int | None = None  # pixels along a side to which the images are brought before timm's network takes them
 
 
 def card(shown: Shown) -> str:
@@ -50,7 +51,7 @@ def card(shown: Shown) -> str:
         "## How good it is",
         *_accuracies(shown),
         "## Use it",
-        f"```python\n{use(shown.kind, shown.file, facts)}```",
+        f"```python\n{use(shown.kind, shown.file, facts, shown.enlarged)}```",
         "## Make it again",
         f"```sh\nmmkd run preset.yaml\n{_export_command(shown)}\n```",
         "with this `preset.yaml`" + _files_note(preset) + ":",
@@ -107,8 +108,10 @@ def _what(shown: Shown) -> str:
 def _in_and_out(shown: Shown) -> list[str]:
     facts, prepared = shown.facts, shown.facts.preprocessing
     shape = f"[batch, {prepared.channels}, {prepared.size}, {prepared.size}]"
+    side = shown.enlarged
+    more = f" timm's network takes them brought to {side}x{side} pixels, bilinearly, as in the training." if side else ""
     lines = [
-        f"* In: `images`, {shape} in float32; a picture is brought to {prepared.words()}.",
+        f"* In: `images`, {shape} in float32; a picture is brought to {prepared.words()}.{more}",
         f"* Out: `logits`, [batch, {len(facts.classes)}]; softmax makes probabilities of them.",
     ]
     if len(facts.classes) <= MOST_NAMED:
@@ -144,9 +147,11 @@ def _accuracies(shown: Shown) -> list[str]:
     return ["\n".join(table), how]
 
 
-def use(kind: str, file: str, facts: ModelFacts) -> str:
-    """A few lines of Python that run as they stand, where `picture.png` is."""
-    name = repr(one_line(file, 200))
+def use(kind: str, file: str, facts: ModelFacts, enlarged: int | None = None) -> str:
+    """A few lines of Python that run as they stand, where `picture.png` is. `enlarged`: see Shown."""
+    name, tensor = repr(one_line(file, 200)), "torch.from_numpy(images)"
+    if enlarged:
+        tensor = f'F.interpolate({tensor}, ({enlarged}, {enlarged}), mode="bilinear")'
     if kind == "safetensors":
         return (
             "from pathlib import Path\n\n"
@@ -168,10 +173,12 @@ def use(kind: str, file: str, facts: ModelFacts) -> str:
             "model(torch.from_numpy(images))[0].detach().numpy()",
         ),
         "timm": (
-            "import timm\nimport torch\nfrom safetensors import safe_open",
+            "import timm\nimport torch\n"
+            + "import torch.nn.functional as F\n" * bool(enlarged)
+            + "from safetensors import safe_open",
             'folder = "."  # this one\nmodel = timm.create_model(f"local-dir:{folder}", pretrained=True).eval()\n'
             'said = safe_open(f"{folder}/model.safetensors", "pt").metadata()',
-            "model(torch.from_numpy(images))[0].detach().numpy()",
+            f"model({tensor})[0].detach().numpy()",
         ),
     }
     imports, load, ask = loads[kind]

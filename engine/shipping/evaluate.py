@@ -13,21 +13,24 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from engine.catalog import DATASETS, FOLDER, SHARDS, nearest
-from engine.data import Images, load_images
+from engine.data import AnySplit, Images, load_images
 from engine.errors import UserError
 from engine.models import Classifier, build_model
 from engine.preprocessing import Preprocessing
 from engine.preset import DatasetPart, Preset, TeacherPart
+from engine.result import result_from
+from engine.run_dir import RunDir, begun_with
 from engine.shards import shards_of
 from engine.shipping.facts import ModelFacts
 from engine.shipping.material import batches, held_against
 from engine.shipping.opening import Model
-from engine.shipping.runners import Ask, Logits, of_module
+from engine.shipping.runners import Ask, Logits, NoRoomError, of_module, room_on
 from engine.shipping.scores import Scores, agreement, scored
 from engine.teachers.foreign import load_fitting
-from engine.teachers.store import TeacherStore, content_key
+from engine.teachers.store import KEY, TeacherStore, content_key
 from engine.teachers.weights import unpack
 from engine.text import one_line
+from engine.untrusted import read_object
 
 BATCH = 256  # images a pass
 Say = Callable[[str], None]
@@ -73,12 +76,13 @@ class Evaluation:
         }
 
 
-def dataset_part(name: str, preset: Preset | None = None, size: int | None = None) -> DatasetPart:
+def dataset_part(name: str, preset: Preset | None = None, size: int | None = None, split_seed: int | None = None) -> DatasetPart:
     """What --data names: a data set of the catalogue, or a folder of pictures or shards; a run's own is split as in the run.
 
-    `size`: pixels along a side, where pictures lie in files. UserError where it is neither, or its size is given already.
+    `size`: pixels along a side, where pictures lie in files. `split_seed`: by which a model's images were split, so that none of
+    them is one to test on, wherever their folder lies now. UserError where it is neither, or its size is given already.
     """
-    part = _named(name, preset)
+    part = _named(name, preset, split_seed or 0)
     if size is None:
         return part
     if not (facts := DATASETS[part.name]).from_files:
@@ -86,7 +90,7 @@ def dataset_part(name: str, preset: Preset | None = None, size: int | None = Non
     return part.model_copy(update={"size": size})
 
 
-def _named(name: str, preset: Preset | None) -> DatasetPart:
+def _named(name: str, preset: Preset | None, split_seed: int) -> DatasetPart:
     if preset is not None and name == preset.dataset.name:
         return preset.dataset
     if name in DATASETS and not DATASETS[name].own:
@@ -95,8 +99,10 @@ def _named(name: str, preset: Preset | None) -> DatasetPart:
         raise UserError("which images it is to be measured on is not known; name a data set or a folder of pictures by --data")
     folder = Path(name).expanduser()
     if folder.is_dir():
+        if preset and preset.dataset.path and Path(preset.dataset.path).expanduser().resolve() == folder.resolve():
+            return preset.dataset
         kind = SHARDS if shards_of(folder, "train") and not _holds_folders(folder / "train") else FOLDER
-        return DatasetPart(name=kind, path=str(folder.resolve()))
+        return DatasetPart(name=kind, path=str(folder.resolve()), split_seed=split_seed)
     likely = nearest(name, DATASETS)
     hint = f"did you mean '{likely}'?" if likely else f"for example {', '.join(list(DATASETS)[:5])}"
     raise UserError(f"--data {one_line(name, 80)}: there is no data set of that name, and no such folder of pictures; {hint}")
@@ -125,10 +131,10 @@ def opened_images(part: DatasetPart, data_root: Path, device: torch.device, say:
         images.close()
 
 
-def logits_on(images: Images, prepared: Preprocessing, asks: list[Ask], batch_size: int = BATCH) -> list[Tensor]:
-    """What each says of the test images, [N, C] each on the CPU; every image is decoded once."""
+def logits_on(split: AnySplit, prepared: Preprocessing, asks: list[Ask], batch_size: int = BATCH) -> list[Tensor]:
+    """What each says of a split's images, [N, C] each on the CPU; every image is decoded once."""
     rows: list[list[Tensor]] = [[] for _ in asks]
-    for batch in batches(images.test, prepared, batch_size):
+    for batch in batches(split, prepared, batch_size):
         for found, ask in zip(rows, asks, strict=True):
             found.append(ask(batch.images))
     return [torch.cat(found) for found in rows]
@@ -136,16 +142,12 @@ def logits_on(images: Images, prepared: Preprocessing, asks: list[Ask], batch_si
 
 def evaluate(model: Model, images: Images, teachers: list[tuple[str, Classifier | str]]) -> Evaluation:
     """`teachers`: of the model's run, by their labels; for one that is not at hand, why."""
-    notes = held_against(model.facts, images)
-    asks: list[Ask] = [model.ask]
-    for _, teacher in teachers:
-        if not isinstance(teacher, str):
-            asks.append(of_module(Logits(teacher).to(model.device).eval(), model.device))
-    own, *others = logits_on(images, model.facts.preprocessing, asks)
+    test, notes = held_against(model.facts, images)
+    own, *others = _answers(model, [Logits(teacher).eval() for _, teacher in teachers if not isinstance(teacher, str)], test)
     model.checked(own)
     if not torch.isfinite(own).all():
         raise UserError(f"{model.name} gives logits that are not finite numbers; it cannot be measured")
-    labels = images.test.labels.cpu()
+    labels = test.labels.cpu()
     answers = iter(others)
     found = []
     for name, teacher in teachers:
@@ -157,16 +159,47 @@ def evaluate(model: Model, images: Images, teachers: list[tuple[str, Classifier 
     return Evaluation(images.facts.name, model.facts.classes, scored(own, labels), tuple(found), tuple(notes))
 
 
-def teachers_of(preset: Preset, ranks: int, facts: ModelFacts, store: TeacherStore) -> list[tuple[str, Classifier | str]]:
-    """A run's teachers from their checkpoints and from the store; for one that is neither there nor readable, why.
+def _answers(model: Model, networks: list[Logits], split: AnySplit) -> list[Tensor]:
+    """[N, C] of the model, and of each network on its device: side by side, or where that has no room, one after the other.
 
-    `ranks`: how many the run began with.
+    NoRoomError where it has none for one.
     """
+    prepared, device = model.facts.preprocessing, model.device
+    try:
+        return logits_on(split, prepared, [model.ask, *(_placed(network, device) for network in networks)])
+    except NoRoomError:
+        if not networks:
+            raise
+    for network in networks:
+        network.to("cpu")
+    found = logits_on(split, prepared, [model.ask])
+    for network in networks:
+        found += logits_on(split, prepared, [_placed(network, device)])
+        network.to("cpu")
+    return found
+
+
+def _placed(network: Logits, device: torch.device) -> Ask:
+    with room_on(device):
+        return of_module(network.to(device), device)
+
+
+def teachers_of(folder: Path, preset: Preset, facts: ModelFacts, store: TeacherStore) -> list[tuple[str, Classifier | str]]:
+    """The teachers of the run in `folder` from their checkpoints and from the store; for one that is neither there nor readable,
+    why.
+    """
+    run = RunDir(folder)
+    result = result_from(read_object(run.result) or {}) or {}
+    # What the run itself says: a key made now would be another one where its pictures have changed since.
+    said = {teacher["name"]: teacher["key"] for teacher in result.get("teachers", ())}
     labelled = zip(preset.teacher_labels, preset.teachers, strict=True)
-    return [(label, _teacher(preset, ranks, part, facts, store)) for label, part in labelled]
+    return [(label, _teacher(preset, run, part, facts, store, said.get(label))) for label, part in labelled]
 
 
-def _teacher(preset: Preset, ranks: int, part: TeacherPart, facts: ModelFacts, store: TeacherStore) -> Classifier | str:
+def _teacher(
+    preset: Preset, run: RunDir, part: TeacherPart, facts: ModelFacts, store: TeacherStore, said: str | None
+) -> Classifier | str:
+    """`said`: its key in the store, where the run has told it."""
     prepared = facts.preprocessing
 
     def make() -> Classifier:
@@ -178,7 +211,10 @@ def _teacher(preset: Preset, ranks: int, part: TeacherPart, facts: ModelFacts, s
             return load_fitting(Path(part.checkpoint), part.arch, make)
         if not part.trained:
             return "its library's weights are not kept by runs"
-        key = content_key(preset, part.arch, part.seed, part.recipe, ranks=ranks, pretrained=part.pretrained)
+        key = said if said and KEY.fullmatch(said) else None
+        if key is None:
+            ranks = begun_with(run)
+            key = content_key(preset, part.arch, part.seed, part.recipe, ranks=ranks, pretrained=part.pretrained)
         kept = store.find(key)
         if kept is None:
             return f"it is not in {store.root}"

@@ -15,6 +15,7 @@ from engine.data import AnySplit, Images
 from engine.errors import UserError
 from engine.models import Classifier
 from engine.models.build import count_parameters
+from engine.models.tapped import Tapped
 from engine.preset import Preset
 from engine.result import result_from
 from engine.run_dir import RunDir
@@ -162,7 +163,8 @@ def _hub(folder: Path, wanted: Wanted, target: Path, model: Model, preset: Prese
         proof = _prove(ask, model, images, wanted.images)
         _refuse_other(proof, "safetensors")
         kind, file = ("timm", f"{target.name}/") if timm else ("safetensors", hub.WEIGHTS)
-        shown = replace(_shown(folder, file, kind, model, preset, proof, None), hub=True)
+        enlarged = model.network.size if timm and isinstance(model.network, Tapped) else None
+        shown = replace(_shown(folder, file, kind, model, preset, proof, None), hub=True, enlarged=enlarged)
         placing.write(bench / hub.CARD, card(shown))
         size = (bench / hub.WEIGHTS).stat().st_size
         target.mkdir(parents=True, exist_ok=True, mode=0o700)

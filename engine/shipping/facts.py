@@ -17,6 +17,7 @@ from engine.untrusted import as_number
 
 MOST_CLASSES = 100_000
 EXTRA = "mmkd.json"  # the file within a .pt2 archive that holds the facts
+_SEED = re.compile(r"[0-9]{1,18}")
 _FEATURES = re.compile(r"[A-Za-z0-9_]+(\.[A-Za-z0-9_]+)*")
 
 
@@ -30,6 +31,7 @@ class ModelFacts:
     preprocessing: Preprocessing
     features: str | None = None  # the module that gives the feature map, which is part of building some networks
     said: Mapping[str, str] = field(default_factory=dict)  # whatever else, as the run it is of
+    split_seed: int | None = None  # by which its images were split; None where that is not known
 
     def to_metadata(self) -> dict[str, str]:
         """As texts, which every format can hold. `mean` and `std` within `preprocessing` are of pixels in 0..1."""
@@ -40,6 +42,7 @@ class ModelFacts:
             "classes": json.dumps(self.classes),
             "preprocessing": self.preprocessing.to_json(),
             **({"features": self.features} if self.features else {}),
+            **({} if self.split_seed is None else {"split_seed": str(self.split_seed)}),
         }
 
 
@@ -64,13 +67,14 @@ def facts_from(metadata: Mapping[str, Any], whose: str) -> ModelFacts | None:
     classes = _read(texts["classes"])
     if not isinstance(classes, list) or not 2 <= len(classes) <= MOST_CLASSES or not all(isinstance(c, str) for c in classes):
         raise UserError(f"{whose} names no classes that could be such (a JSON list of texts); export the model again")
-    features = texts.get("features")
+    features, seed = texts.get("features"), texts.get("split_seed", "")
     return ModelFacts(
         arch=one_line(texts.get("arch", ""), 200),
         dataset=one_line(texts.get("dataset", ""), 100),
         classes=tuple(name[:1000] for name in classes),
         preprocessing=preprocessing,
         features=features if features and _FEATURES.fullmatch(features) else None,
+        split_seed=int(seed) if _SEED.fullmatch(seed) else None,
     )
 
 

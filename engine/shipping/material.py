@@ -11,8 +11,10 @@ from torch import Tensor
 
 from engine.data import AnySplit, Batch, Images, Split
 from engine.data.file_split import FileSplit
+from engine.data.images import LEFT_OUT
+from engine.dataset_facts import FOLDER
 from engine.errors import UserError
-from engine.listing import Listing
+from engine.image_folders import draws_its_test
 from engine.preprocessing import Preprocessing
 from engine.randomness import permutation
 from engine.shipping.facts import ModelFacts
@@ -24,10 +26,8 @@ _LUMA = (19595, 38470, 7471)
 def chosen(split: AnySplit, numbers: Tensor) -> AnySplit:
     """Only the images `numbers` [n] of a split, in that order."""
     if isinstance(split, FileSplit):
-        wanted = numbers.tolist()
-        paths, labels = (tuple(values[number] for number in wanted) for values in (split.listing.paths, split.listing.labels))
         here = split.labels[numbers.to(split.labels.device)]
-        return replace(split, listing=Listing(paths, labels), labels=here, broken=set())
+        return replace(split, listing=split.listing.chosen(numbers.tolist()), labels=here, broken=set(), shards=None)
     assert isinstance(split, Split)
     numbers = numbers.to(split.labels.device)
     return replace(split, pixels=split.pixels[numbers], labels=split.labels[numbers])
@@ -52,47 +52,73 @@ def batches(split: AnySplit, prepared: Preprocessing, size: int) -> Iterator[Bat
     mean, std = (
         (torch.tensor(values, dtype=torch.float64) * 255)[:, None, None].to(zero) for values in (prepared.mean, prepared.std)
     )
-    raw: FileSplit | Split
     if isinstance(split, FileSplit):
-        raw = replace(split, mean=zero, std=one, size=prepared.size)
+        files = replace(split, mean=zero, std=one, size=prepared.size, resize=prepared.resize)
+        found = (batch._replace(images=coloured(batch.images, prepared)) for batch in files.in_order(size))
     else:
         assert isinstance(split, Split)
-        raw = replace(split, mean=zero, std=one)
-    for batch in raw.in_order(size):
-        yield batch._replace(images=(converted(batch.images, prepared) - mean) / std)
+        held = replace(split, mean=zero, std=one)
+        found = (batch._replace(images=converted(batch.images, prepared)) for batch in held.in_order(size))
+    for batch in found:
+        yield batch._replace(images=(batch.images - mean) / std)
 
 
 def converted(pixels: Tensor, prepared: Preprocessing) -> Tensor:
-    """[B, c, h, h] of 0 to 255 -> [B, channels, size, size], whole numbers still."""
+    """[B, c, h, h] of 0 to 255 -> [B, channels, size, size], whole numbers still: scaled and cut as pictures are."""
+    pixels = coloured(pixels, prepared)
+    if pixels.shape[2:] != (prepared.size, prepared.size) or prepared.resize != prepared.size:
+        sides, first = (prepared.resize, prepared.resize), round((prepared.resize - prepared.size) / 2)
+        pixels = F.interpolate(pixels, sides, mode="bilinear", antialias=True, align_corners=False).round().clamp(0, 255)
+        pixels = pixels[:, :, first : first + prepared.size, first : first + prepared.size]
+    return pixels
+
+
+def coloured(pixels: Tensor, prepared: Preprocessing) -> Tensor:
+    """[B, c, h, h] of 0 to 255 -> [B, channels, h, h], whole numbers still."""
     if pixels.shape[1] == 3 and prepared.channels == 1:
         luma = torch.tensor(_LUMA, dtype=torch.float64, device=pixels.device)[:, None, None]
         pixels = (((pixels * luma).sum(1, keepdim=True) + 32768) / 65536).floor().to(pixels.dtype)
     elif pixels.shape[1] == 1 and prepared.channels == 3:
         pixels = pixels.expand(-1, 3, -1, -1)
-    if pixels.shape[2:] != (prepared.size, prepared.size):
-        sides = (prepared.size, prepared.size)
-        pixels = F.interpolate(pixels, sides, mode="bilinear", antialias=True, align_corners=False).round().clamp(0, 255)
     return pixels
 
 
-def held_against(facts: ModelFacts, images: Images) -> list[str]:
-    """What has to be known where a model is measured on another data set than its own; nothing where they agree.
+def held_against(facts: ModelFacts, images: Images) -> tuple[AnySplit, list[str]]:
+    """The test split, its labels [N] by the model's order of classes, and what has to be known where a model is measured on
+    another data set than its own; nothing where they agree.
 
     UserError where their classes cannot be the same ones.
     """
     ours, theirs, prepared = facts.classes, images.facts.classes, facts.preprocessing
     if len(ours) != len(theirs):
         raise UserError(f"the model knows {len(ours)} classes and {images.facts.name} has {len(theirs)}; name another data set")
-    notes = []
-    if ours != theirs:
+    test, notes = images.test, []
+    if ours != theirs and set(ours) == set(theirs) and len(set(ours)) == len(ours):
+        numbers = {name: number for number, name in enumerate(ours)}
+        places = torch.tensor([numbers[name] for name in theirs], device=test.labels.device)
+        test = test.labelled(torch.where(test.labels == LEFT_OUT, LEFT_OUT, places[test.labels.clamp(min=0)]))
+        notes.append("the classes come in another order than the model's; they are told by their names")
+    elif ours != theirs:
         notes.append("the classes have other names than the model's; they are taken to be the same in the same order")
-    if (images.facts.channels, images.facts.size) != (prepared.channels, prepared.size):
+    unknown = facts.split_seed is None and facts.dataset in ("", FOLDER)
+    if unknown and images.facts.name == FOLDER and isinstance(test, FileSplit) and draws_its_test(test.root):
         notes.append(
-            f"images of {_form(images.facts.channels, images.facts.size)} are converted to "
-            f"{_form(prepared.channels, prepared.size)}, as the model takes them"
+            f"{test.root} has no test split, and the model does not say which fifth was kept from it: if it is of this "
+            "folder, it was trained on some of these pictures, and the accuracy is too high"
         )
-    return notes
+    given = images.facts
+    if given.from_files:  # which are of any size, and prepared one by one
+        if given.channels != prepared.channels:
+            notes.append(
+                f"images in {_colours(given.channels)} are converted to {_colours(prepared.channels)}, as the model takes them"
+            )
+    elif (given.channels, given.size) != (prepared.channels, prepared.size):
+        notes.append(
+            f"images of {given.size}x{given.size} pixels in {_colours(given.channels)} are converted to "
+            f"{prepared.size}x{prepared.size} pixels in {_colours(prepared.channels)}, as the model takes them"
+        )
+    return test, notes
 
 
-def _form(channels: int, size: int) -> str:
-    return f"{size}x{size} pixels {'in colour' if channels == 3 else 'in grey'}"
+def _colours(channels: int) -> str:
+    return "colour" if channels == 3 else "grey"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from engine.preset import Preset
 from engine.preset_yaml import load_preset
 from engine.run_dir import RunDir
 from engine.shipping.facts import ModelFacts, facts_from
-from engine.shipping.runners import Ask, Logits, is_program, of_module, of_onnx, of_program
+from engine.shipping.runners import Ask, Logits, is_program, of_module, of_onnx, of_program, room_on
 from engine.teachers.foreign import load_fitting
 from engine.text import one_line, plain
 from engine.untrusted import open_regular
@@ -111,9 +111,9 @@ def open_run(folder: Path, device: torch.device = CPU) -> tuple[Model, Preset]:
     part = preset.student
     if facts.arch != part.arch:
         raise UserError(f"{run.student} is of {facts.arch}, but preset.yaml names {part.arch}; one of them is another run's")
-    network = _network(run.student, part.arch, facts, part.features).to(device)
+    network = _network(run.student, part.arch, facts, part.features, device)
     said = {"run": folder.resolve().name, "epoch": one_line(metadata.get("epoch", ""), 20)}
-    facts = ModelFacts(facts.arch, facts.dataset, facts.classes, facts.preprocessing, part.features, said)
+    facts = replace(facts, features=part.features, said=said, split_seed=preset.dataset.split_seed)
     ask = of_module(Logits(network), device)
     return Model(folder.resolve().name, "run", facts, ask, network=network, device=device), preset
 
@@ -145,8 +145,9 @@ def open_file(
                 f"{shown} is torch.export's: to read it is to run what is in it; give --trust if you know who made it, "
                 "or use its ONNX or safetensors form"
             )
-        ask, metadata = of_program(_bytes(path), shown)
+        ask, metadata, shape = of_program(_bytes(path), shown)
         facts, assumed = _facts(metadata, shown, assume)
+        _check_shape(shape, facts, shown)
         return Model(path.name, "torch-export", facts, ask, assumed)
     metadata = _header(path) if path.suffix == ".safetensors" else {}
     arch = arch or metadata.get("arch") or None
@@ -159,8 +160,8 @@ def open_file(
             hint += " (one of your own needs --plugin FILE)"
         raise UserError(f"{shown}: there is no architecture {one_line(arch, 80)}; {hint}")
     facts, assumed = _facts(metadata, shown, assume)
-    facts = ModelFacts(arch, facts.dataset, facts.classes, facts.preprocessing, facts.features)
-    network = _network(path, arch, facts, facts.features).to(device)
+    facts = replace(facts, arch=arch)
+    network = _network(path, arch, facts, facts.features, device)
     kind = "safetensors" if path.suffix == ".safetensors" and not assumed else "checkpoint"
     return Model(path.name, kind, facts, of_module(Logits(network), device), assumed, network, device)
 
@@ -174,13 +175,14 @@ def _facts(metadata: Any, shown: str, assume: Assume | None) -> tuple[ModelFacts
     return assume(), True
 
 
-def _network(path: Path, arch: str, facts: ModelFacts, features: str | None) -> Classifier:
+def _network(path: Path, arch: str, facts: ModelFacts, features: str | None, device: torch.device) -> Classifier:
     prepared = facts.preprocessing
 
     def make() -> Classifier:
         return build_model(arch, prepared.channels, len(facts.classes), size=prepared.size, features=features)
 
-    return load_fitting(path, arch, make).eval().requires_grad_(False)
+    with room_on(device):
+        return load_fitting(path, arch, make).to(device).eval().requires_grad_(False)
 
 
 def _check_shape(shape: tuple[Any, ...], facts: ModelFacts, shown: str) -> None:

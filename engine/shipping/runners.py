@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from engine.errors import UserError
 from engine.models import Classifier
 from engine.models.tapped import Tapped, fitted
+from engine.out_of_memory import lacks_memory, told_of
 from engine.shipping.facts import EXTRA
 from engine.text import one_line
 
@@ -44,13 +45,30 @@ class Logits(nn.Module):
         return logits
 
 
-def of_module(network: nn.Module, device: torch.device) -> Ask:
-    """`network` gives logits; it is asked as it is."""
+class NoRoomError(UserError):
+    """A device has not the memory for a network, or for what it computes."""
+
+
+@contextmanager
+def room_on(device: torch.device) -> Iterator[None]:
+    """NoRoomError, which says what would help, where what is done on the device needs more memory than it has."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not lacks_memory(error):
+            raise
+        remedy = "free some of it first" if device.type == "cpu" else "give --device cpu"
+        raise NoRoomError(told_of(error, remedy)) from error
+
+
+def of_module(network: Callable[[Tensor], Tensor], device: torch.device) -> Ask:
+    """`network` gives logits; it is asked as it is. NoRoomError where it cannot be."""
 
     @torch.inference_mode()
     def ask(images: Tensor) -> Tensor:
-        logits: Tensor = network(images.to(device))
-        return logits.float().cpu()
+        with room_on(device):
+            logits: Tensor = network(images.to(device))
+            return logits.float().cpu()
 
     return ask
 
@@ -91,22 +109,32 @@ def of_onnx(data: bytes, whose: str) -> tuple[Ask, Mapping[str, str], tuple[Any,
     if len(inputs) != 1 or inputs[0].type != "tensor(float)" or len(inputs[0].shape) != 4:
         raise UserError(f"{whose} does not take one tensor of images [B, channels, H, W] in float32; mmkd cannot run it")
     given, wanted = inputs[0].name, "logits" if "logits" in names else names[0]
-    whole = inputs[0].shape[0] if isinstance(inputs[0].shape[0], int) else None  # a batch size that cannot be changed
+
+    def run(images: Tensor) -> Tensor:
+        found = session.run([wanted], {given: np.ascontiguousarray(images.numpy())})[0]
+        return torch.from_numpy(np.asarray(found, np.float32))
+
+    shape = tuple(inputs[0].shape)
+    return _in_batches(run, shape[0], whose), dict(session.get_modelmeta().custom_metadata_map), shape
+
+
+def _in_batches(run: Ask, size: int | str | None, whose: str) -> Ask:
+    """For a model that takes `size` images at a time and no other number; a text or None: any."""
 
     def ask(images: Tensor) -> Tensor:
         pieces = []
-        for piece in torch.split(images.float().cpu(), whole or max(len(images), 1)):
-            array = np.ascontiguousarray(piece.numpy())
-            if whole and len(piece) < whole:
-                array = np.concatenate([array, np.repeat(array[-1:], whole - len(piece), 0)])
+        for piece in torch.split(images.float().cpu(), size if isinstance(size, int) else max(len(images), 1)):
+            missing = max(size - len(piece), 0) if isinstance(size, int) else 0
             try:
-                found = session.run([wanted], {given: array})[0]
-            except Exception as error:
+                found = run(torch.cat([piece, piece[-1:].expand(missing, -1, -1, -1)]))
+            except UserError:
+                raise
+            except Exception as error:  # libraries have no base of their own for what a model stumbles over
                 raise UserError(f"{whose} cannot take these images: {one_line(str(error), 200)}") from error
-            pieces.append(torch.from_numpy(np.asarray(found, np.float32))[: len(piece)])
+            pieces.append(found[: len(piece)])
         return torch.cat(pieces)
 
-    return ask, dict(session.get_modelmeta().custom_metadata_map), tuple(inputs[0].shape)
+    return ask
 
 
 def _elsewhere(part: Any) -> bool:
@@ -120,22 +148,38 @@ def _elsewhere(part: Any) -> bool:
     return any(tensor.data_location == 1 for tensor in tensors)
 
 
-def of_program(data: bytes, whose: str) -> tuple[Ask, Mapping[str, str]]:
-    """What torch.export saved, and its metadata. UserError where it is none.
+def of_program(data: bytes, whose: str) -> tuple[Ask, Mapping[str, str], tuple[Any, ...]]:
+    """What torch.export saved, its metadata, and its input's shape as `of_onnx` gives it. UserError where it is no such file, or
+    no model of images to logits.
 
     Only for files that are trusted: PyTorch reads such a program by running some of it.
     """
     extra = {EXTRA: ""}
     try:
         with quietly():
-            network = torch.export.load(io.BytesIO(data), extra_files=extra).module()
+            program = torch.export.load(io.BytesIO(data), extra_files=extra)
+            network = program.module()
     except Exception as error:
         raise UserError(f"{whose} cannot be read as torch.export's: {one_line(str(error), 200)}") from error
     try:
         metadata = json.loads(extra[EXTRA] or "{}")
     except (ValueError, RecursionError):
         metadata = {}
-    return of_module(network, torch.device("cpu")), metadata if isinstance(metadata, dict) else {}
+    given = [node.meta.get("val") for node in program.graph.nodes if node.name in program.graph_signature.user_inputs]
+    if len(given) != 1 or not isinstance(given[0], Tensor) or given[0].dim() != 4 or given[0].dtype != torch.float32:
+        raise UserError(f"{whose} does not take one tensor of images [B, channels, H, W] in float32; mmkd cannot run it")
+
+    def logits(images: Tensor) -> Tensor:
+        found = network(images)
+        if not isinstance(found, Tensor):
+            raise UserError(
+                f"{whose} gives a {type(found).__name__}, not one tensor of logits [B, classes]; export it so that it does"
+            )
+        return found
+
+    shape = tuple(side if isinstance(side, int) else str(side) for side in given[0].shape)
+    run = of_module(logits, torch.device("cpu"))
+    return _in_batches(run, shape[0], whose), metadata if isinstance(metadata, dict) else {}, shape
 
 
 def is_program(path: Path) -> bool:

@@ -10,10 +10,10 @@ from typing import Any
 from pydantic import ValidationError
 
 from engine.forms import Source, line_of
-from engine.overrides import OverrideError, apply, flattened, laid_over, source_of
+from engine.overrides import OverrideError, apply, laid_over, source_of
 from engine.preset import Preset
 from engine.preset_errors import Mistake, mistakes
-from engine.same_training import TESTED, run_key
+from engine.same_training import run_key, same_test_images
 from engine.tables.form import MethodLine, Published, TableForm
 from engine.tables.read import read_table
 from engine.text import plain, slug
@@ -120,11 +120,10 @@ def _agree(source: _Source, presets: Sequence[Preset]) -> None:
                 f"'{plain(titles[later])}' chooses its best epoch on the {split} split and '{plain(titles[0])}' on the "
                 f"{presets[0].evaluate.select_on} split; give evaluate.select_on once, under the table's overrides",
             )
-        images, first_images = (flattened(one.dataset.model_dump(mode="json"), "dataset") for one in (preset, presets[0]))
-        if others := [key for key in TESTED if images[key] != first_images[key]]:
+        if not same_test_images(preset.dataset, presets[0].dataset):
             source.say(
                 ("methods", later),
-                f"'{plain(titles[later])}' is tested on other images than '{plain(titles[0])}', by its {' and '.join(others)}; "
+                f"'{plain(titles[later])}' is tested on other images than '{plain(titles[0])}', by its dataset; "
                 "make that a preset of its own, under the table's presets",
             )
         keys = [run_key(earlier) for earlier in presets[:later]]

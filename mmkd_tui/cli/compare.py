@@ -11,7 +11,7 @@ import typer
 from engine.text import one_line
 from mmkd_tui.cli.options import AsJson, RunsDir
 from mmkd_tui.cli.table import print_table
-from mmkd_tui.cli.talk import say
+from mmkd_tui.cli.talk import say, say_how_many
 
 if TYPE_CHECKING:
     from engine.comparison import SideBySide
@@ -32,9 +32,10 @@ def compare_command(
     Example: mmkd compare 101500-mine 101730-mine
     """
     from engine.comparison import side_by_side
-    from engine.run_list import find_run
+    from engine.run_list import find_runs
 
-    found = side_by_side([find_run(runs_dir.expanduser(), name) for name in runs])
+    say_how_many(len(runs))
+    found = side_by_side(find_runs(runs_dir.expanduser(), runs))
     if as_json:
         typer.echo(json.dumps(found.to_json(), indent=2))
     else:

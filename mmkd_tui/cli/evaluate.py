@@ -50,17 +50,16 @@ def evaluate_command(
     file, folder = file_or_run(model, runs_dir)
     say("loading PyTorch ...")
     from engine import paths
-    from engine.run_dir import RunDir, begun_with
     from engine.shipping.evaluate import dataset_part, evaluate, opened_images, teachers_of
     from engine.teachers.store import TeacherStore
 
     root = root_of(data_root, folder)
     found, preset = opened(file, folder, device, arch=arch, trust=trust, data=data, size=size, data_root=root)
     asked = data or (preset.dataset.name if preset is not None else found.facts.dataset)
-    part = dataset_part(asked, preset, size)
+    part = dataset_part(asked, preset, size, found.facts.split_seed)
     teachers = []
-    if preset is not None and folder is not None:
-        teachers = teachers_of(preset, begun_with(RunDir(folder)), found.facts, TeacherStore(paths.teacher_store()))
+    if folder is not None and preset is not None:
+        teachers = teachers_of(folder, preset, found.facts, TeacherStore(paths.teacher_store()))
     with opened_images(part, root, found.device, say) as images:
         result = evaluate(found, images, teachers)
     for note in result.notes:

@@ -13,7 +13,7 @@ import typer
 from engine.errors import UserError
 from engine.text import plain
 from mmkd_tui.cli.options import AsJson, RunsDir
-from mmkd_tui.cli.talk import say
+from mmkd_tui.cli.talk import say, say_how_many
 
 
 def report_command(
@@ -38,12 +38,13 @@ def report_command(
     Example: mmkd report quickstart --open
     """
     from engine.paths import private_folder, write_whole
-    from engine.run_list import find_run
+    from engine.run_list import find_run, find_runs
     from mmkd_tui.report import page, vega
     from mmkd_tui.report.record import read_record
 
     folder = runs_dir.expanduser()
-    paths = list(dict.fromkeys(find_run(folder, name) for name in runs or [None]))  # type: ignore[list-item]
+    paths = list(dict.fromkeys(find_runs(folder, runs))) if runs else [find_run(folder, None)]
+    say_how_many(len(paths))
     kind = format or ("md" if out is not None and out.suffix.lower() in (".md", ".markdown") else "html")
     own = out is None and len(paths) == 1
     target = (out or (paths[0] if own else Path()) / f"report.{kind}").expanduser()

@@ -126,9 +126,9 @@ def rm_command(
 
 def _named(folder: Path, names: Sequence[str]) -> list[RunSummary]:
     """Runs that may be removed. UserError where one may not."""
-    from engine.run_list import find_run, how_to_end, summary
+    from engine.run_list import find_runs, how_to_end, summary
 
-    chosen = [summary(path) for path in dict.fromkeys(find_run(folder, name) for name in names)]
+    chosen = [summary(path) for path in dict.fromkeys(find_runs(folder, names))]
     for run in chosen:
         if not run.path.parent.exists() or not run.path.parent.samefile(folder):
             raise UserError(f"{run.path} is not in {folder}; give the folder that it is in by --runs-dir, and its name")

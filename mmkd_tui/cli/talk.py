@@ -29,6 +29,8 @@ class Removable(Protocol):
 
 _Thing = TypeVar("_Thing", bound=Removable)
 
+MANY = 20  # runs
+
 
 def say(line: str) -> None:
     """One line. Where a terminal has gone, or a disk is full, it is not heard, and that is all."""
@@ -51,6 +53,12 @@ def answered(write: Callable[[], None]) -> bool:
 def let_go(stream: TextIO) -> None:
     """Of a standard stream that takes nothing any more: Python would complain when it flushes that at the end."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def say_how_many(runs: int) -> None:
+    """That so many runs are read now: of hundreds it takes a while."""
+    if runs >= MANY:
+        say(f"reading {runs:,} runs ...")
 
 
 def agreed(noun: str, lines: Sequence[str]) -> bool:

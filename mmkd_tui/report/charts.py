@@ -10,6 +10,7 @@ from typing import Any
 from engine.text import one_line
 from mmkd_tui.curves import PhaseCurves
 from mmkd_tui.report.record import Record
+from mmkd_tui.report.words import apart, teachers_of
 from mmkd_tui.widgets.series import Series
 
 POINTS = 300  # of a curve
@@ -47,10 +48,10 @@ def charts(record: Record) -> list[Chart]:
 def together(records: Sequence[Record]) -> Chart | None:
     """The students' accuracy of several runs."""
     rows = []
-    for record in records:
+    for name, record in zip(apart([record.name for record in records], 60), records, strict=True):
         curves = record.distillation
         if curves is not None:
-            rows += _rows(curves.accuracy.get("validation"), one_line(record.name, 60), curves.epochs)
+            rows += _rows(curves.accuracy.get("validation"), name, curves.epochs)
     if not rows:
         return None
     return Chart("together", "Accuracy on the split that chooses the epoch", "", _lines(rows, "accuracy", percent=True))
@@ -60,7 +61,9 @@ def _accuracy(record: Record, curves: PhaseCurves) -> Chart:
     rows: list[Spec] = []
     for name in ("train", "validation", "best", "hard buffer"):
         rows += _rows(curves.accuracy.get(name), name, curves.epochs)
-    marks = [(f"teacher {one_line(t['name'], 40)}", t["accuracy"]) for t in record.result["teachers"]]
+    teachers = record.result["teachers"]
+    names = apart([t["name"] for t in teachers], 40)
+    marks = [(f"teacher {name}", t["accuracy"]) for name, t in zip(names, teachers, strict=True)]
     marks += [("student without teachers", record.result["student_alone_accuracy"])]
     rules = [{"value": value, "what": name} for name, value in marks if value is not None]
     about = "Dashed: each teacher and the student without teachers, on the test split."
@@ -77,8 +80,8 @@ def _loss(curves: PhaseCurves) -> Chart:
 def _weights(record: Record, curves: PhaseCurves, kind: str) -> Chart | None:
     rows: list[Spec] = []
     lines: Sequence[Series] = curves.logit_weights if kind == "logit" else curves.feature_weights
-    for teacher, series in zip(record.view.teachers, lines, strict=False):
-        rows += _rows(series, one_line(teacher.label, 40), curves.epochs)
+    for name, series in zip(teachers_of(record), lines, strict=False):
+        rows += _rows(series, name, curves.epochs)
     if not rows:
         return None
     about = "How much each teacher counts, on average over the samples."
@@ -90,7 +93,7 @@ def _by_class(record: Record) -> Chart | None:
     if phase is None or phase.by_class is None or record.view.started is None:
         return None
     classes = [one_line(name, 40) for name in record.view.started.classes]
-    teachers = [one_line(teacher.label, 40) for teacher in record.view.teachers]
+    teachers = teachers_of(record)
     tables = {"logit": phase.by_class.logit_weights_by_class, "feature": phase.by_class.feature_weights_by_class}
     rows = [
         {"class": f"{number}: {name}", "teacher": teacher, "weight": round(weight, 4), "kind": kind}
@@ -139,9 +142,9 @@ def _meta(curves: PhaseCurves) -> Chart | None:
 
 def _teachers(record: Record) -> Chart | None:
     rows: list[Spec] = []
-    for phase in record.curves:
-        if phase.name in ("teacher", "alone"):
-            rows += _rows(phase.accuracy.get("validation"), one_line(phase.label, 60), phase.epochs)
+    phases = [phase for phase in record.curves if phase.name in ("teacher", "alone")]
+    for name, phase in zip(apart([phase.label for phase in phases], 60), phases, strict=True):
+        rows += _rows(phase.accuracy.get("validation"), name, phase.epochs)
     if not rows:
         return None
     about = "Trained in this run, on the labels alone; accuracy on the split that chooses the epoch."

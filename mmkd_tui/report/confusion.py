@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from engine.analysis import BINS, Analysis, Counts
-from engine.text import one_line
 from mmkd_tui.report.charts import COLOURS, Chart, Spec, specification
 from mmkd_tui.report.judged import class_names
 from mmkd_tui.report.record import Record
+from mmkd_tui.report.words import teachers_of
 
 ROOM = 12  # classes of a map whose cells have room for numbers on a telephone
 
@@ -27,7 +27,7 @@ def _confusion(record: Record, found: Analysis) -> Chart | None:
     others: list[tuple[str, Counts]] = []
     if confusion.ensemble is not None and found.teachers > 1:
         others.append(("the teachers' average", confusion.ensemble))
-    others += [(one_line(teacher.label, 40), own) for teacher, own in zip(record.view.teachers, confusion.teachers, strict=True)]
+    others += zip(teachers_of(record), confusion.teachers, strict=True)
     titles = [f"{number}: {names(number)}" if names(number) != str(number) else str(number) for number in confusion.classes]
     count = range(len(titles))
     rows: list[Spec] = [
@@ -112,7 +112,7 @@ def _trust(record: Record, found: Analysis) -> Chart | None:
     trust = found.logit_weights
     if trust is None:
         return None
-    names = [one_line(teacher.label, 40) for teacher in record.view.teachers]
+    names = teachers_of(record)
     rows = [
         {"weight": (number + 0.5) / BINS, "share": round(count / max(sum(line), 1), 4), "teacher": name}
         for name, line in zip(names, trust.histogram, strict=True)

@@ -11,6 +11,7 @@ from engine.text import one_line
 from mmkd_tui.figures import percent
 from mmkd_tui.report.record import Record
 from mmkd_tui.report.thumbnail import data_uri, thumbnail
+from mmkd_tui.report.words import teachers_of
 
 LISTED = 8  # mistakes in a table
 NEAR = 0.0005  # of accuracy
@@ -71,7 +72,7 @@ def judged(record: Record) -> Judged:
     found = record.analysis
     if found is None:
         return Judged(_why_missing(record), [], [], None, [], [])
-    names, teachers = class_names(record), [one_line(teacher.label, 40) for teacher in record.view.teachers]
+    names, teachers = class_names(record), teachers_of(record)
     cards = [_card(image, names, teachers) for image in found.hardest]
     guesses = [opinion for card in cards for opinion in card.opinions]
     kinds = [kind for kind in ("logit", "feature") if any(getattr(one, f"{kind}_weight") is not None for one in guesses)]

@@ -24,7 +24,7 @@ from mmkd_tui.report.confusion import judged_charts
 from mmkd_tui.report.differences import differences
 from mmkd_tui.report.judged import Judged, Opinion, judged
 from mmkd_tui.report.record import Record
-from mmkd_tui.report.words import learned, networks, verdict
+from mmkd_tui.report.words import apart, learned, networks, verdict
 
 Picture = Callable[[Chart], bytes]
 HARDEST = (
@@ -134,7 +134,7 @@ def markdown(records: Sequence[Record], stem: str, picture: Picture | None) -> t
         if seeds := groups(records):
             lines += ["## Over seeds", "", *_table(GROUP_COLUMNS, seeds)]
         if rows := differences(records):
-            names = [one_line(record.name, 60) for record in records]
+            names = apart([record.name for record in records], 60)
             lines += ["## Settings that differ", "", *_table(("setting", *names), [(key, *values) for key, values in rows])]
         compared = together(records)
         if compared is not None and picture is not None:
@@ -201,7 +201,7 @@ def groups(records: Sequence[Record]) -> list[list[str]]:
     """Rows of GROUP_COLUMNS; none where there is but one run of each kind, or a preset that cannot be read."""
     if len(records) < 2 or any(record.preset is None for record in records):
         return []
-    found = side_by_side([record.path for record in records])
+    found = side_by_side([record.path for record in records], ends=False)
     return [group_row(group) for group in found.groups] if any(group.summary.n > 1 for group in found.groups) else []
 
 

@@ -12,6 +12,19 @@ from mmkd_tui.report.record import Record
 
 NEAR = 0.0005  # of accuracy: what is nearer than this is called the same
 SHOWN = 3  # classes that are named
+NARROW = 18  # characters for which the narrowest legend of a chart has room
+
+
+def apart(names: Sequence[str], room: int) -> list[str]:
+    """Names of teachers or runs in at most about `room` characters; with their numbers before them where they begin alike."""
+    if len({one_line(name, NARROW) for name in names}) == len(names):
+        return [one_line(name, room) for name in names]
+    return [f"{number}: {one_line(name, room)}" for number, name in enumerate(names, start=1)]
+
+
+def teachers_of(record: Record, room: int = 40) -> list[str]:
+    """What its teachers are called in tables and charts."""
+    return apart([teacher.label for teacher in record.view.teachers], room)
 
 
 def verdict(record: Record) -> list[str]:
@@ -53,8 +66,8 @@ def networks(record: Record) -> list[tuple[str, str, str, str]]:
     result, started = record.result, record.view.started
     assert started is not None
     rows = [
-        (f"teacher {one_line(t['name'], 60)}", percent(t["accuracy"]), _weight(t["logit_weight"]), _weight(t["feature_weight"]))
-        for t in result["teachers"]
+        (f"teacher {name}", percent(t["accuracy"]), _weight(t["logit_weight"]), _weight(t["feature_weight"]))
+        for name, t in zip(apart([t["name"] for t in result["teachers"]], 60), result["teachers"], strict=True)
     ]
     more = [
         ("plain average of the teachers", result["ensemble_accuracy"]),
@@ -74,7 +87,7 @@ def learned(record: Record) -> list[str]:
     if phase is None or phase.by_class is None or started is None:
         return []
     found = []
-    teachers = [one_line(teacher.label, 60) for teacher in record.view.teachers]
+    teachers = teachers_of(record, 60)
     ended = phase.by_class
     kinds = (
         ("logit", ended.logit_weights, ended.logit_weights_by_class),

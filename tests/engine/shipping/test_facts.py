@@ -77,7 +77,9 @@ def test_pictures_are_prepared_as_the_training_tests_them() -> None:
     np.testing.assert_allclose(prepared.normalised(wanted), (wanted.astype(float) - mean) / std, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("prepared", [GREY, Preprocessing(3, 32, 32, (0.5,) * 3, (0.2,) * 3)], ids=["grey", "colour"])
+@pytest.mark.parametrize(
+    "prepared", [GREY, Preprocessing(3, 32, 32, (0.5,) * 3, (0.2,) * 3), COLOUR], ids=["grey", "colour", "cut"]
+)
 @pytest.mark.parametrize("shape", [(8, 8, 3), (32, 32), (96, 96, 3)], ids=str)
 def test_tensors_are_converted_as_pictures_are(prepared: Preprocessing, shape: tuple[int, ...]) -> None:
     """A test set of another size or colour is measured on the pixels that mmkd predict would make of its pictures."""

@@ -7,12 +7,14 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from scipy import stats
 from support.presets import tiny
 
-from engine.events import EpochEnded, to_line
+from engine.event_reader import EventReader
+from engine.events import EpochEnded, Metrics, to_line
 from engine.preset_yaml import dump_preset
 from engine.run_dir import RunDir
 from mmkd_tui.cli.main import run_command
@@ -44,6 +46,40 @@ def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     make("stopped", None, "seed=3")
 
 
+def test_many_runs_are_told_and_looked_for_in_one_list(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    listed = []
+
+    def scandir(path: Any) -> Any:
+        listed.append(Path(path))
+        return real(path)
+
+    real = os.scandir
+    monkeypatch.setattr(os, "scandir", scandir)
+    for number in range(20):
+        make(f"many-{number:02}", 0.9, f"seed={number}")
+    whole = [f"many-{number:02}" for number in range(20)]
+    assert run_command(["compare", *whole]) == 0
+    assert Path("runs") not in listed  # such a run's folder is known by its name
+    assert "reading 20 runs ...\n" in capsys.readouterr().err
+    assert run_command(["compare", *(name[2:] for name in whole), "runs/a0", "--json"]) == 0
+    assert listed.count(Path("runs")) == 1
+    assert [Path(run["path"]).name for run in json.loads(capsys.readouterr().out)["runs"]] == [*whole, "a0"]
+
+
+def test_where_curves_ended_is_found_among_the_steps(capsys: Capture) -> None:
+    steps = (
+        Metrics(phase="distil", index=0, epoch=2, step=k, steps=15, lr=0.1, loss=9.0, ce=9.0, accuracy=0.1, images_per_second=1.0)
+        for k in range(5000)
+    )
+    path = Path("runs/a0/events.jsonl")
+    path.write_text("".join(map(to_line, steps)) + path.read_text())
+    assert run_command(["compare", "a0", "a1", "--json"]) == 0
+    first, second = (run["end"] for run in json.loads(capsys.readouterr().out)["runs"])
+    assert first == second
+    (only,) = EventReader(path, metrics=False).poll()
+    assert isinstance(only, EpochEnded)
+
+
 def test_seeds_of_two_experiments(capsys: Capture) -> None:
     names = ["a0", "a1", "a2", "b0", "b1", "b2", "stopped"]
     assert run_command(["compare", *names, "--json"]) == 0
@@ -72,6 +108,24 @@ def test_seeds_of_two_experiments(capsys: Capture) -> None:
     assert ["method.alpha", "1.0", "2.0"] in rows
     assert ["A", "a0", "0", "finished", "3", "1.2500", "75.00", "%", "77.00", "%", "in", "2", "90.00", "%"] in rows
     assert any(row[:4] == ["B", "other0", "3", "93.00"] and "+3.00" in row for row in rows)
+
+
+@pytest.mark.parametrize(("layout", "same"), [("digits", True), ("train", True), ("", False), ("gone", False)])
+def test_a_split_seed_decides_test_images_only_where_a_folder_has_none(layout: str, same: bool, capsys: Capture) -> None:
+    """Elsewhere it is validation images that are others."""
+    for part in ("train", "test") if layout == "train" else ("",):
+        for number in range(2):
+            (Path("own") / part / f"class-{number}").mkdir(parents=True)
+    dataset = "dataset={name: digits}" if layout == "digits" else f"dataset={{name: imagefolder, path: {Path('own').resolve()}}}"
+    if layout == "gone":  # which may be so on the machine that trained
+        Path("own").rename("elsewhere")
+    for seed, (a, b) in enumerate(zip(A, B, strict=True)):
+        make(f"one{seed}", a, f"seed={seed}", dataset)
+        make(f"two{seed}", b, f"seed={seed}", dataset, "dataset.split_seed=1")
+    assert run_command(["compare", *(f"{name}{seed}" for name in ("one", "two") for seed in range(3)), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["groups"][1]["comparison"] is not None) is same
+    assert ("the test images are not the same" in " ".join(found["notes"])) is not same
 
 
 def test_other_images_are_not_held_against_each_other(capsys: Capture) -> None:

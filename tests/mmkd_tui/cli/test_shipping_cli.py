@@ -21,16 +21,18 @@ import safetensors
 import safetensors.torch
 import torch
 from PIL import Image
-from support.picture_sets import bomb, jpeg, put
+from support.picture_sets import bomb, jpeg, pictures, put
 from support.presets import TINY
 
 from engine import parse_preset
 from engine.data import Split, load_images
+from engine.image_folders import read_folder, read_own
 from engine.models import build_model
 from engine.preset_yaml import load_preset
 from engine.run import Run
 from engine.shipping.scores import scored
 from engine.teachers.store import TeacherStore, content_key
+from engine.teachers.weights import pack
 from mmkd_tui.cli.main import run_command
 
 Capture = pytest.CaptureFixture[str]
@@ -252,6 +254,7 @@ def test_teachers_of_a_run_on_several_processes_are_found_by_what_they_were_trai
         known = store.find(content_key(preset, part.arch, part.seed, part.recipe, ranks=1))
         assert known is not None
         weights[part.arch] = known[1]
+    (tmp_path / "two" / "result.json").unlink()  # which would tell it: the run is at work
     (tmp_path / "two" / "meta.json").write_text(json.dumps({"ranks": 2}))
     assert mmkd("evaluate", tmp_path / "two")[2].count("is not at hand: it is not in") == 2  # those of one process are others
     for part in preset.teachers:
@@ -259,6 +262,87 @@ def test_teachers_of_a_run_on_several_processes_are_found_by_what_they_were_trai
     code, out, err = mmkd("evaluate", tmp_path / "two", "--json")
     assert code == 0, err
     assert [teacher["missing"] for teacher in json.loads(out)["teachers"]] == [None, None]
+
+
+def test_teachers_are_those_of_the_run_whatever_became_of_its_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pictures(tmp_path / "own", {"train": 6, "test": 3})
+    teacher = "{arch: resnet8, train: {epochs: 1, batch_size: 4}}"
+    asked = [f"dataset={{name: imagefolder, path: {tmp_path / 'own'}, size: 16}}", f"teachers=[{teacher}]", "method={name: kd}"]
+    asked += ["train={epochs: 1, batch_size: 4}", "evaluate.student_alone=false", "hardware.workers=0"]
+    monkeypatch.setenv("MMKD_TEACHERS", str(tmp_path / "teachers"))
+    assert Run(parse_preset(TINY, "tiny.yaml", asked), tmp_path / "one").execute().state == "done"
+    (known,) = json.loads((tmp_path / "one" / "result.json").read_text())["teachers"]
+    put(tmp_path / "own", {"train/class-0/another.jpg": jpeg(9)})
+    (found,) = json.loads(mmkd("evaluate", tmp_path / "one", "--json")[1])["teachers"]
+    assert found["accuracy"] == pytest.approx(known["accuracy"])
+
+
+def test_teachers_are_those_that_the_result_names(shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where the store has others that were asked for in the same words."""
+    run, store = tmp_path / "other", TeacherStore(tmp_path / "teachers")
+    shutil.copytree(shop.run, run)
+    shutil.copytree(shop.folder / "teachers", store.root)
+    monkeypatch.setenv("MMKD_TEACHERS", str(store.root))
+    result = json.loads((run / "result.json").read_text())
+    for number, arch in enumerate(("resnet8", "resnet14")):
+        result["teachers"][number]["key"] = f"{number:016x}"
+        store.add(f"{number:016x}", pack(build_model(arch, 1, 10, seed=99).state_dict()), {})
+    (run / "result.json").write_text(json.dumps(result))
+    found = json.loads(mmkd("evaluate", run, "--json")[1])["teachers"]
+    (batch,) = shop.test.in_order(len(shop.test))
+    for teacher, arch in zip(found, ("resnet8", "resnet14"), strict=True):
+        with torch.no_grad():
+            theirs = build_model(arch, 1, 10, seed=99).eval()(batch.images).logits.argmax(1)
+        assert teacher["accuracy"] == pytest.approx((theirs == shop.test.labels).double().mean().item())
+
+
+def own_run(folder: Path, *asked: str) -> Path:
+    """A run on `own`, a folder of two classes without a test split."""
+    pictures(folder / "own", {"": 10})
+    dataset = f"dataset={{name: imagefolder, path: {folder / 'own'}, size: 16, split_seed: 5}}"
+    small = ["teachers=[]", "method={name: ce}", "train={epochs: 1, batch_size: 4}", "hardware.workers=0"]
+    assert Run(parse_preset(TINY, "tiny.yaml", [dataset, *small, *asked]), folder / "one").execute().state == "done"
+    return folder / "one"
+
+
+def test_no_picture_is_tested_on_that_was_trained_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a folder without a test split only the run's test pictures are asked, whatever names it, wherever it lies by then."""
+    run = own_run(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    held = read_own(load_preset(run / "preset.yaml").dataset).test.paths
+    assert held != read_folder(tmp_path / "own", 0).test.paths
+    for path in {f"own/class-{k}/{n:03}.jpg" for k in range(2) for n in range(10)} - {f"own/{path}" for path in held}:
+        Path(path).write_bytes(b"a picture that must not be read")
+    assert mmkd("export", run, "-o", "s.safetensors", "--format", "safetensors")[0] == 0
+    Path("own").rename("moved")
+    Path("own").symlink_to("moved")
+    for model, data in ((run, "own"), (run, "moved"), ("s.safetensors", "own"), (run / "student.safetensors", "moved")):
+        code, out, err = mmkd("evaluate", model, "--data", data, "--json")
+        assert code == 0, err
+        assert (json.loads(out)["images"], "cannot be read" in err, "too high" in err) == (len(held), False, False)
+
+
+def test_what_was_trained_on_is_not_known_of_a_file_that_does_not_say(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    pictures(tmp_path / "own", {"": 10})
+    pictures(tmp_path / "split", {"train": 2, "test": 2})
+    torch.save(build_model("resnet8", 3, 2).state_dict(), "theirs.pth")
+    for data, told in (("own", True), ("split", False)):
+        code, _, err = mmkd("evaluate", "theirs.pth", "--arch", "resnet8", "--size", "16", "--data", data)
+        assert code == 0, err
+        assert ("has no test split, and the model does not say which fifth was kept" in err) is told
+
+
+def test_a_key_that_leads_out_of_the_store_is_not_followed(shop: Shop, tmp_path: Path) -> None:
+    shutil.copytree(shop.run, tmp_path / "evil")
+    outside = tmp_path / "0123456789abcdef"
+    outside.mkdir()
+    result = json.loads((shop.run / "result.json").read_text())
+    result["teachers"][0]["key"] = str(outside)
+    (tmp_path / "evil" / "result.json").write_text(json.dumps(result))
+    found = json.loads(mmkd("evaluate", tmp_path / "evil", "--json")[1])["teachers"]
+    assert found[0]["accuracy"] == pytest.approx(result["teachers"][0]["accuracy"])  # by what its preset says
+    assert outside.is_dir()
 
 
 def test_teachers_that_are_gone_are_told(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -282,6 +366,43 @@ def test_a_checkpoint_of_another_program_is_taken_with_its_architecture_and_data
     assert mmkd("predict", "foreign.pth", "good.png", "--arch", "resnet8", "--data", "digits")[0] == 0
 
 
+class Theirs(torch.nn.Module):
+    """A network of another program, whose output is a tensor, a tuple or a dict."""
+
+    def __init__(self, form: str) -> None:
+        super().__init__()
+        self.form, self.head = form, torch.nn.Linear(64, 10)
+
+    def forward(self, images: torch.Tensor) -> Any:
+        logits = self.head(images.flatten(1))
+        return {"tensor": logits, "tuple": (logits, images), "dict": {"logits": logits}}[self.form]
+
+
+def test_programs_of_others_are_measured_or_one_clear_line(shop: Shop, tmp_path: Path) -> None:
+    """As torch.export makes them by default: for one size of batch, whatever it is that they give."""
+    torch.manual_seed(0)
+    theirs = Theirs("tensor").eval()
+    example = torch.zeros(7, 1, 8, 8)
+    torch.export.save(torch.export.export(theirs, (example,)), tmp_path / "t.pt2")
+    code, out, err = mmkd("evaluate", tmp_path / "t.pt2", "--trust", "--data", "digits", "--json")
+    assert code == 0, err
+    assert len(shop.test) % 7
+    found = json.loads(out)
+    # Its statistics are assumed: those of digits, of whose training images the run took a part.
+    whole = load_images(parse_preset(TINY, "t", ["dataset.train_images=null"]).dataset, tmp_path, torch.device("cpu"))
+    (batch,) = whole.test.in_order(len(whole.test))
+    assert found["top1"] == pytest.approx((theirs(batch.images).argmax(1) == batch.labels).double().mean().item())
+    for form in ("tuple", "dict"):
+        torch.export.save(torch.export.export(Theirs(form).eval(), (example,)), tmp_path / f"{form}.pt2")
+        code, out, err = mmkd("evaluate", tmp_path / f"{form}.pt2", "--trust", "--data", "digits")
+        assert (code, out) == (2, "")
+        assert f"{form}.pt2 gives a {form}, not one tensor of logits" in err
+    torch.export.save(torch.export.export(theirs, (torch.zeros(7, 4, 4, 4),)), tmp_path / "other.pt2")
+    code, out, err = mmkd("evaluate", tmp_path / "other.pt2", "--trust", "--data", "digits")
+    assert (code, out) == (2, "")
+    assert "takes images of 4x4x4 (channels, height, width), not 1x8x8" in err
+
+
 def test_other_images_are_converted_and_said(shop: Shop) -> None:
     put(Path("pictures"), {f"{part}/{k}/{k}.jpg": jpeg(k) for k in range(10) for part in ("train", "test")})
     put(Path("pictures"), {"test/3/broken.jpg": b"no picture"})
@@ -289,12 +410,33 @@ def test_other_images_are_converted_and_said(shop: Shop) -> None:
     assert code == 0, err
     assert json.loads(out)["images"] == 10
     assert "broken.jpg cannot be read" in err
-    assert "images of 224x224 pixels in colour are converted to 8x8 pixels in grey" in err
+    assert "images in colour are converted to grey, as the model takes them" in err
     shutil.rmtree("pictures/train/9")
     shutil.rmtree("pictures/test/9")
     code, _, err = mmkd("evaluate", "tiny", "--data", "pictures")
     assert code == 2
     assert "the model knows 10 classes and imagefolder has 9" in err
+
+
+def test_the_same_classes_in_another_order_are_told_by_their_names(shop: Shop, tmp_path: Path) -> None:
+    """As WebDataset's classes.txt may have them, and folders may not."""
+    shutil.copytree(shop.run, tmp_path / "other", ignore=shutil.ignore_patterns("export"))
+    path = tmp_path / "other" / "student.safetensors"
+    with safetensors.safe_open(path, "pt") as file:
+        said = file.metadata()
+    order = [3, 1, 4, 0, 5, 9, 2, 6, 8, 7]  # the same network, with its head's rows moved
+    weights = safetensors.torch.load_file(path)
+    head = {name: value[order].contiguous() for name, value in weights.items() if len(value.shape) and len(value) == 10}
+    assert len(head) == 2
+    safetensors.torch.save_file(weights | head, path, said | {"classes": json.dumps([str(number) for number in order])})
+    code, out, err = mmkd("evaluate", path, "--json")
+    assert code == 0, err
+    found, known = json.loads(out), json.loads(mmkd("evaluate", "tiny", "--json")[1])
+    assert found["top1"] == pytest.approx(known["top1"])
+    assert {row["class"]: row["accuracy"] for row in found["per_class"]} == pytest.approx(
+        {row["class"]: row["accuracy"] for row in known["per_class"]}
+    )
+    assert found["notes"] == ["the classes come in another order than the model's; they are told by their names"]
 
 
 def test_a_file_that_does_not_say_the_size_of_its_pictures(shop: Shop) -> None:
@@ -340,8 +482,8 @@ def test_the_card_is_as_hubs_read_it_and_makes_the_run_again(shop: Shop) -> None
         assert f"{name}" in card.text
 
 
-@pytest.mark.parametrize("student_arch", ["timm:test_resnet", "resnet8"])
-def test_a_hub_folder(student_arch: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("student_arch", ["timm:test_resnet", "timm:test_vit", "resnet8"])
+def test_a_hub_folder(student_arch: str, shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     timm = pytest.importorskip("timm")
     monkeypatch.chdir(tmp_path)
     asked = ["teachers=[]", "method={name: ce}", "train={epochs: 1, batch_size: 32}", f"student={{arch: '{student_arch}'}}"]
@@ -368,6 +510,17 @@ def test_a_hub_folder(student_arch: str, tmp_path: Path, monkeypatch: pytest.Mon
     with torch.no_grad():
         torch.testing.assert_close(network(enlarged), given.eval()(images).logits)
     assert network.pretrained_cfg["mean"][0] == pytest.approx(config["pretrained_cfg"]["mean"][0])
+    assert (side != 8) == (student_arch == "timm:test_vit")
+    digit(shop, 0, Path("hub/picture.png"))
+    told = json.loads(mmkd("predict", "one", "hub/picture.png", "--json")[1])["top"]
+    (code,) = re.findall(r"```python\n(.*?)```", Path("hub/README.md").read_text(), re.DOTALL)
+    monkeypatch.chdir(tmp_path / "hub")
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        exec(code, {})  # noqa: S102
+    assert [float(line.split("%")[0]) for line in printed.getvalue().splitlines()] == pytest.approx(
+        [100 * one["probability"] for one in told], abs=0.02
+    )
 
 
 def test_nothing_is_written_over(shop: Shop) -> None:

@@ -107,6 +107,27 @@ def test_its_charts_have_the_curves(page: Page) -> None:
     assert {cell["teacher"] for cell in cells if cell["weight"] > 0.5 and cell["class"].startswith("0:")} == {"resnet8-s0"}
 
 
+def test_teachers_and_runs_whose_names_begin_alike_stay_apart(tmp_path: Path) -> None:
+    begun = "timm-vit_base_patch16_clip_quickgelu_224.dfn2b-run-"
+    teachers = ", ".join(f"{{arch: resnet8, checkpoint: /{begun}{end}.safetensors}}" for end in ("good", "poor"))
+    runs = [tmp_path / f"{begun}{begun}{end}" for end in ("one", "two")]
+    for run in runs:
+        write_finished(run, preset(f"teachers=[{teachers}]"), ("a", "b"))
+        (run / "analysis.json").write_text(analysis_text(made_up(2, 2)))
+    assert run_command(["report", *map(str, runs), "-o", str(tmp_path / "all.html")]) == 0
+    page = Page((tmp_path / "all.html").read_text())
+    specs = json.loads(page.scripts[0])
+    weights = specs["run-1-logit-weights"]["layer"][0]["data"]["values"]
+    lines = {name: [row["value"] for row in weights if row["what"] == name] for name in {row["what"] for row in weights}}
+    assert sorted(lines) == [f"{k}: {begun[:39]}…" for k in (1, 2)]
+    assert len(set(map(len, lines.values()))) == 1  # none has the points of both
+    assert len({row["teacher"] for row in specs["run-1-by-class"]["data"]["values"]}) == 2
+    assert len({row["teacher"] for row in specs["run-1-test-weights"]["data"]["values"]}) == 2
+    assert len({rule["what"] for rule in specs["run-1-accuracy"]["layer"][2]["data"]["values"]}) == 3
+    assert len(set(specs["run-1-confusion"]["params"][0]["bind"]["labels"])) == 3
+    assert len({row["what"] for row in specs["together"]["layer"][0]["data"]["values"]}) == 2
+
+
 def test_it_fetches_nothing_and_obeys_nothing(page: Page) -> None:
     assert page.fetched == []
     assert len(page.scripts) == 2  # the charts' figures, and the program: none of a class's name
