@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from support.hosts import no_process_left, wait_until
+from support.hosts import distilling, no_process_left, wait_until
 from support.presets import TINY
 
 from engine.gpu_lock import GpuLock
@@ -79,8 +79,7 @@ def test_ctrl_c_stops_and_saves_all_and_the_same_command_goes_on(place: Path, ca
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
         try:
-            beats = folder.glob("*/heartbeat.json")
-            wait_until(lambda: len(list(folder.glob("*/heartbeat.json"))) == 2, f"two runs: {list(beats)}", 240)
+            wait_until(lambda: len(distilling(folder)) == 2, "two runs", 240)
             process.send_signal(signal.SIGINT)
             _, err = process.communicate(timeout=240)
         finally:

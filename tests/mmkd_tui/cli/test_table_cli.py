@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from support.hosts import Watched, no_process_left, wait_until
+from support.hosts import Watched, distilling, no_process_left, wait_until
 from support.presets import TINY
 
 from engine.gpu_lock import GpuLock
@@ -64,7 +64,7 @@ def test_a_table_is_broken_off_and_the_same_command_goes_on(
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
         try:
-            wait_until(lambda: list(folder.glob("aver-s0-*/heartbeat.json")), "the second run", 240)
+            wait_until(lambda: any(path.name.startswith("aver-s0-") for path in distilling(folder)), "the second run", 240)
             process.send_signal(signal.SIGINT)
             out, err = process.communicate(timeout=240)
         finally:
