@@ -22,13 +22,14 @@ from engine.origin import changes_of_machine, machine_of, refuse_another
 from engine.paths import FULL, remove_tree
 from engine.preset import CheckpointsPart
 from engine.ranks import ALONE, Ranks
+from engine.run_dir import CHECKPOINT
 from engine.text import one_line
 from engine.trainer import Phase, Trainer
 from engine.untrusted import readable
 from engine.version import versions
 
 # A checkpoint that is being replaced is for a moment found only by its other name.
-_NAME = re.compile(r"\.?(?P<name>(?P<phase>[a-z]+-\d+)-step-(?P<step>\d{1,12}))(?:\.old)?")
+_NAME = re.compile(rf"\.?(?P<name>{CHECKPOINT.pattern})(?:\.old)?")
 _LEFTOVER = re.compile(r"\..*\.partial")
 
 
@@ -174,7 +175,13 @@ class RunCheckpoints:
         for change in changes_of_machine(facts.get("machine"), machine_of(trainer.parameters[0].device)):
             message = f"checkpoints/{name} was made with {change}: what follows may differ in the last bits"
             self.emit(Log(level="warning", message=message))
-        if facts.get("ranks", 1) != self.ranks.size:
+        if (before := facts.get("ranks", 1)) != (now := self.ranks.size):
+            batch = trainer.recipe.batch_size
+            message = (
+                f"{trainer.phase.label} goes on with {now * batch} images a step instead of {before * batch}, at the same "
+                f"learning rate (processes: {now}, before {before}); mmkd resume --gpus {before} would keep them"
+            )
+            self.emit(Log(level="warning", message=message))
             self._renumber(trainer)
         elif self.ranks.first and (self.folder / name).is_dir():  # who replaced one by it was killed before that was deleted
             remove_tree(self.folder / f".{name}.old")

@@ -7,18 +7,16 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from engine.dataset_facts import FOLDER
 from engine.errors import UserError
 from engine.event_reader import EventReader
 from engine.events import EpochEnded
-from engine.image_folders import draws_its_test
 from engine.overrides import flattened
-from engine.preset import DatasetPart, Preset
+from engine.preset import Preset
 from engine.preset_yaml import load_preset
 from engine.result import result_from
 from engine.run_dir import RunDir
 from engine.run_state import StateReader
-from engine.same_training import CHANGES_NOTHING, among
+from engine.same_training import CHANGES_NOTHING, among, same_test_images
 from engine.tables.statistics import Comparison, Summary, compare, holm, summarise
 from engine.text import plain
 from engine.untrusted import read_object
@@ -110,7 +108,7 @@ def side_by_side(folders: Sequence[Path], ends: bool = True) -> SideBySide:
                     )
                 found.setdefault(run.seed, 100 * run.accuracy)
         accuracies.append(found)
-    same_images = _same_images(keys, presets[0].dataset)
+    same_images = all(same_test_images(presets[0].dataset, preset.dataset) for preset in presets)
     if not same_images:
         notes.append("the test images are not the same: accuracies are not held against each other")
     if any(key == "evaluate.select_on" for key in keys):
@@ -134,14 +132,6 @@ def _trained(preset: Preset) -> dict[str, Any]:
     """What makes it another experiment, by dotted keys; its seed does not."""
     every = flattened(preset.model_dump(mode="json"))
     return {key: value for key, value in every.items() if not among(key, ("seed", *CHANGES_NOTHING))}
-
-
-def _same_images(differing: Sequence[str], dataset: DatasetPart) -> bool:
-    """Whether runs have the same test images that differ in these settings, and of which one has this data set."""
-    if "dataset.name" in differing or "dataset.path" in differing:
-        return False
-    drawn = dataset.name == FOLDER and draws_its_test(Path(dataset.path or "").expanduser())
-    return not drawn or "dataset.split_seed" not in differing
 
 
 def _compared(folder: Path, letter: str, preset: Preset, with_end: bool) -> Compared:

@@ -3,9 +3,31 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 # Of the training images of ILSVRC 2012, in 0..1: what networks for 224-pixel images are normalised by.
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+class Normalisation(NamedTuple):
+    """What is subtracted from pixels in 0..1, and by what they are divided then: a number a channel each."""
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    def of(self, channels: int) -> Normalisation:
+        """For images of that many channels; of another number the average over the channels, for each."""
+        if len(self.mean) == channels:
+            return self
+        return Normalisation(*((sum(values) / len(values),) * channels for values in self))
+
+    def words(self) -> str:
+        """For people, as in "less 0.5, 0.5, 0.5, divided by 0.5, 0.5, 0.5"."""
+        mean, std = (", ".join(f"{value:.4g}" for value in values) for values in self)
+        return f"less {mean}, divided by {std}"
+
+
+IMAGENET = Normalisation(IMAGENET_MEAN, IMAGENET_STD)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,9 +11,9 @@ from engine.errors import UserError
 from engine.preset import HardwarePart
 
 
-def resolve_device(hardware: HardwarePart, local: int | None = None) -> torch.device:
-    """The device that `hardware.device` names; for the machine's process number `local` of several that train together, each one
-    of its own, made ready for use as by `prepare`. UserError where this machine has none such.
+def resolve_device(hardware: HardwarePart, local: int | None = None, here: int = 1) -> torch.device:
+    """The device that `hardware.device` names, made ready for use as by `prepare`; for process number `local` of the `here` that
+    train together on this machine, one of its own. UserError where this machine has none such, or too few.
     """
     name = hardware.device
     if name == "auto":
@@ -25,8 +25,11 @@ def resolve_device(hardware: HardwarePart, local: int | None = None) -> torch.de
         device = torch.device("cuda", local)
     if device.type == "cuda":
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-        if local is not None and local >= count:
-            raise UserError(f"process {local + 1} of this machine has no GPU: it has {count}; start as many processes as GPUs")
+        if local is not None and 0 < count < here:
+            raise UserError(
+                f"{here} processes train together on this machine, each on a GPU of its own, but it has {count}; --gpus {count} "
+                f"fits: {count} x train.batch_size images a step instead of {here} x"
+            )
         if (device.index or 0) >= count:
             have = f"{count} CUDA device{'s' if count > 1 else ''}" if count else "no CUDA device that PyTorch can use"
             raise UserError(f"hardware.device is {name}, but this machine has {have}; use --device auto or --device cpu")

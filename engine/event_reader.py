@@ -28,6 +28,7 @@ class EventReader:
     """
 
     def __init__(self, path: Path, only_new: bool = False, metrics: bool = True) -> None:
+        """`only_new`: events that are there already are passed over; without `metrics`, all of these are, nearly all lines."""
         self.path, self._with_metrics = path, metrics
         self.caught_up = False  # whether the last poll came to the end
         self._file: tuple[int, int] | None = None  # device and inode

@@ -33,6 +33,12 @@ class GpuBusyError(UserError):
         )
 
 
+def busy_in(message: str) -> str:
+    """Which GPU is in use and by whom, as the message of a GpuBusyError has it; "" of any other message."""
+    found = re.match(r"(GPU [A-Za-z0-9-]+ is in use by .*); wait for its end, name another --device", message)
+    return found[1] if found else ""
+
+
 def gpu_of(device: str, environment: Mapping[str, str] = os.environ) -> str | None:
     """The GPU behind a device's name, as the driver names it; None where there is none behind it.
 
@@ -82,10 +88,14 @@ class GpuLock:
             self._handle = -1
 
 
-def refuse_if_busy(device: str, environment: Mapping[str, str] = os.environ) -> None:
-    """GpuBusyError where a run has the GPU of this device now: for those who want to know before they make anything."""
-    if (gpu := gpu_of(device, environment)) is not None:
-        _refuse(gpu)
+def refuse_if_busy(device: str, environment: Mapping[str, str] = os.environ, processes: int = 1) -> None:
+    """GpuBusyError where a run has the GPU of this device now, or one of the first `processes` GPUs: for those who want to know
+    before they make anything.
+    """
+    together = processes > 1 and device in ("auto", "cuda")
+    for name in [f"cuda:{number}" for number in range(processes)] if together else [device]:
+        if (gpu := gpu_of(name, environment)) is not None:
+            _refuse(gpu)
 
 
 def _refuse(gpu: str) -> None:

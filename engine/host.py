@@ -25,10 +25,11 @@ from typing import TYPE_CHECKING
 
 import engine.openmp  # noqa: F401  before torch
 from engine.control import STOP_SIGNALS, StopSignals, on_stop_signals
-from engine.errors import UserError
+from engine.errors import TrainingError, UserError
 from engine.launched import Launched, launched
 from engine.result import Result
 from engine.run_dir import Lock, RunDir, take_over
+from engine.untrusted import read_object
 
 if TYPE_CHECKING:
     from engine.ranks import Ranks
@@ -48,6 +49,8 @@ def main(arguments: Sequence[str]) -> int:
     run_dir = RunDir(chosen.folder)
     try:
         place = launched()
+        if place is not None and place.restarts and (code := _code_of_ending(run_dir)) is not None:
+            return code
         if place is not None and place.rank:
             return _follow(chosen, run_dir, place)
         if place is not None and place.restarts and run_dir.events.exists():
@@ -80,6 +83,14 @@ def main(arguments: Sequence[str]) -> int:
         return _serve(chosen, run_dir, lock, place)
 
 
+def _code_of_ending(run_dir: RunDir) -> int | None:
+    """The exit code of a run that is done or has failed: only lost processes are worth another try. None for any other."""
+    said = read_object(run_dir.result) or {}
+    if said.get("state") == "failed":
+        return 2 if said.get("mistake") is True else 1
+    return 0 if said.get("state") == "done" else None
+
+
 def _stop_at_eof() -> None:
     """Whoever started this process holds the other end: when that is gone, so is the machine's share that we work on."""
     with suppress(OSError):
@@ -104,12 +115,16 @@ def _serve(chosen: argparse.Namespace, run_dir: RunDir, lock: Lock, place: Launc
 
     ranks = ALONE
     try:
-        load_plugins(chosen.plugin)
-        preset, options = load_preset(run_dir.preset), {"resume": chosen.resume, "share_gpu": chosen.force}
         if place is not None:
             ranks = join(place)
-            ranks.told([chosen.resume])
-            ranks.sent(dump_preset(preset).encode())
+        with ranks.all_or_none():
+            load_plugins(chosen.plugin)
+            preset = load_preset(run_dir.preset)
+            if not run_dir.events.exists():  # a person may have written it; a run that has begun has written its own
+                preset = preset.anchored(run_dir.path)
+        ranks.told([chosen.resume])
+        ranks.sent(dump_preset(preset).encode())
+        options = {"resume": chosen.resume, "share_gpu": chosen.force}
         run = Run(preset, run_dir.path, data_root=chosen.data_root, lock=lock, ranks=ranks, **options)
         served = serve(run)
     except LostRankError as error:  # before the run began
@@ -146,17 +161,18 @@ def _follow(chosen: argparse.Namespace, run_dir: RunDir, place: Launched) -> int
 
     ranks = ALONE
     try:
-        load_plugins(chosen.plugin)
         ranks = join(place)
+        with ranks.all_or_none():
+            load_plugins(chosen.plugin)
         resume = bool(ranks.told([False])[0])
         preset = parse_preset((ranks.sent(None) or b"").decode(), str(run_dir.preset))
         run = Run(preset, run_dir.path, data_root=chosen.data_root, resume=resume, share_gpu=chosen.force, ranks=ranks)
         result = run.execute()
-    except LostRankError as error:
-        result = Result(str(run_dir.path), message=str(error))
-    if result.state == "failed":
+    except (LostRankError, TrainingError, UserError) as error:
+        result = Result(str(run_dir.path), message=str(error), mistake=isinstance(error, UserError))
+    if result.state == "failed" and not ranks.given_up:  # else the first process tells why
         with suppress(OSError):
-            print(f"process {place.rank}: {result.message}", file=sys.stderr, flush=True)  # noqa: T201
+            print(f"process {place.rank + 1}: {result.message}", file=sys.stderr, flush=True)  # noqa: T201
     return _leave(ranks, result)
 
 
@@ -164,6 +180,11 @@ def _leave(ranks: Ranks, result: Result) -> int:
     """The launcher takes every other exit code for a lost process, which a run that was stopped on request is not."""
     if result.state == "failed":
         sys.stderr.flush()
+        if ranks.given_up and not ranks.first:
+            from engine.ranks import LostRankError
+
+            with suppress(LostRankError):
+                ranks.told([0])  # until the first process has written why, and gone: the launcher ends who is left
         os._exit(2 if result.mistake else 1)  # without waiting for processes that may not be there any more
     ranks.close()
     return 0

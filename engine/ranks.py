@@ -7,6 +7,7 @@ autograd.grad under it does not synchronise.
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from engine.errors import TrainingError, UserError
 from engine.launched import Launched
 from engine.out_of_memory import lacks_memory
 from engine.text import one_line
@@ -39,6 +41,8 @@ class Ranks:
     rank = 0
     size = 1
     local: int | None = None  # which of this machine's ranks it is, where there are several in all
+    here = 1  # ranks of this machine
+    given_up = False  # all of them, since one failed at what each does for itself
 
     @property
     def first(self) -> bool:
@@ -75,6 +79,13 @@ class Ranks:
         """Rank 0's bytes or None, on every rank; the others' are not looked at."""
         return data
 
+    @contextmanager
+    def all_or_none(self) -> Iterator[None]:
+        """Around what each rank does for itself, without asking the others. Where one of them fails all do, by the error of the
+        first that did: a UserError where it is the user's mistake, else a TrainingError. Every rank must come to it.
+        """
+        yield
+
     def close(self) -> None:
         """Leaves the group."""
 
@@ -85,11 +96,11 @@ ALONE = Ranks()
 class ProcessGroup(Ranks):
     """The ranks of a torch.distributed process group: tensors on a GPU go by NCCL, all else by gloo."""
 
-    def __init__(self, local: int = 0) -> None:
+    def __init__(self, local: int = 0, here: int = 1) -> None:
         """Joins the group that the launcher's environment names (RANK, WORLD_SIZE, MASTER_ADDR, MASTER_PORT)."""
         with _together():
             dist.init_process_group("gloo", timeout=WAIT)
-        self.rank, self.size, self.local = dist.get_rank(), dist.get_world_size(), local
+        self.rank, self.size, self.local, self.here = dist.get_rank(), dist.get_world_size(), local, here
         self._tensors: Any = None  # the group that tensors go by; the one that words go by, unless another is made
 
     def use(self, device: torch.device) -> None:
@@ -139,11 +150,11 @@ class ProcessGroup(Ranks):
             dist.all_reduce(said, dist.ReduceOp.MIN, group=self._tensors)
         return said.bool()
 
-    def told(self, values: Sequence[int]) -> list[int]:
-        """See Ranks."""
+    def told(self, values: Sequence[int], source: int = 0) -> list[int]:
+        """See Ranks; of rank `source`."""
         said = torch.tensor(list(values), dtype=torch.int64)
         with _together():
-            dist.broadcast(said, 0)
+            dist.broadcast(said, source)
         return [int(value) for value in said]
 
     @torch.no_grad()
@@ -154,18 +165,38 @@ class ProcessGroup(Ranks):
             dist.all_gather(parts, tensor.contiguous(), group=self._tensors)
         return parts
 
-    def sent(self, data: bytes | None) -> bytes | None:
-        """See Ranks."""
-        (size,) = self.told([-1 if data is None else len(data)])
+    def sent(self, data: bytes | None, source: int = 0) -> bytes | None:
+        """See Ranks; of rank `source`."""
+        (size,) = self.told([-1 if data is None else len(data)], source)
         if size < 0:
             return None
         content = torch.empty(size, dtype=torch.uint8)
-        if self.first and data:
+        if self.rank == source and data:
             content = torch.frombuffer(bytearray(data), dtype=torch.uint8)  # a tensor is of bytes that may be changed
         if size:
             with _together():
-                dist.broadcast(content, 0)
+                dist.broadcast(content, source)
         return content.numpy().tobytes()
+
+    @contextmanager
+    def all_or_none(self) -> Iterator[None]:
+        """See Ranks."""
+        own: Exception | None = None
+        try:
+            yield
+        except Exception as error:
+            own = error
+        first = torch.tensor(self.size if own is None else self.rank)
+        with _together():
+            dist.all_reduce(first, dist.ReduceOp.MIN)
+        if (failed := int(first)) == self.size:
+            return
+        self.given_up = True
+        said = self.sent(None if own is None else _as_told(own), failed)
+        if own is not None and failed == self.rank:
+            raise own
+        mistake, message = json.loads(said or b"")
+        raise (UserError if mistake else TrainingError)(f"process {failed + 1} of {self.size}: {message}") from own
 
     def close(self) -> None:
         """See Ranks."""
@@ -179,7 +210,13 @@ def join(place: Launched) -> Ranks:
     if place.here == place.size:
         os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
         os.environ.setdefault("NCCL_SOCKET_IFNAME", "lo")
-    return ProcessGroup(place.local) if place.size > 1 else ALONE
+    return ProcessGroup(place.local, place.here) if place.size > 1 else ALONE
+
+
+def _as_told(error: Exception) -> bytes:
+    """Whether it is the user's to mend, and the sentence."""
+    mistake = isinstance(error, (UserError, OSError))
+    return json.dumps([mistake, str(error) if mistake else f"{type(error).__name__}: {error}"]).encode()
 
 
 @contextmanager

@@ -35,6 +35,7 @@ from engine.folder_watch import FolderWatch
 from engine.gpu_lock import GpuLock, gpu_of
 from engine.measure import ensemble, logits_of, measured
 from engine.methods import Plan
+from engine.models.library import refuse_unknown
 from engine.models.placement import placed, refuse_to_share_alone
 from engine.origin import made_with, origin
 from engine.out_of_memory import lacks_memory, told_of
@@ -182,12 +183,23 @@ class Run:
 
     def _prepare(self) -> tuple[torch.device, Images]:
         """All that can be found wrong before anything is written."""
+        begun = self._resume and self.dir.events.exists()
+        self._begun_with = self.ranks.told([begun_with(self.dir) if begun else self.ranks.size])[0]
+        with self.ranks.all_or_none():  # nothing in here asks the others
+            device, images, classroom = self._prepare_alone()
+        self.ranks.use(device)
+        if self._caches:
+            cache = TeacherCache(self.preset, images, self.cache)
+            subjects = [cache.subject(number, *classroom.as_planned(part)) for number, part in enumerate(self.preset.teachers)]
+            with self.ranks.all_or_none():
+                cache.place(subjects)
+        return device, images
+
+    def _prepare_alone(self) -> tuple[torch.device, Images, Classroom]:
         if self.ranks.first:
             refuse_missing(self.preset.trackers)
-        device = resolve_device(self.preset.hardware, self.ranks.local)
+        device = resolve_device(self.preset.hardware, self.ranks.local, self.ranks.here)
         refuse_to_share_alone(self.preset.hardware.teachers, self.ranks)
-        self.ranks.use(device)
-        self._begun_with = self.ranks.told([begun_with(self.dir) if self._resume else self.ranks.size])[0]
         if (gpu := gpu_of(str(device))) is not None:
             try:
                 self._gpu_lock = GpuLock.take(gpu, self.dir.path, share=self._share_gpu)
@@ -195,6 +207,8 @@ class Run:
                 self._no_gpu_lock = error.strerror or str(error)
         use_threads(self.preset.hardware)
         images = load_images(self.preset.dataset, self.data_root, device, self.preset.hardware.workers)
+        for arch in dict.fromkeys([self.preset.student.arch, *(part.arch for part in self.preset.teachers)]):
+            refuse_unknown(arch)
         steps_per_epoch(images, self.preset.train, ranks=self.ranks.size)
         for number, part in enumerate(self.preset.teachers):
             if part.trained:
@@ -204,10 +218,7 @@ class Run:
             classroom.refuse_unfit(part)
             if self.preset.asks_heads:
                 classroom.refuse_headless(part)
-        if self._caches:
-            cache = TeacherCache(self.preset, images, self.cache)
-            cache.place([cache.subject(number, *classroom.as_planned(part)) for number, part in enumerate(self.preset.teachers)])
-        return device, images
+        return device, images, classroom
 
     @property
     def _caches(self) -> bool:
@@ -235,7 +246,7 @@ class Run:
         if self.dir.events.exists() and not self._resume:
             raise UserError(f"{self.dir.path} holds another run; name another folder")
         now = datetime.now(UTC).isoformat(timespec="seconds")
-        meta = made_with(self.preset, device, self.data_root) | {"ranks": self._begun_with}
+        meta = made_with(self.preset, device, self.data_root) | {"ranks": self._begun_with, "processes": self.ranks.size}
         if self._resume:
             before = read_object(self.dir.meta) or {}
             times = before.get("resumed")
@@ -468,4 +479,4 @@ def _distilling(preset: Preset) -> Phase:
 
 
 def _reason(error: Exception) -> str:
-    return str(error) if isinstance(error, (UserError, OSError)) else f"{type(error).__name__}: {error}"
+    return str(error) if isinstance(error, (UserError, OSError, TrainingError)) else f"{type(error).__name__}: {error}"

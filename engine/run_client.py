@@ -74,11 +74,11 @@ class RunClient(Protocol):
 class DirectoryClient:
     """`RunClient` over a run's folder. Nothing in the folder is trusted, and nothing needs to be there."""
 
-    def __init__(self, path: Path, *, patience: float = PATIENCE, only_new: bool = False) -> None:
-        """`only_new`: events that are there already are passed over."""
+    def __init__(self, path: Path, *, patience: float = PATIENCE, only_new: bool = False, metrics: bool = True) -> None:
+        """`only_new`: events that are there already are passed over; without `metrics`, all of these are."""
         self.path = path
         self._dir = RunDir(path)
-        self._events = EventReader(self._dir.events, only_new)
+        self._events = EventReader(self._dir.events, only_new, metrics)
         self._state = StateReader(self._dir, patience)
 
     def poll(self) -> Sequence[Event]:

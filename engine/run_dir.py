@@ -28,6 +28,7 @@ from engine.paths import private_folder, write_whole
 from engine.untrusted import MOST, as_number, is_file_of, object_in, open_regular, read_object, read_regular, readable
 
 NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")
+CHECKPOINT = re.compile(r"(?P<phase>[a-z]+-\d+)-step-(?P<step>\d{1,12})")
 
 
 class RunDir:
@@ -68,6 +69,10 @@ class RunDir:
                 ) from error
             return cls(path)
         raise UserError(f"{runs} has a thousand runs of this second; name another place with --runs-dir")
+
+    def has_checkpoint(self) -> bool:
+        """Whether there is one to go on from."""
+        return any(CHECKPOINT.fullmatch(path.name) for path in self.checkpoints.glob("*"))
 
     def write_json(self, path: Path, content: dict[str, Any]) -> None:
         """A JSON file, whole or not at all."""

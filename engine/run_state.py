@@ -10,7 +10,7 @@ from pathlib import Path
 from engine import locks
 from engine.run_dir import RunDir
 from engine.text import one_line
-from engine.untrusted import MOST, as_number, read_object, read_regular
+from engine.untrusted import MOST, as_number, is_there, read_object, read_regular
 
 PATIENCE = 30.0  # seconds without a heartbeat until a run is said not to respond
 
@@ -26,11 +26,17 @@ class RunState(StrEnum):
     FINISHED = "finished"
     STOPPED = "stopped"
     FAILED = "failed"
+    GONE = "gone"  # there is no such folder: it was deleted, or moved
 
     @property
     def live(self) -> bool:
         """Whether a process may still be at work."""
         return self in (RunState.STARTING, RunState.RUNNING, RunState.PAUSED, RunState.NOT_RESPONDING)
+
+    @property
+    def responding(self) -> bool:
+        """Whether a process is at work and gives signs of life: it is worth waiting for."""
+        return self.live and self is not RunState.NOT_RESPONDING
 
     @property
     def resumable(self) -> bool:
@@ -57,7 +63,8 @@ class StateReader:
         if held is False and lock_held(self.dir.launcher):
             return RunState.STARTING  # several processes, for the first time or once more
         if held is False:
-            return ending(self.dir) or RunState.CRASHED  # it may have ended between the two looks
+            # It may have ended between the two looks.
+            return ending(self.dir) or (RunState.GONE if _gone(self.dir.path) else RunState.CRASHED)
         beat = read_object(self.dir.heartbeat)
         if beat is None and held:
             return RunState.STARTING
@@ -98,6 +105,13 @@ def lock_held(lock: Path) -> bool | None:
     except OSError:
         return None
     return locks.held(lock) if holder in ("", platform.node()) else None
+
+
+def _gone(path: Path) -> bool:
+    try:
+        return not is_there(path)
+    except OSError:
+        return False
 
 
 def other_machine(path: Path) -> str:

@@ -1,13 +1,16 @@
-"""What in a preset changes no training, and a key of all the rest."""
+"""What in a preset changes no training, whether two are tested on the same images, and a key of all that is trained."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
-from engine.preset import Preset
+from engine.dataset_facts import FOLDER
+from engine.image_folders import draws_its_test
+from engine.preset import DatasetPart, Preset
 
 # What says where, under which name and by how many helpers it is done, how often it is saved and what is shown of it; not what
 # comes of it. A run may go on with others than it began with, and runs that differ in nothing else are the same training.
@@ -24,6 +27,14 @@ CHANGES_NOTHING = (
     "evaluate.batch_size",
     "trackers",
 )
+
+
+def same_test_images(one: DatasetPart, other: DatasetPart) -> bool:
+    """Whether networks that are trained on these are tested on the same images."""
+    if (one.name, one.path) != (other.name, other.path):
+        return False
+    drawn = one.name == FOLDER and draws_its_test(Path(one.path or "").expanduser())
+    return one.split_seed == other.split_seed or not drawn
 
 
 def among(key: str, settings: Iterable[str]) -> bool:

@@ -7,8 +7,9 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 from engine import plugins
@@ -20,9 +21,13 @@ from engine.paths import write_whole
 from engine.preset import Preset
 from engine.preset_changes import refuse_changes
 from engine.preset_yaml import dump_preset, load_preset
-from engine.run_dir import Lock, RunDir, take_over
+from engine.run_dir import Lock, RunDir, begun_with, take_over
+from engine.run_state import ending, lock_held
 from engine.text import plain
 from engine.untrusted import as_number, as_text, open_to_append, read_object
+
+PATIENCE = 15.0  # seconds in which the launcher of a run that has ended goes
+TOGETHER = 64  # processes; a folder that says more is not believed
 
 
 def spawn(preset: Preset, runs: Path, *, data_root: Path | None = None, force: bool = False) -> Path:
@@ -45,36 +50,60 @@ def spawn(preset: Preset, runs: Path, *, data_root: Path | None = None, force: b
 
 
 def respawn(
-    path: Path, *, data_root: Path | None = None, force: bool = False, overrides: Sequence[str] = (), processes: int = 1
+    path: Path, *, data_root: Path | None = None, force: bool = False, overrides: Sequence[str] = (), processes: int | None = None
 ) -> None:
     """Starts a host that resumes a stopped, failed or crashed run from its newest checkpoint. UserError where it is live or
     finished, and where another run has its GPU, unless `force` is given. Data sets are looked for where the run looked for them,
     unless another root is given. `overrides` (KEY=VALUE) change its preset for good; UserError where its past would be another.
-    `processes`: so many go on with it together, however many began it.
+    `processes`: so many go on with it together; by default as many as were at work on it last.
     """
     run_dir = RunDir(path.expanduser().absolute())
     _want_plugins(run_dir)
+    processes = _processes_of(run_dir) if processes is None else processes
     changed = _changed(run_dir, overrides) if overrides else None
-    if not force:
-        with suppress(PresetError):  # the host tells of a preset that cannot be read
-            refuse_if_busy((changed or load_preset(run_dir.preset)).hardware.device)
     try:
-        lock = take_over(run_dir)
-        if data_root is None and (known := as_text((read_object(run_dir.meta) or {}).get("data_root"))):
-            data_root = Path(known)
-        try:
+        with ExitStack() as held:
+            launcher = None
+            if processes > 1 or run_dir.launcher.exists():  # first of all: who has it may start the run again, and has its GPUs
+                launcher = _lock_of_launcher(run_dir)
+                held.callback(launcher.release)
+            if not force:
+                with suppress(PresetError):  # the host tells of a preset that cannot be read
+                    refuse_if_busy((changed or load_preset(run_dir.preset)).hardware.device, processes=processes)
+            lock = take_over(run_dir)
+            held.callback(lock.release)
+            if data_root is None and (known := as_text((read_object(run_dir.meta) or {}).get("data_root"))):
+                data_root = Path(known)
             if changed is not None:
                 write_whole(run_dir.preset, dump_preset(changed))
             options = ["--resume", *["--force"] * force]
             if processes > 1:
-                lock.release()  # a launcher hands nothing on
-                start_host(run_dir, None, data_root, options, processes=processes)
+                lock.release()  # the first of them takes it
+                start_host(run_dir, launcher, data_root, options, processes=processes)
             else:
                 start_host(run_dir, lock, data_root, options)
-        finally:
-            lock.release()
     except OSError as error:
         raise UserError(f"{path}: the run cannot be resumed: {error.strerror or error}") from error
+
+
+def _processes_of(run_dir: RunDir) -> int:
+    """How many were at work on a run last."""
+    said = as_number((read_object(run_dir.meta) or {}).get("processes"))
+    known = int(said or begun_with(run_dir))  # an older release wrote the latter alone
+    if known > TOGETHER:
+        raise UserError(
+            f"{run_dir.path.name} was at work in {known} processes, more than a machine has GPUs; "
+            f"mmkd resume {run_dir.path.name} --gpus N says how many go on with it here"
+        )
+    return max(known, 1)
+
+
+def _lock_of_launcher(run_dir: RunDir) -> Lock:
+    """Waits for the launcher of a run that has ended: it goes some seconds after its processes."""
+    deadline = time.monotonic() + PATIENCE
+    while ending(run_dir) is not None and lock_held(run_dir.launcher) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return Lock(run_dir, of_launcher=True)
 
 
 def _changed(run_dir: RunDir, overrides: Sequence[str]) -> Preset:
@@ -125,8 +154,8 @@ def start_host(
     """The child inherits the lock: from its first moment to its last, whoever looks can tell that it lives. Without one, it takes
     the lock itself. `environment` is laid over ours. `tied`: it stops and saves when this process ends, however that happens.
     `plugin_files`: by default those that are loaded here. `processes`: so many train together, under PyTorch's launcher, which
-    starts them all again up to `restarts` times when one is lost; then the first of them takes the lock, and the launcher has one
-    of its own.
+    starts them all again up to `restarts` times when one is lost; then the first of them takes the run's lock, and `lock` is the
+    launcher's own.
     """
     # -P: a folder called `engine` where the user happens to be must not be taken for ours.
     command = [sys.executable, "-P", "-m", "engine.host", *options]
@@ -134,7 +163,7 @@ def start_host(
         command = [sys.executable, "-P", "-m", "engine.launcher", str(processes), str(restarts), *command]
     elif lock is not None:
         command += ["--lock", str(lock.handle)]
-    inherited = Lock(run_dir, of_launcher=True) if processes > 1 else lock
+    inherited = Lock(run_dir, of_launcher=True) if processes > 1 and lock is None else lock
     for plugin in plugin_files if plugin_files is not None else [str(plugin.path) for plugin in plugins.loaded()]:
         command += ["--plugin", plugin]
     if data_root is not None:

@@ -16,12 +16,11 @@ os.environ.setdefault("TEXTUAL_FPS", "60")
 os.environ.setdefault("TEXTUAL_ANIMATIONS", "none")
 
 from textual import events
-from textual.app import App, ComposeResult, SystemCommand
-from textual.binding import Binding, BindingType
+from textual.app import App, SystemCommand
+from textual.binding import BindingType
 from textual.command import CommandPalette
-from textual.screen import ModalScreen, Screen
+from textual.screen import Screen
 from textual.theme import ThemeProvider
-from textual.widgets import Static
 
 from engine.errors import UserError
 from engine.run_client import DirectoryClient, RunClient
@@ -30,9 +29,11 @@ from mmkd_tui import LEAST_COLUMNS, LEAST_ROWS
 from mmkd_tui.housekeeping import Housekeeper
 from mmkd_tui.keys import bindings, keys_of
 from mmkd_tui.machine import Machine, this_machine
+from mmkd_tui.screens.base import MmkdScreen
 from mmkd_tui.screens.help import HelpScreen
 from mmkd_tui.settings import Settings, SettingsSaver, load_settings
 from mmkd_tui.widgets.glyphs import prefers_ascii
+from mmkd_tui.widgets.lines import escaped
 from mmkd_tui.widgets.scrollbars import use_scrollbars
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
 TERMINAL_CHECK = 5.0  # seconds
 SETTLED = 1.0  # seconds after the start: what there is then, stays
 TIDY_EVERY = 0.25  # seconds
+LEAVE = next(key for key in keys_of("app") if key.id == "leave").keys.split(",")
 
 
 class MmkdApp(App[str]):
@@ -49,8 +51,8 @@ class MmkdApp(App[str]):
     TITLE = "mmkd"
     CSS_PATH = Path(__file__).with_name("mmkd.tcss")
     BINDINGS: ClassVar[list[BindingType]] = [*bindings("app")]
-    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (100, "-wide")]  # noqa: RUF012
-    VERTICAL_BREAKPOINTS = [(0, "-low"), (24, "-short"), (30, "-tall"), (40, "-high")]  # noqa: RUF012
+    HORIZONTAL_BREAKPOINTS = [(0, "-too-narrow"), (LEAST_COLUMNS, "-narrow"), (100, "-wide")]  # noqa: RUF012
+    VERTICAL_BREAKPOINTS = [(0, "-too-low"), (LEAST_ROWS, "-low"), (24, "-short"), (30, "-tall"), (40, "-high")]  # noqa: RUF012
 
     def __init__(
         self,
@@ -174,14 +176,9 @@ class MmkdApp(App[str]):
     def search_themes(self) -> None:
         self.push_screen(CommandPalette(providers=[ThemeProvider], placeholder="Which colours?"))
 
-    def on_resize(self, event: events.Resize) -> None:
-        """A terminal that is too small has one line about it, above everything, until it is larger."""
-        small = event.size.width < LEAST_COLUMNS or event.size.height < LEAST_ROWS
-        shown = isinstance(self.screen, TooSmallScreen)
-        if small and not shown:
-            self.push_screen(TooSmallScreen())
-        elif shown and not small:
-            self.pop_screen()
+    def notify(self, message: str, *, title: str = "", **options: Any) -> None:
+        """As Textual's; in ASCII where all else is."""
+        super().notify(escaped(message, self.ascii), title=escaped(title, self.ascii), **options)
 
     def watch_theme(self, theme: str) -> None:
         if self.is_running and theme != self.settings.theme:
@@ -195,6 +192,13 @@ class MmkdApp(App[str]):
     async def on_event(self, event: events.Event) -> None:
         if self._housekeeper is not None and isinstance(event, events.InputEvent):
             self._housekeeper.touched()
+        if (
+            isinstance(event, events.Key)
+            and event.key not in LEAVE
+            and isinstance(self.screen, MmkdScreen)
+            and self.screen.too_small
+        ):
+            return  # nobody sees what else it would do
         await super().on_event(event)
 
     def _leave_if_terminal_is_gone(self) -> None:
@@ -209,15 +213,6 @@ class MmkdApp(App[str]):
             target = screen if key.where == where else self
             if key.palette and target.check_action(key.action, ()):
                 yield SystemCommand(key.label, key.description, lambda t=target, a=key.action: t.run_action(a))
-
-
-class TooSmallScreen(ModalScreen[None]):
-    """One line."""
-
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("q,ctrl+q,ctrl+c", "app.quit", show=False)]
-
-    def compose(self) -> ComposeResult:
-        yield Static(f"This terminal is too small: mmkd needs {LEAST_COLUMNS}x{LEAST_ROWS}.", markup=False)
 
 
 def run_app(

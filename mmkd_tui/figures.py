@@ -22,3 +22,8 @@ def moment(when: object, *, short: bool = False) -> str:
     if not short:
         return f"{found:%Y-%m-%d %H:%M}"
     return f"{found:%m-%d %H:%M}" if found.year == datetime.now().year else f"{found:%Y-%m-%d}"
+
+
+def number_of(count: int, what: str) -> str:
+    """`1 epoch`, `3 epochs`."""
+    return f"{count} {what}{'s' * (count != 1)}"

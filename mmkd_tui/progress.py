@@ -15,7 +15,7 @@ from rich.text import Text
 
 from engine.events import CacheProgress, Event, Log, PhaseStarted, RunStarted, StudentAloneReady, TeacherReady
 from engine.text import one_line, plain
-from mmkd_tui.figures import percent
+from mmkd_tui.figures import number_of, percent
 from mmkd_tui.run_view import PhaseView, RunView
 
 LINE_EVERY = 30.0  # seconds
@@ -24,7 +24,9 @@ BAR = 16  # columns of a weight bar
 
 
 class RunConsole(Console):
-    """Standard error without markup. Where its reader has gone, writing raises; Rich alone would end the process, and the run."""
+    """Standard error, or another `file`, without markup. Where its reader has gone, writing raises; Rich alone would end the
+    process, and the run.
+    """
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**{"stderr": True, "markup": False, "highlight": False, "emoji": False} | options)
@@ -155,7 +157,7 @@ def picture(view: RunView, now: float, ascii_only: bool = False) -> RenderableTy
     start = view.started
     title = Text.assemble(
         (f"mmkd {plain(start.name)}  ", "bold"),
-        plain(f"{_how_many(start)} -> {start.student} by {start.method} on {start.dataset}", 200),
+        plain(f"{number_of(len(start.teachers), 'teacher')} -> {start.student} by {start.method} on {start.dataset}", 200),
         (f"  {plain(start.device)}, {clock(view.seconds(now))}", "dim"),
     )
     parts: list[RenderableType] = [title, Text()]
@@ -224,10 +226,6 @@ def _teachers(view: RunView, ascii_only: bool) -> Table:
     return table
 
 
-def _how_many(start: RunStarted) -> str:
-    return f"{len(start.teachers)} teacher{'' if len(start.teachers) == 1 else 's'}"
-
-
 def weight_cell(weight: float | None, width: int = BAR, ascii_only: bool = False) -> Text:
     """A bar and its number; nothing where there is no weight."""
     return Text() if weight is None else Text.assemble((bar(weight, width, ascii_only), "cyan"), f" {weight:.3f}")
@@ -237,13 +235,11 @@ def _announcement(event: Event, view: RunView) -> str | None:
     """The line that an event is worth in a log."""
     match event:
         case RunStarted():
-            return (
-                f"{event.name}: {_how_many(event)} -> {event.student} by {event.method} on {event.dataset}, "
-                f"{event.device}; run folder {event.run_dir}"
-            )
+            taught = f"{number_of(len(event.teachers), 'teacher')} -> {event.student} by {event.method}"
+            return f"{event.name}: {taught} on {event.dataset}, {event.device}; run folder {event.run_dir}"
         case PhaseStarted():
             what = {"teacher": f"training teacher {event.index + 1}, {event.label}", "alone": f"training {event.label}"}
-            return f"{what.get(event.phase, f'distilling {event.label}')}, {event.epochs} epochs"
+            return f"{what.get(event.phase, f'distilling {event.label}')}, {number_of(event.epochs, 'epoch')}"
         case TeacherReady():
             return f"teacher {event.index + 1}, {event.label}: {percent(event.accuracy)} on the test split ({event.source})"
         case StudentAloneReady():

@@ -3,33 +3,74 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
+from rich.cells import cell_len
+from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table
 from rich.text import Text
 
-from engine.text import plain
-from mmkd_tui.figures import percent
+from mmkd_tui.figures import number_of, percent
 from mmkd_tui.progress import weight_cell
+from mmkd_tui.widgets.glyphs import glyphs
+from mmkd_tui.widgets.lines import cut, shown
 
-BAR = 8  # columns of a weight bar: with the longest name, the table fits 80 columns
+BAR = 8  # columns of a weight bar
+GAP = 2  # columns between two columns of the table
+ACCURACY, WEIGHTS = "test accuracy", ("logit weight", "feature weight")
+LEAST_NAME = 25  # columns for "student distilled by mmkd": a weight goes rather than that names have less
 
 
-def result_table(result: Mapping[str, Any], ascii_only: bool = False) -> Table:
-    """From what stands in `result.json`."""
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
-    table.add_column("network", no_wrap=True)
-    table.add_column("test accuracy", justify="right")
-    table.add_column("logit weight", no_wrap=True)
-    table.add_column("feature weight", no_wrap=True)
-    for teacher in result["teachers"]:
-        weights = (teacher["logit_weight"], teacher["feature_weight"])
-        cells = (weight_cell(weight, BAR, ascii_only) for weight in weights)
-        table.add_row(Text(f"teacher {plain(teacher['name'], 40)}"), percent(teacher["accuracy"]), *cells)
+class _Row(NamedTuple):
+    name: str
+    accuracy: str
+    weights: tuple[Text, ...] = ()
+    style: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ResultTable:
+    """No accuracy is cut, in any width: where there is no room for all, weights go, and then names lose their middle."""
+
+    rows: tuple[_Row, ...]
+    more: str  # where something was cut
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        longest = max(cell_len(row.name) for row in self.rows)
+        room = options.max_width - GAP - len(ACCURACY)  # for the names
+        shown_weights = 0
+        for title in WEIGHTS:
+            size = GAP + max(len(title), BAR + len(" 0.000"))
+            if room - size < min(longest, LEAST_NAME):
+                break
+            room -= size
+            shown_weights += 1
+        table = Table(box=None, padding=(0, GAP, 0, 0), pad_edge=False, header_style="bold")
+        for title in ("network", ACCURACY, *WEIGHTS[:shown_weights]):
+            table.add_column(title, no_wrap=True, justify="right" if title == ACCURACY else "left")
+        for row in self.rows:
+            name = Text(cut(row.name, max(room, 1), self.more))
+            table.add_row(name, row.accuracy, *row.weights[:shown_weights], style=row.style)
+        yield table
+
+
+def result_table(result: Mapping[str, Any], ascii_only: bool = False, most: int | None = None) -> ResultTable:
+    """From what stands in `result.json`. `most`: lines that it may have; of more teachers than that, the last are counted."""
+
+    def row(name: str, accuracy: float | None, *weights: float | None, style: str = "") -> _Row:
+        cells = tuple(weight_cell(weight, BAR, ascii_only) for weight in weights)
+        return _Row(shown(name, ascii_only), percent(accuracy), cells, style)
+
+    teachers = [row(f"teacher {t['name']}", t["accuracy"], t["logit_weight"], t["feature_weight"]) for t in result["teachers"]]
+    others = []
     if result["ensemble_accuracy"] is not None:
-        table.add_row("plain average of the teachers", percent(result["ensemble_accuracy"]))
+        others.append(row("plain average of the teachers", result["ensemble_accuracy"]))
     if result["student_alone_accuracy"] is not None:
-        table.add_row("student without teachers", percent(result["student_alone_accuracy"]))
-    name = "student" if result["method"] == "ce" else f"student distilled by {plain(result['method'], 32)}"
-    table.add_row(Text(name, style="bold"), Text(percent(result["student_accuracy"]), style="bold"))
-    return table
+        others.append(row("student without teachers", result["student_alone_accuracy"]))
+    name = "student" if result["method"] == "ce" else f"student distilled by {result['method']}"
+    others.append(row(name, result["student_accuracy"], style="bold"))
+    if most is not None and 1 + len(teachers) + len(others) > most:
+        kept = max(most - 2 - len(others), 0)
+        teachers = [*teachers[:kept], row(f"+{number_of(len(teachers) - kept, 'more teacher')}", None)] if teachers else []
+    return ResultTable((*teachers, *others), glyphs(ascii_only).more)

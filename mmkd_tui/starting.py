@@ -6,8 +6,10 @@ from pathlib import Path
 
 from engine.catalog import DATASETS
 from engine.data_files import find_files, remedy
+from engine.errors import UserError
 from engine.image_folders import trouble_with
 from engine.preset import DatasetPart, Preset
+from engine.trackers import refuse_missing
 
 
 def data_is_here(name: str, data_root: Path) -> bool:
@@ -27,6 +29,10 @@ def missing_data(part: DatasetPart, data_root: Path) -> str:
 
 def hindrance(preset: Preset, data_root: Path) -> str:
     """Why a run of `preset` would end at once, and the remedy; "" where nothing is known to be in the way."""
+    try:
+        refuse_missing(preset.trackers)
+    except UserError as error:
+        return str(error)
     if missing := missing_data(preset.dataset, data_root):
         return missing
     for teacher in preset.teachers:

@@ -27,6 +27,7 @@ _TONES: dict[RunState, Tone] = {
     RunState.FINISHED: "good",
     RunState.STOPPED: "calm",
     RunState.FAILED: "bad",
+    RunState.GONE: "bad",
 }
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 
 from engine.doctor.finding import Finding
 from mmkd_tui import LEAST_COLUMNS, LEAST_ROWS
-from mmkd_tui.widgets.glyphs import prefers_ascii
+from mmkd_tui.widgets.glyphs import locale_of, prefers_ascii
 
 SECTION = "terminal"
 COMFORT = (80, 24)
@@ -34,8 +34,9 @@ def findings(
         )
     yield _colours(environment, name)
     if prefers_ascii(environment, encoding):
-        remedy = "for braille charts: export LANG=C.UTF-8, and a terminal and font that know UTF-8"
-        yield Finding(SECTION, "characters", f"{encoding or 'unknown'}: drawn in ASCII", "note", remedy)
+        remedy = "for braille charts: export LC_ALL=C.UTF-8, and a terminal and font that know UTF-8"
+        found = locale_of(environment) or encoding or "unknown"
+        yield Finding(SECTION, "characters", f"{found}: drawn in ASCII", "note", remedy)
     else:
         yield Finding(SECTION, "characters", f"{encoding}: charts are drawn in braille (--ascii where the font has none)")
     columns, rows = shutil.get_terminal_size()

@@ -23,6 +23,7 @@ from engine.meta.sgd import Sgd
 from engine.methods.make import Plan
 from engine.models import build_model
 from engine.models.panel import TeacherPanel
+from engine.models.tapped import hold_affine, renormalises
 from engine.preset import METHOD
 
 FORMAT = 2
@@ -84,6 +85,7 @@ class StepsRequest(Request):
     device: str
     threads: int
     features: str | None = None  # the student's
+    renormalised: bool = False
 
     @classmethod
     def of(cls, plan: Plan, images: Tensor, teachers: list[tuple[int, int, int]], sgd: Sgd) -> StepsRequest:
@@ -101,6 +103,7 @@ class StepsRequest(Request):
             device=str(images.device),
             threads=torch.get_num_threads(),
             features=plan.features,
+            renormalised=plan.renormalised,
         )
 
     @property
@@ -125,6 +128,7 @@ class StepsRequest(Request):
             bf16=self.bf16,
             size=self.images[2],
             features=self.features,
+            renormalised=self.renormalised,
         )
         method = plan.build(0, torch.device(self.device))
         method.learner.train()
@@ -154,6 +158,7 @@ class TeachersRequest(Request):
     bf16: bool
     device: str
     threads: int
+    renormalised: tuple[bool, ...]  # which of the networks have an affine step before them
 
     @classmethod
     def of(
@@ -161,7 +166,8 @@ class TeachersRequest(Request):
     ) -> TeachersRequest:
         """For teachers of these architectures and feature maps, on batches like `images`, or slices of them."""
         shape: Any = tuple(images.shape)
-        return cls(networks, shape, classes, panel.bf16, str(images.device), threads)
+        steps = tuple(renormalises(teacher) for teacher in panel.teachers)
+        return cls(networks, shape, classes, panel.bf16, str(images.device), threads, steps)
 
     @property
     def parts(self) -> tuple[str, ...]:
@@ -178,6 +184,9 @@ class TeachersRequest(Request):
         models = [
             build_model(arch, channels, self.classes, size=size, features=features).to(device) for arch, features in self.networks
         ]
+        for model, renormalised in zip(models, self.renormalised, strict=True):
+            if renormalised:
+                hold_affine(model)
         return PurePanel(TeacherPanel(models, self.bf16), torch.zeros(self.images, device=device))
 
     def example(self) -> tuple[Any, ...]:

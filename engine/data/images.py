@@ -14,6 +14,7 @@ from engine.data.augment import Augmentation, FixedViews, ResizedCrop
 from engine.data.decoders import Decoders
 from engine.data.label_noise import noisy_labels
 from engine.data.troubles import Troubles
+from engine.dataset_facts import Normalisation
 from engine.randomness import permutation
 
 
@@ -171,6 +172,11 @@ class Images:
     def classes(self) -> int:
         """How many classes there are."""
         return len(self.facts.classes)
+
+    @property
+    def normalised(self) -> Normalisation:
+        """How images are, as networks are given them."""
+        return Normalisation(*(tuple((v / 255).flatten().tolist()) for v in (self.train.mean.double(), self.train.std.double())))
 
     def close(self) -> None:
         """Ends the processes that decode, if there are any; says how much was broken."""

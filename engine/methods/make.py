@@ -19,7 +19,7 @@ from engine.methods.mmkd import Mmkd
 from engine.models import Classifier, build_model
 from engine.models.build import SIZE
 from engine.models.regressor import Learner
-from engine.models.tapped import takes_bfloat16
+from engine.models.tapped import hold_affine, takes_bfloat16
 from engine.preset import AekdPart, CamkdPart, CePart, EbkdPart, FitnetPart, MmkdPart
 from engine.preset import Method as MethodPart
 
@@ -37,12 +37,16 @@ class Plan:
     bf16: bool = False
     size: int = SIZE  # pixels along a side of the images
     features: str | None = None  # the module that gives the student's feature map, where it is not the last
+    renormalised: bool = False  # whether the student has an affine step before its network (see Tapped)
 
     def build(self, seed: int, device: torch.device, heads: Sequence[Head] = ()) -> Method:
         """The method, with a new student; initial weights are a function of `seed`. `heads`: the teachers', for who asks them."""
+        student = build_model(self.arch, self.channels, self.classes, seed, size=self.size, features=self.features)
+        if self.renormalised:
+            hold_affine(student)
         return make_method(
             self.part,
-            build_model(self.arch, self.channels, self.classes, seed, size=self.size, features=self.features),
+            student,
             self.teacher_channels,
             classes=self.classes,
             batch_size=self.batch_size,

@@ -8,6 +8,7 @@ import torch
 
 from engine.architecture_facts import ARCHITECTURES
 from engine.architectures import library_of
+from engine.dataset_facts import Normalisation
 from engine.errors import UserError
 from engine.models.interface import Classifier
 from engine.models.library import build_library_model
@@ -47,18 +48,20 @@ def build_model(
     size: int = SIZE,
     features: str | None = None,
     pretrained: bool = False,
+    normalised: Normalisation | None = None,
 ) -> Classifier:
     """The named architecture for images of `channels` channels, `size` pixels along a side, and `classes` classes.
 
     `features`: the path of the module whose output is the feature map, in place of the last one before the global pooling.
-    `pretrained`: with the weights of the library that the network is from. Initial weights are otherwise a function of `seed` and
-    `name` alone; torch's global generator is left as it was. KeyError where the catalogue has no such name; UserError where a
-    library has none, or the network cannot be fitted to the data.
+    `pretrained`: with the weights of the library that the network is from; images, which are given `normalised` so (None: as
+    ImageNet's are), are brought to what those weights are of, as the network's first step. Initial weights are otherwise a
+    function of `seed` and `name` alone; torch's global generator is left as it was. KeyError where the catalogue has no such
+    name; UserError where a library has none, or the network cannot be fitted to the data.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(key(seed, "initial weights", name))
         if library_of(name)[0] != "catalogue":
-            return build_library_model(name, channels, classes, size, features, pretrained)
+            return build_library_model(name, channels, classes, size, features, pretrained, normalised)
         model = FAMILIES[ARCHITECTURES[name].family](name, channels, classes)
     if features is None:
         return model

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 from engine.architecture_facts import LEAST_SIZE, TORCHVISION
 from engine.architectures import library_of
 from engine.catalog import nearest
+from engine.dataset_facts import IMAGENET, Normalisation
 from engine.errors import UserError
 from engine.models.interface import Classifier
 from engine.models.tapped import SPLIT, Tapped, tapped
@@ -20,22 +22,97 @@ from engine.text import one_line
 
 # torchvision's networks whose feature map is not what their global pooling reads.
 _TAPS = {"squeezenet": "features", "vit": "encoder"}
+# What torchvision's published files call by names from before; its own loading renames them, too.
+_FORMER = (
+    (re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12]\.)"), r"\1\2"),
+    (re.compile(r"\.mlp\.linear_1\."), ".mlp.0."),
+    (re.compile(r"\.mlp\.linear_2\."), ".mlp.3."),
+)
+_NORMALISES = ("googlenet", "inception_v3")  # whose published weights torchvision feeds by a normalisation from before
+_BEFORE = Normalisation((0.5,) * 3, (0.5,) * 3)
 _SIDES = (32, 64, 96, 128, 160, 192, 224, 256, 384)  # tried where a network cannot take the data's own
 
 
 def build_library_model(
-    name: str, channels: int, classes: int, size: int, features: str | None = None, pretrained: bool = False
+    name: str,
+    channels: int,
+    classes: int,
+    size: int,
+    features: str | None = None,
+    pretrained: bool = False,
+    normalised: Normalisation | None = None,
 ) -> Classifier:
     """`torchvision:NAME`, `timm:NAME` or what a plugin registered; draws from torch's global generator.
 
-    UserError where there is no such network, where it cannot take such images, and where its weights are not to be had.
+    `pretrained`: images, which are given `normalised` so (None: as ImageNet's), are brought to what its weights are of. UserError
+    where there is no such network, where it cannot take such images, and where its weights are not to be had.
     """
     library, short = library_of(name)
     build = {"torchvision": _torchvision, "timm": _timm, "plugin": _plugin}[library]
     try:
-        return build(short, channels, classes, size, features, pretrained)
+        model = build(short, channels, classes, size, features, pretrained)
+        if pretrained:
+            _renormalise(model, normalised or IMAGENET, published_normalisation(name) or IMAGENET, channels)
+        return model
     except UserError as error:
         raise UserError(f"{name}: {error}") from error
+
+
+def published_normalisation(name: str) -> Normalisation | None:
+    """Of images for the weights that a network's library publishes; None where that is not known."""
+    library, short = library_of(name)
+    if library == "torchvision" and short in TORCHVISION:
+        from torchvision import models
+
+        made: Any = models.get_model_weights(short).DEFAULT.transforms()
+        return _BEFORE if short in _NORMALISES else Normalisation(tuple(made.mean), tuple(made.std))
+    if library == "timm":
+        import timm
+
+        config = timm.get_pretrained_cfg(short)
+        return Normalisation(tuple(config.mean), tuple(config.std)) if config is not None and config.has_weights else None
+    return None
+
+
+def _renormalise(model: Classifier, here: Normalisation, there: Normalisation, channels: int) -> None:
+    """From images that are normalised as here to those that the weights are of."""
+    assert isinstance(model, Tapped)
+    mean, std = here.of(channels)
+    scale = [own / theirs for own, theirs in zip(std, there.of(channels).std, strict=True)]
+    shift = [(own - theirs) / by for own, theirs, by in zip(mean, *there.of(channels), strict=True)]
+    if max(*(abs(one - 1) for one in scale), *(abs(one) for one in shift)) > 1e-5:  # else they are the same
+        model.renormalise(scale, shift)
+
+
+def refuse_unknown(name: str) -> None:
+    """UserError where timm has no network of that name, or no weights of that tag: only timm itself knows."""
+    library, short = library_of(name)
+    if library != "timm":
+        return  # a preset with a wrong name of the others is no preset
+    try:
+        _check_timm(short)
+    except UserError as error:
+        raise UserError(f"{name}: {error}") from error
+
+
+def _check_timm(name: str) -> None:
+    try:
+        import timm
+    except ImportError:
+        raise UserError("timm is not installed; pip install 'mmkd-tui[timm]' brings it") from None
+    base = name.partition(".")[0]
+    if not timm.is_model(base):
+        likely = nearest(name, timm.list_models())
+        raise UserError(
+            f"timm has no network of that name; {f'did you mean timm:{likely}?' if likely else 'see timm.list_models()'}"
+        )
+    try:
+        timm.get_pretrained_cfg(name)
+    except RuntimeError:
+        likely = nearest(name, timm.list_pretrained(f"{base}.*"))
+        raise UserError(
+            f"timm has no weights of that tag; {f'did you mean timm:{likely}?' if likely else f'timm:{base} is without one'}"
+        ) from None
 
 
 def still(network: nn.Module) -> None:
@@ -50,6 +127,13 @@ def still(network: nn.Module) -> None:
                 setattr(module, attribute, 0.0)
         if isinstance(module, nn.MultiheadAttention):
             module.dropout = 0.0
+
+
+def present_name(name: str) -> str:
+    """What torchvision calls a tensor today whose name may be that of a published file."""
+    for pattern, now in _FORMER:
+        name = pattern.sub(now, name)
+    return name
 
 
 def _drops(module: nn.Module) -> bool:
@@ -81,13 +165,16 @@ def _torchvision(name: str, channels: int, classes: int, size: int, features: st
     elif family == "maxvit":
         side = -(-size // 224) * 224
         options["input_size"] = (side, side)
-    elif name in ("googlenet", "inception_v3"):
+    elif name in _NORMALISES:
         options |= {"aux_logits": False, "init_weights": True}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        network = models.get_model(name, weights=None, num_classes=classes, **options)
+        if family == "mnasnet":
+            network = _mnasnet(name, classes)
+        else:
+            network = models.get_model(name, weights=None, num_classes=classes, **options)
     if pretrained:
-        _load_torchvision(network, name, side)
+        _load_torchvision(network, name, side, classes)
     if channels != 3:
         _fit_channels(network, channels, pretrained)
     still(network)
@@ -95,19 +182,45 @@ def _torchvision(name: str, channels: int, classes: int, size: int, features: st
     return tapped(network, _images(channels, size), features, default, side if side != size else None)
 
 
-def _load_torchvision(network: nn.Module, name: str, side: int) -> None:
-    """The library's own weights, by its own mechanism; layers of other shapes (the head for other classes) stay as they are."""
+def _mnasnet(name: str, classes: int) -> nn.Module:
+    """torchvision's, but for this: it refuses tensors that come without the metadata of a state_dict, as those from a file of
+    safetensors, or from a part of another state_dict.
+    """
+    from torchvision.models import MNASNet
+
+    class Mnasnet(MNASNet):  # type: ignore[misc]
+        def _load_from_state_dict(self, state: Any, prefix: str, metadata: dict[str, Any], *rest: Any) -> None:
+            super()._load_from_state_dict(state, prefix, {"version": self._version} | metadata, *rest)
+
+    return Mnasnet(float(name.removeprefix("mnasnet").replace("_", ".")), classes)
+
+
+def _load_torchvision(network: nn.Module, name: str, side: int, classes: int) -> None:
+    """The library's own weights, by its own mechanism; a head for other classes stays as it is.
+
+    UserError where they cannot be had, or do not fill all the rest.
+    """
     from torchvision import models
     from torchvision.models.vision_transformer import interpolate_embeddings
 
+    weights = models.get_model_weights(name).DEFAULT
     try:
-        state = models.get_model_weights(name).DEFAULT.get_state_dict(progress=False, check_hash=True, weights_only=True)
+        published = weights.get_state_dict(progress=False, check_hash=True, weights_only=True)
     except Exception as error:
         raise _not_to_be_had(error) from error
+    state: dict[str, Tensor] = {present_name(theirs): value for theirs, value in published.items()}
     if name.startswith("vit"):
         state = interpolate_embeddings(side, int(name.rpartition("_")[2]), state)
     own = network.state_dict()
-    network.load_state_dict({k: v for k, v in state.items() if k in own and own[k].shape == v.shape}, strict=False)
+    known = len(weights.meta["categories"])
+    fitting = {k: v for k, v in state.items() if k in own and own[k].shape == v.shape}
+    head = {k for k, v in own.items() if k in state and state[k].shape == (known, *v.shape[1:]) and len(v) == classes}
+    if left := [k for k in own if k not in fitting and k not in head and not k.endswith("num_batches_tracked")]:
+        raise UserError(
+            f"its published weights fill not all of it: {len(left)} tensors are missing or of another shape "
+            f"({one_line(', '.join(left[:3]), 200)}); give a file instead (checkpoint: FILE), or leave pretrained out"
+        )
+    network.load_state_dict(fitting, strict=False)
 
 
 def _not_to_be_had(error: Exception) -> UserError:
@@ -147,15 +260,8 @@ def _fit_channels(network: nn.Module, channels: int, pretrained: bool) -> None:
 
 
 def _timm(name: str, channels: int, classes: int, size: int, features: str | None, pretrained: bool) -> Classifier:
-    try:
-        import timm
-    except ImportError:
-        raise UserError("timm is not installed; pip install 'mmkd-tui[timm]' brings it") from None
-    if not timm.is_model(name.partition(".")[0]):
-        likely = nearest(name, timm.list_models())
-        raise UserError(
-            f"timm has no network of that name; {f'did you mean timm:{likely}?' if likely else 'see timm.list_models()'}"
-        )
+    _check_timm(name)
+    import timm
 
     def make(side: int, sized: bool, pretrained: bool = False) -> nn.Module:
         options: dict[str, Any] = {"img_size": side} if sized else {}

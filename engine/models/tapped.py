@@ -23,6 +23,7 @@ from engine.models.interface import Classifier, Output
 from engine.text import one_line
 
 POOLED = "the input of the global pooling"  # in place of a module's name
+AFFINE = "mmkd.affine"  # the only name in a state_dict that is not the network's own
 SPLIT = "forward_features"  # timm's own division of a network into features and head
 Layout = Literal["map", "map, channels last", "tokens"]
 
@@ -31,22 +32,35 @@ class Tapped(Classifier):
     """`network` with its feature map taken at `tap`: a module's path, POOLED or SPLIT.
 
     `size`: pixels along a side to which images are enlarged or reduced first (bilinearly), where the network cannot take others.
-    The tensors' names are the network's own, so that its library's checkpoints fit and can use what is saved of it.
+    `affine` [2, channels, 1, 1], where there is one: images are multiplied by the first and the second is added, since the
+    network's weights are of images that were normalised otherwise. It goes with the weights: a state_dict has it or has it not.
+    All other names of tensors are the network's own, so that its library's checkpoints fit and can use what is saved of it.
     """
+
+    affine: Tensor | None
 
     def __init__(self, network: nn.Module, tap: str, size: int | None = None) -> None:
         super().__init__()
         self.network, self.tap, self.size = network, tap, size
         self.layout: Layout = "map"
         self.example: tuple[int, int, int] | None = None  # [channels, h, w] of the images that it was found with
+        self.register_buffer("affine", None, persistent=False)
         self._head: tuple[nn.Linear, ...] = ()  # in a tuple: it is the network's, and no module of this one
         self.prefix = 0  # class, register and distillation tokens, which come first
         self.overwritten = False  # whether what comes after the tap changes its output in place
         self.register_load_state_dict_pre_hook(_take_up)  # type: ignore[no-untyped-call]
 
     def state_dict(self, *args: Any, destination: Any = None, prefix: str = "", keep_vars: bool = False) -> Any:
-        """The network's own."""
-        return self.network.state_dict(*args, destination=destination, prefix=prefix, keep_vars=keep_vars)
+        """The network's own; and what its images get first, where they get anything."""
+        found = self.network.state_dict(*args, destination=destination, prefix=prefix, keep_vars=keep_vars)
+        if self.affine is not None:
+            found[prefix + AFFINE] = self.affine if keep_vars else self.affine.detach()
+        return found
+
+    def renormalise(self, scale: Sequence[float], shift: Sequence[float]) -> None:
+        """Has images multiplied and added to before the network sees them: a number a channel each."""
+        pair = next(self.parameters()).new_tensor([list(scale), list(shift)])
+        self.affine = pair[:, :, None, None].clone()
 
     def forward(self, images: Tensor) -> Output:
         """[B, channels, H, W] -> logits [B, C] and the feature map [B, feature_channels, h, w]."""
@@ -117,8 +131,7 @@ class Tapped(Classifier):
         self.prefix = fitting[0]
 
     def _pass(self, images: Tensor) -> tuple[Any, Any]:
-        if self.size is not None and images.shape[2:] != (self.size, self.size):
-            images = F.interpolate(images, (self.size, self.size), mode="bilinear", align_corners=False)
+        images = fitted(images, self.affine, self.size)
         if self.tap == SPLIT:
             features: Any = self.network.forward_features(images)  # type: ignore[operator]
             return self.network.forward_head(features), features  # type: ignore[operator]
@@ -150,6 +163,15 @@ class Tapped(Classifier):
             side = math.isqrt(tokens.shape[1])
             return tokens.transpose(1, 2).reshape(len(tokens), tokens.shape[2], side, side)
         return value if self.layout == "map" else value.permute(0, 3, 1, 2)
+
+
+def fitted(images: Tensor, affine: Tensor | None, size: int | None) -> Tensor:
+    """[B, channels, H, W] as the network within a Tapped gets them: [B, channels, size, size], or as large as they are."""
+    if affine is not None:
+        images = images * affine[0] + affine[1]
+    if size is not None and images.shape[2:] != (size, size):
+        images = F.interpolate(images, (size, size), mode="bilinear", align_corners=False)
+    return images
 
 
 def tapped(
@@ -293,10 +315,35 @@ def _check_path(network: nn.Module, path: str) -> None:
     raise UserError(f"features: there is no module '{one_line(path, 80)}' in it; {one_line(shown, 300)}")
 
 
+@torch.no_grad()
 def _take_up(module: nn.Module, state: dict[str, Any], prefix: str, *rest: Any) -> None:
-    """The network's names stand for those that the module tree has."""
+    """The network's names stand for those that the module tree has. `rest` ends with the list of what is wrong."""
+    assert isinstance(module, Tapped)
+    given, own = state.pop(prefix + AFFINE, None), module.affine
+    channels = module.example[0] if module.example is not None else None
+    if given is None:
+        module.affine = None
+    elif given.shape != (2, channels, 1, 1):
+        rest[-1].append(f"{AFFINE} is {tuple(given.shape)}, not {(2, channels, 1, 1)}")
+    elif own is None:
+        module.affine = given.detach().to(next(module.parameters()), copy=True)
+    else:
+        own.copy_(given)
     for name in [name for name in state if name.startswith(prefix)]:
         state[f"{prefix}network.{name.removeprefix(prefix)}"] = state.pop(name)
+
+
+def renormalises(model: Classifier) -> bool:
+    """Whether images get an affine step before the network."""
+    return isinstance(model, Tapped) and model.affine is not None
+
+
+def hold_affine(model: Classifier) -> None:
+    """Makes room for such a step's numbers, which weights that are taken up bring; till then it changes nothing."""
+    assert isinstance(model, Tapped)
+    assert model.example is not None
+    channels = model.example[0]
+    model.renormalise([1.0] * channels, [0.0] * channels)
 
 
 @torch.no_grad()

@@ -20,6 +20,7 @@ from engine.preprocessing import Preprocessing
 from engine.preset import DatasetPart, Preset, TeacherPart
 from engine.result import result_from
 from engine.run_dir import RunDir, begun_with
+from engine.shards import shards_of
 from engine.shipping.facts import ModelFacts
 from engine.shipping.material import batches, held_against
 from engine.shipping.opening import Model
@@ -76,7 +77,7 @@ class Evaluation:
 
 
 def dataset_part(name: str, preset: Preset | None = None, size: int | None = None, split_seed: int | None = None) -> DatasetPart:
-    """What --data names: a data set of the catalogue or a folder of pictures; a run's own is split as in the run.
+    """What --data names: a data set of the catalogue, or a folder of pictures or shards; a run's own is split as in the run.
 
     `size`: pixels along a side, where pictures lie in files. `split_seed`: by which a model's images were split, so that none of
     them is one to test on, wherever their folder lies now. UserError where it is neither, or its size is given already.
@@ -100,10 +101,16 @@ def _named(name: str, preset: Preset | None, split_seed: int) -> DatasetPart:
     if folder.is_dir():
         if preset and preset.dataset.path and Path(preset.dataset.path).expanduser().resolve() == folder.resolve():
             return preset.dataset
-        return DatasetPart(name=FOLDER, path=str(folder.resolve()), split_seed=split_seed)
+        kind = SHARDS if shards_of(folder, "train") and not _holds_folders(folder / "train") else FOLDER
+        return DatasetPart(name=kind, path=str(folder.resolve()), split_seed=split_seed)
     likely = nearest(name, DATASETS)
     hint = f"did you mean '{likely}'?" if likely else f"for example {', '.join(list(DATASETS)[:5])}"
     raise UserError(f"--data {one_line(name, 80)}: there is no data set of that name, and no such folder of pictures; {hint}")
+
+
+def _holds_folders(folder: Path) -> bool:
+    """Whether it may be pictures, a folder a class; an archive of them may still lie beside."""
+    return folder.is_dir() and any(entry.is_dir() and entry.name[0] != "." for entry in folder.iterdir())
 
 
 def facts_of(images: Images) -> ModelFacts:

@@ -15,12 +15,11 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from engine.errors import UserError
 from engine.models import Classifier
-from engine.models.tapped import Tapped
+from engine.models.tapped import Tapped, fitted
 from engine.out_of_memory import lacks_memory, told_of
 from engine.shipping.facts import EXTRA
 from engine.text import one_line
@@ -31,16 +30,17 @@ Ask = Callable[[Tensor], Tensor]  # [B, channels, H, W], normalised -> logits [B
 class Logits(nn.Module):
     """A classifier without its feature map: what other programs want. Its tensors are the classifier's own."""
 
+    affine: Tensor | None
+
     def __init__(self, model: Classifier) -> None:
         super().__init__()
-        self.size = model.size if isinstance(model, Tapped) else None
+        self.size, affine = (model.size, model.affine) if isinstance(model, Tapped) else (None, None)
+        self.register_buffer("affine", affine, persistent=False)
         self.network: nn.Module = model.network if isinstance(model, Tapped) else model
 
     def forward(self, images: Tensor) -> Tensor:
         """[B, channels, H, W] -> [B, C]."""
-        if self.size is not None:
-            images = F.interpolate(images, (self.size, self.size), mode="bilinear", align_corners=False)
-        output = self.network(images)
+        output = self.network(fitted(images, self.affine, self.size))
         logits: Tensor = output if isinstance(output, Tensor) else output[0]
         return logits
 

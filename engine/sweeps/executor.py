@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from engine.gpu_lock import busy_in
 from engine.paths import private_folder, write_whole
 from engine.preset import Preset
 from engine.preset_yaml import dump_preset
@@ -13,6 +14,8 @@ from engine.run_client import DirectoryClient
 from engine.run_dir import RunDir
 from engine.run_list import is_run
 from engine.run_state import RunState, StateReader
+
+SILENT = "another process has it and does not respond; mmkd runs show tells of it"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +41,11 @@ class Ended:
     state: RunState
     message: str = ""
 
+    @property
+    def refused_by_gpu(self) -> bool:
+        """Whether it did not begin because another run has its GPU: no failure, its turn comes again."""
+        return self.state is RunState.FAILED and bool(busy_in(self.message))
+
 
 class Executor(Protocol):
     """Does jobs, each in a process of its own. Handles are the executor's own. Used from one thread."""
@@ -48,7 +56,9 @@ class Executor(Protocol):
         ...
 
     def submit(self, job: Job) -> Any:
-        """Has it done, now or when there is room; a handle. UserError or OSError where that is not possible."""
+        """Has it done, now or when there is room; a handle. UserError or OSError where that is not possible; GpuBusyError where
+        it is as soon as another run has ended, whose the GPUs are.
+        """
         ...
 
     def poll(self, handle: Any) -> Exit | None:
@@ -56,7 +66,9 @@ class Executor(Protocol):
         ...
 
     def cancel(self, handle: Any) -> None:
-        """Asks a job that is at work to stop after its step and to save; one that waits never begins. Does not wait."""
+        """Asks a job that is at work to stop after its step and to save; one that waits never begins. Does not wait. UserError or
+        OSError where it could not be asked.
+        """
         ...
 
     def close(self) -> None:

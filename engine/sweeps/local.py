@@ -34,18 +34,22 @@ class LocalExecutor:
     ) -> None:
         """`force`: other runs may be at work on the same GPU; so it is where one device has several slots."""
         self.devices, self.slots, self.data_root = tuple(devices), slots, data_root
-        self._options = ["--force"] * (force or slots > 1)
+        self._share = force or slots > 1
         self._taken: list[LocalHandle] = []
 
     @property
     def capacity(self) -> int:
-        """All slots."""
+        """All slots, those of GPUs that others have now included."""
         return len(self.devices) * self.slots
 
     def submit(self, job: Job) -> LocalHandle:
-        """Starts it on the device that has the fewest runs, if possible one that nobody else has."""
-        device = min(self.devices, key=lambda device: (self._count(device), self._busy(device)))
-        handle = LocalHandle(begin(job, self.data_root, self._options, self._environment(job, device)), device)
+        """Starts it on the device that has the fewest runs, none that others have unless they are to be shared."""
+        busy = {device: self._had_by_others(job, device) for device in self.devices if self._count(device) < self.slots}
+        free = [device for device, error in busy.items() if error is None]
+        if not (free or self._share):
+            raise next(error for error in busy.values() if error is not None)
+        device = min(busy if self._share else free, key=lambda device: (self._count(device), device not in free))
+        handle = LocalHandle(begin(job, self.data_root, ["--force"] * self._share, self._environment(job, device)), device)
         self._taken.append(handle)
         return handle
 
@@ -69,15 +73,15 @@ class LocalExecutor:
     def _count(self, device: str | None) -> int:
         return sum(handle.device == device for handle in self._taken)
 
-    @staticmethod
-    def _busy(device: str | None) -> bool:
-        if device is None:
-            return False
+    def _had_by_others(self, job: Job, device: str | None) -> GpuBusyError | None:
+        """Whose a device is that has no run of ours."""
+        if self._count(device):
+            return None
         try:
-            refuse_if_busy("cuda", {"CUDA_VISIBLE_DEVICES": device})
-        except GpuBusyError:
-            return True
-        return False
+            refuse_if_busy(job.preset.hardware.device, os.environ if device is None else {"CUDA_VISIBLE_DEVICES": device})
+        except GpuBusyError as error:
+            return error
+        return None
 
     def _environment(self, job: Job, device: str | None) -> dict[str, str]:
         found = {} if device is None else {"CUDA_VISIBLE_DEVICES": device}

@@ -88,6 +88,12 @@ def _listed(one: Any) -> Listed | None:
     return Listed(folder, as_text(one.get("label")) or folder, int(min(max(epochs, 0), 1_000_000)))
 
 
+def label_of(run: Path) -> str:
+    """What tells a run from the others of its sweep, by its folder; "" where it is in no sweep's."""
+    manifest = read_manifest(run.absolute().parent)
+    return next((one.label for one in manifest.runs if one.folder == run.name), "") if manifest is not None else ""
+
+
 def list_sweeps(runs: Path) -> list[Path]:
     """The folders of the sweeps (and of tables that were done as sweeps are) in a folder of runs, the newest first."""
     return newest_first(runs, FILE)[:MOST_SWEEPS]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +83,8 @@ class RayExecutor:
         """
         task, folder = handle
         if (state := state_of(folder)) is not None and state.live:
-            DirectoryClient(folder).request("stop")
+            with suppress(UserError):  # that cannot be written: the worker hears of it, if it is not deaf
+                DirectoryClient(folder).request("stop")
         self._ray.cancel(task, force=False)
 
     def close(self) -> None:

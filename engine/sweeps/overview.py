@@ -41,18 +41,18 @@ class Overview:
 
     def __init__(self, manifest: Manifest) -> None:
         self.manifest = manifest
-        self._standings = [Standing(manifest.path / run.folder, manifest.rungs(run), manifest.halving) for run in manifest.runs]
+        self.standings = [Standing(manifest.path / run.folder, manifest.rungs(run), manifest.halving) for run in manifest.runs]
         self.rows: tuple[Shown, ...] = ()
 
     def look(self) -> None:
         """Reads what is new."""
-        for standing in self._standings:
+        for standing in self.standings:
             if standing.state is not RunState.FINISHED:
                 standing.look()
         fit = self._worthy()
         self.rows = tuple(
             _shown(run, standing, number in fit)
-            for number, (run, standing) in enumerate(zip(self.manifest.runs, self._standings, strict=True))
+            for number, (run, standing) in enumerate(zip(self.manifest.runs, self.standings, strict=True))
         )
 
     @property
@@ -63,7 +63,7 @@ class Overview:
     @property
     def started(self) -> float | None:
         """When the first of its runs began, in seconds since the epoch; None where none has."""
-        return min((standing.started for standing in self._standings if standing.started is not None), default=None)
+        return min((standing.started for standing in self.standings if standing.started is not None), default=None)
 
     @property
     def best(self) -> Shown | None:
@@ -72,8 +72,8 @@ class Overview:
 
     def _worthy(self) -> frozenset[int]:
         if self.manifest.halving is None:
-            return frozenset(range(len(self._standings)))
-        return worthy({n: standing.scores for n, standing in enumerate(self._standings)}, self.manifest.halving.eta)
+            return frozenset(range(len(self.standings)))
+        return worthy({n: standing.scores for n, standing in enumerate(self.standings)}, self.manifest.halving.eta)
 
 
 def look_at_sweeps(runs: Path, known: Mapping[Path, Overview]) -> dict[Path, Overview]:

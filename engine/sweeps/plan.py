@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -76,6 +77,8 @@ def plan_sweep(path: Path, runs: Path, overrides: Sequence[str] = ()) -> SweepPl
             if len(source.problems) >= MAX_PROBLEMS:
                 break
             continue
+        if not _measured_at_rungs(source, preset):
+            break
         preset_name = base.name if len(bases) > 1 else ""
         label = _label(preset_name, {key: value for key, value in combination.items() if key not in same_for_all})
         # The folder's name has all settings: it stays what it is when one of them gets a second value.
@@ -106,6 +109,13 @@ def _check(source: _Source) -> None:
         except DrawError as error:
             source.say(("settings", key, *([] if error.step is None else [error.step])), error.sentence)
         count *= len(varied) if isinstance(varied, tuple) else 1
+    laid = _in_turn(form.settings)
+    for number, key in enumerate(laid):
+        for earlier in laid[:number]:
+            if _covers(key, earlier):
+                source.say(
+                    ("settings", key), f"would overwrite {plain(earlier)}, which varies, too; vary its other parts one by one"
+                )
     for key in _OWN:
         if key in form.overrides:
             source.say(("overrides", key), f"cannot be overridden: {_OWN[key]}")
@@ -113,11 +123,22 @@ def _check(source: _Source) -> None:
         key = override.partition("=")[0].strip()
         if key == "seed":
             source.problems.append(f"{source_of(override)}: a sweep gives the seeds itself; change its seeds")
-        elif key in form.settings:
-            source.problems.append(f"{source_of(override)}: the sweep varies {plain(key)}; change its settings")
+        elif overwritten := [varied for varied in form.settings if _covers(key, varied)]:
+            source.problems.append(f"{source_of(override)}: the sweep varies {plain(overwritten[0])}; change its settings")
     if count > MOST_RUNS:
         source.say(("settings",), f"these are {count} runs; a sweep has at most {MOST_RUNS}: draw some by trials, or split it")
     source.refuse()
+
+
+def _in_turn(settings: Iterable[str]) -> list[str]:
+    """The keys in the order in which they are laid over a preset: the method first, so that what is set beside it is its."""
+    return sorted(settings, key=lambda key: key != "method.name")
+
+
+def _covers(key: str, other: str) -> bool:
+    """Whether who sets one setting sets the other one, too: `train` that of `train.lr`, `teachers.*.seed` `teachers.0.seed`."""
+    steps, others = key.split("."), other.split(".")
+    return len(steps) <= len(others) and all(step in ("*", there) for step, there in zip(steps, others, strict=False))
 
 
 def _combinations(form: SweepForm) -> Iterator[dict[str, Any]]:
@@ -134,13 +155,10 @@ def _combinations(form: SweepForm) -> Iterator[dict[str, Any]]:
 
 def _resolved(source: _Source, base: Preset, combination: Mapping[str, Any]) -> Preset | None:
     """The preset of one combination (None where it has mistakes, which are noted)."""
-    data: Any = laid_over(base.model_dump(), source.form.overrides)
+    data = _overridden(source, base, combination)
     origins: dict[KeyPath, KeyPath | str] = {}
-    # The method first: another one begins from its own defaults, and what is set beside it is its.
-    for key, value in sorted(combination.items(), key=lambda item: item[0] != "method.name"):
-        if key == "method.name" and data["method"]["name"] != value:
-            data = {**data, "method": {"name": value}}
-        here: KeyPath = ("settings", key)
+    for key in _in_turn(combination):
+        value, here = combination[key], ("settings", key)
         try:
             data, written = lay(data, key, value)
         except OverrideError as error:
@@ -160,6 +178,34 @@ def _resolved(source: _Source, base: Preset, combination: Mapping[str, Any]) -> 
         for mistake in mistakes(error, data):
             source.problems.append(_told(source, mistake, origins, combination))
         return None
+
+
+def _overridden(source: _Source, base: Preset, combination: Mapping[str, Any]) -> Any:
+    """A preset's data with the sweep's overrides. A method that is not the preset's begins from its own defaults."""
+    data: Any = laid_over(base.model_dump(), source.form.overrides)
+    method = source.form.overrides.get("method", {})
+    if not isinstance(method, Mapping):
+        return data
+    name = combination.get("method.name", method.get("name", base.method.name))
+    for override in source.overrides:
+        if override.partition("=")[0].strip() == "method.name":
+            with suppress(OverrideError):  # it is told when it is laid over the rest
+                name = apply({}, override)[0]["method"]["name"]
+    own = base.method.model_dump() if name == base.method.name else {}
+    return {**data, "method": {**laid_over(own, method), "name": name}}
+
+
+def _measured_at_rungs(source: _Source, preset: Preset) -> bool:
+    """Whether runs of a preset are compared only after epochs that are measured; notes it where not."""
+    halving, every = source.form.halving, preset.evaluate.every
+    if halving is None or not halving.rungs(preset.train.epochs) or halving.min_epochs % every == 0:
+        return True
+    first = -(-halving.min_epochs // every) * every
+    source.say(
+        ("halving", "min_epochs"),
+        f"after epoch {halving.min_epochs} a run is not measured: evaluate.every is {every}; give a multiple of that, as {first}",
+    )
+    return False
 
 
 def _place(source: _Source, here: KeyPath, value: Any) -> KeyPath:

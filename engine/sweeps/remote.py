@@ -92,7 +92,7 @@ class Attempt:
     def _wait_until_free(run_dir: RunDir) -> None:
         """Until whoever had the run before has saved it and gone, or gives no sign of life any more."""
         reader = StateReader(run_dir)
-        while (state := reader.read()).live and state is not RunState.NOT_RESPONDING:
+        while reader.read().responding:
             time.sleep(TICK)
 
 

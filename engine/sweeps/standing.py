@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from engine.errors import UserError
-from engine.events import CacheProgress, EpochEnded, Event, Metrics, PhaseStarted
+from engine.events import CacheProgress, EpochEnded, Event, PhaseStarted, from_line
 from engine.preset import Preset
 from engine.run_client import DirectoryClient
+from engine.run_dir import RunDir
 from engine.run_state import RunState
 from engine.sweeps.executor import state_of
 from engine.sweeps.form import HalvingPart
 from engine.teachers.store import content_key
-from engine.untrusted import as_share
+from engine.untrusted import as_number, as_share, as_text, open_regular, read_object, read_tail
 
 MOST_POLLS = 100  # of one look, each of at most 50 ms
+TAIL = 1 << 20  # bytes at the end of a run's events, in which its last epoch is looked for
 
 
 class Standing:
@@ -36,24 +39,52 @@ class Standing:
         self.message = ""
         self.scores: list[float] = []  # at the rungs it has reached; more is better
         self._metric: float | None = None
-        self._client = DirectoryClient(folder)
+        self._dir, self._client = RunDir(folder), DirectoryClient(folder, metrics=False)
 
     def look(self) -> None:
         """Reads what is new."""
         before, self.state = self.state, state_of(self.folder)
         if self.state is None:
             return
-        for _ in range(MOST_POLLS):
-            for event in self._client.poll():
-                self._note(event)
-            if self._client.caught_up():
-                break
+        if self.state is not RunState.FINISHED or self.halving is not None or not self._look_at_ends():
+            self._look_at_all()
+        if self.state.live:
+            self._look_at_heartbeat()
         if not self.state.live and before is not self.state:
             result = self._client.result() or {}
             self.accuracy, self.seconds = as_share(result.get("student_accuracy")), result.get("seconds")
             self.message = str(result.get("message", ""))
             if (best := as_share(result.get("best_accuracy"))) is not None:
                 self.best_accuracy = best
+
+    def _look_at_all(self) -> None:
+        for _ in range(MOST_POLLS):
+            for event in self._client.poll():
+                self._note(event)
+            if self._client.caught_up():
+                break
+
+    def _look_at_ends(self) -> bool:
+        """Of a run that is done, and may have many thousand lines, the first one and its last epoch; whether they were found."""
+        try:
+            with os.fdopen(open_regular(self._dir.events), "rb") as file:
+                first = from_line(file.readline(TAIL).decode(errors="replace"))
+        except OSError:
+            return False
+        for line in reversed(read_tail(self._dir.events, TAIL).split(b"\n")):
+            last = from_line(line.decode(errors="replace")) if line.startswith(b'{"kind":"epoch_ended"') else None
+            if first is not None and isinstance(last, EpochEnded) and last.phase == "distil":
+                self.phase, self.epochs = last.phase, last.epoch + 1
+                self._note(first)
+                self._note(last)
+                return True
+        return False
+
+    def _look_at_heartbeat(self) -> None:
+        beat = read_object(self._dir.heartbeat) or {}
+        steps = as_number(beat.get("steps"))
+        if steps and as_text(beat.get("phase")) == self.phase:
+            self.share = as_share((as_number(beat.get("step")) or 0.0) / steps)
 
     def _note(self, event: Event) -> None:
         if self.started is None:
@@ -64,8 +95,6 @@ class Standing:
                 self.epochs = event.epochs
         elif isinstance(event, CacheProgress):
             self.phase, self.share = "cache", event.done / event.total if event.total > 0 else None
-        elif isinstance(event, Metrics):
-            self.share = event.step / event.steps if event.steps > 0 else None
         elif isinstance(event, EpochEnded) and event.phase == "distil":
             self._note_epoch(event)
 
@@ -75,8 +104,8 @@ class Standing:
             self.best_accuracy = event.best_accuracy
         if self.halving is None:
             return
-        value = getattr(event, self.halving.metric)
-        self._metric = value if value is not None else self._metric  # not every epoch is measured
+        if event.measured_accuracy is not None:  # not every epoch is measured
+            self._metric = getattr(event, self.halving.metric)
         # A process that goes on from a checkpoint does some epochs again: what was seen of them first counts.
         while len(self.scores) < len(self.rungs) and self.epoch >= self.rungs[len(self.scores)]:
             self.scores.append(self.halving.score(self._metric))

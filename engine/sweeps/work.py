@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from engine import paths
 from engine.errors import UserError
+from engine.gpu_lock import GpuBusyError, busy_in
 from engine.run_client import DirectoryClient
 from engine.run_state import RunState
-from engine.sweeps.executor import Ended, Executor, Exit, Job, ending, write_down
+from engine.sweeps.executor import SILENT, Ended, Executor, Exit, Job, ending, write_down
 from engine.sweeps.form import HalvingPart
 from engine.sweeps.halving import by_promise, worthy
 from engine.sweeps.standing import Standing, networks_of
@@ -23,9 +24,10 @@ from engine.text import plain
 from engine.untrusted import is_there
 
 TICK = 0.25  # seconds between two looks
+AGAIN = 30.0  # seconds until a run that found its GPU in use is begun once more: to find out takes it some of them itself
 INSIST = 5.0  # seconds until a run that is to stop is asked once more: a wish that comes before it reads any is lost
 
-Change = Literal["waiting", "started", "resumed", "done", "held", "stopped", "failed"]
+Change = Literal["waiting", "busy", "started", "resumed", "done", "held", "stopped", "failed"]
 Tell = Callable[["Work", Change], None]
 
 
@@ -41,6 +43,8 @@ class Work:
     exit: Exit | None = None  # its process has ended; what it left is being looked at
     asked: bool = False  # to stop
     wished: float = 0.0  # when it was last asked to stop by its folder, by the monotonic clock
+    busy: str = ""  # why it could not begin when its turn came: which GPU is in use, and by whom
+    rests: float = 0.0  # until then it is not begun, by the monotonic clock
     cleared: int = 0  # rungs that it may go on from, whoever reaches them later
     held: bool = False  # stopped at a rung by the rule; it may be gone on with
     ended: Ended | None = None  # as far as this command is concerned
@@ -65,6 +69,7 @@ class _Desk:
     tell: Tell
     store: Path
     stopping: bool = False
+    busy: set[str] = field(default_factory=set)  # what was told of GPUs that other runs have
 
 
 def work_off(
@@ -75,18 +80,21 @@ def work_off(
     tell: Tell = lambda work, change: None,
     halving: HalvingPart | None = None,
     store: Path | None = None,
+    standings: Sequence[Standing] | None = None,
 ) -> list[Work]:
     """Does the jobs and waits for their end; each is then `ended`, or `held` by the rule. Ones that are done are passed over,
     ones that are at work already are waited for, all others are begun or gone on with. Folders are written before any begins.
 
     Runs that want the same untrained network begin one after the other: the first trains it, the others find it in `store`.
     When `asked_to_stop` turns true, nothing more is begun, and what is at work is asked to save and stop. What goes wrong with
-    one run is in its `ended`; nothing is raised for it. UserError where the folders cannot be written.
+    one run is in its `ended`; nothing is raised for it. UserError where the folders cannot be written. `standings`: of the jobs,
+    where somebody looks at them, too.
     """
     works = []
     for number, job in enumerate(jobs, start=1):
         rungs = halving.rungs(job.preset.train.epochs) if halving is not None else ()
-        works.append(Work(job, Standing(job.folder, rungs, halving), number, networks=networks_of(job.preset)))
+        standing = Standing(job.folder, rungs, halving) if standings is None else standings[number - 1]
+        works.append(Work(job, standing, number, networks=networks_of(job.preset)))
     desk = _Desk(works, executor, halving, tell, store or paths.teacher_store())
     for work in works:
         _take_stock(desk, work)
@@ -102,7 +110,8 @@ def work_off(
         if not desk.stopping:
             _stop_unworthy(desk)
             _begin_some(desk)
-        if not any(work.active for work in works) and (desk.stopping or _next(desk) is None):
+        unsettled = any(work.active or (work.waiting and not desk.stopping) for work in works)
+        if not unsettled and (desk.stopping or _next(desk) is None):
             return works
         time.sleep(TICK)
 
@@ -113,7 +122,7 @@ def _take_stock(desk: _Desk, work: Work) -> None:
     standing.look()
     if standing.state is RunState.FINISHED:
         work.ended = Ended(RunState.FINISHED)
-    elif standing.state in (RunState.STARTING, RunState.RUNNING, RunState.PAUSED):
+    elif standing.state is not None and standing.state.responding:
         work.elsewhere = True
         desk.tell(work, "waiting")
     elif standing.state is None:
@@ -143,19 +152,23 @@ def _look(desk: _Desk, work: Work) -> None:
         work.exit = desk.executor.poll(work.handle)
     work.standing.look()
     state = work.standing.state
-    live = state is not None and state.live and state is not RunState.NOT_RESPONDING
+    live = state is not None and state.responding
     if (work.exit is None and work.handle is not None) or live:
         if desk.stopping and live and time.monotonic() - work.wished > INSIST:
             _wish_stop(work)
         return
     ended = ending(work.job.folder, work.exit)
     if work.elsewhere and state is RunState.NOT_RESPONDING:
-        ended = Ended(RunState.NOT_RESPONDING, "another process has it and does not respond; mmkd runs show tells of it")
+        ended = Ended(RunState.NOT_RESPONDING, SILENT)
     elif work.elsewhere and ended.state is RunState.CRASHED and not desk.stopping:
         work.elsewhere = False  # whoever had it has gone: its turn comes again
         return
     by_rule = work.asked and not desk.stopping and ended.state is RunState.STOPPED
     work.handle, work.exit, work.elsewhere, work.asked = None, None, False, False
+    if ended.refused_by_gpu and not desk.stopping:  # another run was quicker: its turn comes again
+        work.rests = time.monotonic() + AGAIN
+        _tell_busy(desk, work, ended.message)
+        return
     if by_rule:
         work.held = True
         desk.tell(work, "held")
@@ -191,8 +204,11 @@ def _wish_stop(work: Work) -> None:
 
 def _ask_to_stop(desk: _Desk, work: Work) -> None:
     if work.handle is not None:
+        try:
+            desk.executor.cancel(work.handle)
+        except (UserError, OSError):
+            return  # a full disk, say: its folder is asked at the next look
         work.wished = time.monotonic()
-        desk.executor.cancel(work.handle)
     elif work.elsewhere:
         _wish_stop(work)
 
@@ -201,9 +217,8 @@ def _begin_some(desk: _Desk) -> None:
     """Submits as much as there is room for: first what has shown promise, then what comes next in the plan."""
     while sum(work.active for work in desk.works) < desk.executor.capacity:
         work = _next(desk)
-        if work is None:
+        if work is None or not _begin(desk, work):
             return
-        _begin(desk, work)
 
 
 def _next(desk: _Desk) -> Work | None:
@@ -212,7 +227,8 @@ def _next(desk: _Desk) -> Work | None:
     for work in by_promise(scores):
         if work.held and work in fit:
             return work
-    ready = (work for work in desk.works if work.waiting and not (work.networks & busy))
+    now = time.monotonic()
+    ready = (work for work in desk.works if work.waiting and work.rests <= now and not (work.networks & busy))
     if (following := next(ready, None)) is not None:
         return following
     unsettled = any(work.active or work.waiting for work in desk.works)
@@ -245,15 +261,28 @@ def _is_kept(path: Path) -> bool:
         return True
 
 
-def _begin(desk: _Desk, work: Work) -> None:
+def _begin(desk: _Desk, work: Work) -> bool:
+    """Whether there may be room for another one."""
     begun = work.standing.state is not None
+    try:
+        work.handle = desk.executor.submit(work.job)
+    except GpuBusyError as error:  # everything stays as it is
+        _tell_busy(desk, work, str(error))
+        return False
+    except (UserError, OSError) as error:
+        work.held, work.ended = False, Ended(RunState.FAILED, str(error))
+        desk.tell(work, "failed")
+        return True
     work.held = work.asked = False
     work.cleared = len(work.standing.scores)
     work.standing.phase = ""
-    try:
-        work.handle = desk.executor.submit(work.job)
-    except (UserError, OSError) as error:
-        work.ended = Ended(RunState.FAILED, str(error))
-        desk.tell(work, "failed")
-        return
     desk.tell(work, "resumed" if begun else "started")
+    return True
+
+
+def _tell_busy(desk: _Desk, work: Work, why: str) -> None:
+    """Once of each run that has a GPU which we want, for it may take hours."""
+    work.busy = busy_in(why)
+    if work.busy not in desk.busy:
+        desk.busy.add(work.busy)
+        desk.tell(work, "busy")

@@ -13,7 +13,7 @@ from engine.forms import Source, line_of
 from engine.overrides import OverrideError, apply, laid_over, source_of
 from engine.preset import Preset
 from engine.preset_errors import Mistake, mistakes
-from engine.same_training import run_key
+from engine.same_training import run_key, same_test_images
 from engine.tables.form import MethodLine, Published, TableForm
 from engine.tables.read import read_table
 from engine.text import plain, slug
@@ -119,6 +119,12 @@ def _agree(source: _Source, presets: Sequence[Preset]) -> None:
                 ("methods", later),
                 f"'{plain(titles[later])}' chooses its best epoch on the {split} split and '{plain(titles[0])}' on the "
                 f"{presets[0].evaluate.select_on} split; give evaluate.select_on once, under the table's overrides",
+            )
+        if not same_test_images(preset.dataset, presets[0].dataset):
+            source.say(
+                ("methods", later),
+                f"'{plain(titles[later])}' is tested on other images than '{plain(titles[0])}', by its dataset; "
+                "make that a preset of its own, under the table's presets",
             )
         keys = [run_key(earlier) for earlier in presets[:later]]
         if run_key(preset) in keys:

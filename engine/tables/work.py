@@ -8,15 +8,34 @@ from pathlib import Path
 
 from engine.errors import UserError
 from engine.events import Event
+from engine.gpu_lock import GpuBusyError, busy_in, refuse_if_busy
 from engine.run_client import DirectoryClient
 from engine.run_state import RunState
-from engine.sweeps.executor import Ended, Exit, Job, ending, state_of
+from engine.sweeps.executor import SILENT, Ended, Job, ending, state_of
 from engine.sweeps.local import LocalExecutor, LocalHandle
 from engine.tables.plan import PlannedRun
 
 TICK = 0.25  # seconds between two looks
 
 View = Callable[[Sequence[Event]], None]
+
+
+def wait_for_gpu(run: PlannedRun, tell: Callable[[str], None], asked_to_stop: Callable[[], bool]) -> None:
+    """Until no other run has this one's GPU. Where one has, `tell` is told once which GPU is in use, and by whom."""
+    told = False
+    while not asked_to_stop():
+        try:
+            refuse_if_busy(run.preset.hardware.device)
+        except GpuBusyError as error:
+            state = state_of(run.folder)
+            if state is not None and state.responding:
+                return  # it is this one
+            if not told:
+                tell(busy_in(str(error)))
+            told = True
+            time.sleep(TICK)
+        else:
+            return
 
 
 def work_off(
@@ -30,32 +49,44 @@ def work_off(
     state = state_of(run.folder)
     if state is RunState.FINISHED:
         return Ended(state)
-    live = state is not None and state.live
+    live = state is not None and state.responding  # what gives no sign of life is taken over, where that can be
     client = DirectoryClient(run.folder, only_new=not live)  # whoever comes late wants to know what it is about
     executor, handle = LocalExecutor(data_root=data_root, force=force), None
     if not live:
+        if asked_to_stop():
+            return Ended(RunState.STOPPED)
         try:
             handle = executor.submit(Job(run.folder, run.preset))
         except (UserError, OSError) as error:
             return Ended(RunState.FAILED, str(error))
-    return ending(run.folder, _wait(client, executor, handle, view, asked_to_stop))
+    return _wait(client, executor, handle, view, asked_to_stop)
 
 
 def _wait(
     client: DirectoryClient, executor: LocalExecutor, handle: LocalHandle | None, view: View, asked_to_stop: Callable[[], bool]
-) -> Exit | None:
-    told = False
+) -> Ended:
+    asked = False
     while True:
         exit = None if handle is None else executor.poll(handle)
-        over = exit is not None if handle is not None else not client.state().live
+        state, stopping = client.state(), asked_to_stop()
+        silent = state is RunState.NOT_RESPONDING and (handle is None or stopping)  # nobody knows whether it ever ends
+        over = exit is not None or silent or (handle is None and not state.live)
         view(client.poll())
         if over and client.caught_up():
-            return exit
-        if asked_to_stop() and not told:
-            told = True
-            if handle is not None:
-                executor.cancel(handle)
-            else:
-                client.request("stop")
+            return Ended(state, SILENT) if silent and exit is None else ending(client.path, exit)
+        if stopping and not asked:
+            asked = _ask_to_stop(client, executor, handle)
         if not over:
             time.sleep(TICK)
+
+
+def _ask_to_stop(client: DirectoryClient, executor: LocalExecutor, handle: LocalHandle | None) -> bool:
+    """Whether that could be said; if not, because of a full disk, say, it is tried again."""
+    if handle is not None:
+        executor.cancel(handle)
+        return True
+    try:
+        client.request("stop")
+    except UserError:
+        return False
+    return True

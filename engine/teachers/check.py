@@ -17,7 +17,7 @@ from engine.models import Classifier
 from engine.models.build import build_model, count_parameters
 from engine.preset import DatasetPart, HardwarePart, TeacherPart
 from engine.teachers.chance import chance_level, needed
-from engine.teachers.foreign import Fit, fit, load_weights, sketch
+from engine.teachers.foreign import Fit, fit_to, load_weights, remedy, sketch, unsaid
 from engine.teachers.weights_file import Contents, outline_of
 
 
@@ -39,8 +39,10 @@ class Checked:
 
     contents: Contents  # of the file; only the shapes of its tensors
     fit: Fit
+    remedy: str  # what would mend that it does not fit; nothing where it does
     parameters: int
     assumed: Assumed
+    unsaid: str  # of how its images may have been normalised otherwise; nothing where the field has but one habit
     images: int  # of the test split
     chance: float  # accuracy of always naming its most frequent class
     needed: float  # accuracy that a teacher must exceed
@@ -64,6 +66,7 @@ class Checked:
             "shapes": [{"name": n, "file": list(there), "architecture": list(here)} for n, there, here in found.shapes],
             "renamed": [{"file": theirs, "architecture": ours} for theirs, ours in found.renamed],
             "left_out": list(found.beside),
+            "remedy": self.remedy or None,
             "parameters": self.parameters,
             "accuracy": self.accuracy,
             "finite": self.finite,
@@ -71,6 +74,7 @@ class Checked:
             "needed": self.needed,
             "test_images": self.images,
             "assumed": dataclasses.asdict(self.assumed),
+            "unsaid": self.unsaid or None,
         }
 
 
@@ -106,8 +110,8 @@ def _checked(path: Path, contents: Contents, part: TeacherPart, images: Images, 
         return build_model(part.arch, facts.channels, images.classes, size=facts.size, features=part.features)
 
     drawn = sketch(make)
-    found = fit(drawn.state_dict(), contents.tensors)
-    mean, std = (tuple(round(v / 255, 6) for v in t.flatten().tolist()) for t in (images.train.mean, images.train.std))
+    found = fit_to(drawn, contents.tensors)
+    mean, std = (tuple(round(v, 6) for v in values) for values in images.normalised)
     assumed = Assumed(facts.channels, facts.size, images.classes, facts.classes, mean, std)
     accuracy, finite = None, True
     if found.whole:
@@ -119,4 +123,6 @@ def _checked(path: Path, contents: Contents, part: TeacherPart, images: Images, 
     labels = whole_labels(split.labels)
     chance = chance_level(labels)
     bound = needed(chance, len(labels))
-    return Checked(contents, found, count_parameters(drawn), assumed, len(labels), chance, bound, accuracy, finite)
+    said = unsaid(part.arch, images.normalised, contents.tensors)
+    helps, parameters = remedy(found, drawn), count_parameters(drawn)
+    return Checked(contents, found, helps, parameters, assumed, said, len(labels), chance, bound, accuracy, finite)

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from engine.dataset_facts import IMAGENET, Normalisation
 from engine.errors import UserError
 from engine.models import Classifier
+from engine.models.library import present_name, published_normalisation
+from engine.models.tapped import AFFINE, Tapped
 from engine.teachers.weights_file import Contents, outline_of, read_tensors
 from engine.text import one_line
 
@@ -19,6 +23,8 @@ _PREFIXES = ("module.", "_orig_mod.", "model.", "net.", "network.", "backbone.",
 # The last linear layer, and shortcuts that change the shape, have several names in the field.
 _HEADS = ("fc", "linear", "classifier", "classifier.0", "head", "head.fc")
 _SHORTCUTS = ("downsample", "shortcut", "convShortcut", "conv_shortcut")
+# What a network knows of each patch's place in the image.
+_PLACES = ("pos_embed", "pos_embedding")
 # Networks' parts that serve their training alone.
 _AUXILIARY = ("aux1.", "aux2.", "AuxLogits.")
 
@@ -60,6 +66,18 @@ class Fit:
             return ""
         names = one_line(", ".join(self.beside[:3]), 200) + (", ..." if count > 3 else "")
         return f"{count} tensor{'s' * (count > 1)} beside the network {'are' if count > 1 else 'is'} left out ({names})"
+
+
+def fit_to(model: Classifier, state: Mapping[str, Tensor]) -> Fit:
+    """As `fit`, for the tensors of `model`; what mmkd keeps beside a network's own is one of them where the file has it."""
+    return fit(_names(model, state), state)
+
+
+def _names(model: Classifier, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    own: dict[str, Tensor] = model.state_dict()
+    if AFFINE in state and isinstance(model, Tapped) and model.example is not None:
+        return own | {AFFINE: torch.empty(2, model.example[0], 1, 1, device="meta")}
+    return own
 
 
 def fit(own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> Fit:
@@ -134,12 +152,26 @@ def _known_as(name: str, own: Mapping[str, Tensor], taken: set[str]) -> str:
     if name in own:
         return name
     module, _, kind = name.rpartition(".")
-    candidates = [f"{head}.{kind}" for head in _HEADS if module in _HEADS]
+    candidates = [present_name(name), *(f"{head}.{kind}" for head in _HEADS if module in _HEADS)]
     parts = name.split(".")
     for place, part in enumerate(parts):
         if part in _SHORTCUTS:
             candidates += [".".join([*parts[:place], other, *parts[place + 1 :]]) for other in _SHORTCUTS]
     return next((c for c in candidates if c in own and c not in taken), name)
+
+
+def unsaid(arch: str, here: Normalisation, state: Collection[str]) -> str:
+    """What has to be known of a checkpoint whose images may have been normalised otherwise than `here`, on one line; nothing
+    where the field has but one habit, or where mmkd wrote in the file, whose tensors' names are `state`, what was done.
+    """
+    theirs = published_normalisation(arch)
+    channels = len(here.mean)
+    if theirs is None or AFFINE in state or theirs == IMAGENET or theirs.of(channels).words() == here.words():
+        return ""
+    return (
+        f"the weights that its library publishes for {arch} are of pixels in 0 to 1, {theirs.words()}, and here they are "
+        f"{here.words()}: a file does not say by which of the two it was trained"
+    )
 
 
 def load_weights(model: Classifier, path: Path, arch: str) -> None:
@@ -188,17 +220,39 @@ def refuse_unfit(model: Classifier, path: Path, arch: str) -> None:
 
 
 def _whole(model: Classifier, contents: Contents, path: Path, arch: str) -> Fit:
-    found = fit(model.state_dict(), contents.tensors)
+    found = fit_to(model, contents.tensors)
     if not found.whole:
         of = f" ({contents.averages})" if contents.averages else ""
-        raise UserError(
-            f"{path}{of} does not fit {arch} on this data set: {found.sentence()}; give the architecture that it is of"
-        )
+        raise UserError(f"{path}{of} does not fit {arch} on this data set: {found.sentence()}; {remedy(found, model)}")
     return found
 
 
+def remedy(found: Fit, model: Classifier) -> str:
+    """What would mend that a file does not fit `model`; nothing where it does."""
+    told = {_told(name, there, here, model) for name, there, here in found.shapes}
+    if found.missing or found.unknown or "" in told:
+        return "give the architecture that it is of"
+    return "; ".join(sorted(told))
+
+
+def _told(name: str, there: tuple[int, ...], here: tuple[int, ...], model: Classifier) -> str:
+    """Why a shape differs, and what helps, where the network itself need not be another one; else nothing."""
+    if len(there) == len(here) > 0 and there[1:] == here[1:]:  # within a network, what reads its output would differ, too
+        return f"it knows {there[0]:,} classes, and the data set has {here[0]:,}: give one that was trained on these"
+    if name.endswith(_PLACES) and len(there) == len(here) == 3 and isinstance(model, Tapped) and model.example is not None:
+        side = model.size or model.example[1]
+        for prefix in range(3):  # class and distillation tokens may have places, too
+            theirs, ours = (math.isqrt(max(shape[1] - prefix, 0)) for shape in (there, here))
+            if (theirs**2 + prefix, ours**2 + prefix) == (there[1], here[1]) and ours and there[2] == here[2]:
+                return (
+                    f"it is of images of {side * theirs // ours} pixels along a side, and here they have {side}: ask for its "
+                    "size (dataset.size, --size), which pictures in files can have"
+                )
+    return ""
+
+
 def _fill(model: Classifier, found: Fit, path: Path) -> None:
-    own = model.state_dict()
+    own = _names(model, found.tensors)
     tensors = {name: value.to(own[name].dtype) for name, value in found.tensors.items()}
     if any(not torch.isfinite(value).all() for value in tensors.values() if value.is_floating_point()):
         raise UserError(f"{path} holds numbers that are not finite; it cannot be used as a teacher")

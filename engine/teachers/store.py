@@ -71,6 +71,7 @@ def content_key(preset: Preset, arch: str, seed: int, recipe: TrainPart, *, rank
         "precision": preset.hardware.precision,
         **({"pretrained": True} if pretrained else {}),
         **({"ranks": ranks} if ranks > 1 else {}),  # that many batches make a step
+        **({"renormalised": True} if pretrained else {}),  # images to what the library's weights are of: they had not been
     }
     return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:16]
 

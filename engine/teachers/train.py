@@ -26,10 +26,11 @@ from engine.models import Classifier, build_model
 from engine.models.build import count_parameters
 from engine.models.panel import TeacherPanel
 from engine.models.placement import placed
+from engine.models.tapped import renormalises
 from engine.preset import CePart, Preset, TeacherPart, TrainPart
 from engine.ranks import ALONE, Ranks
 from engine.teachers.chance import chance_level, needed
-from engine.teachers.foreign import load_fitting, refuse_unfit, sketch
+from engine.teachers.foreign import load_fitting, refuse_unfit, sketch, unsaid
 from engine.teachers.store import TeacherStore, content_key
 from engine.teachers.weights import pack, unpack
 from engine.trainer import Phase, Trainer, steps_per_epoch
@@ -127,7 +128,10 @@ class Classroom:
         if part.checkpoint is None:
             return self._new(part, pretrained=True)
         path = Path(part.checkpoint)
-        return load_fitting(path, part.arch, lambda: self._new(part), say)
+        model = load_fitting(path, part.arch, lambda: self._new(part), say)
+        if said := unsaid(part.arch, self.images.normalised, model.state_dict()):
+            say(f"{path}: {said}")
+        return model
 
     def refuse_unfit(self, part: TeacherPart) -> None:
         """UserError where a teacher's checkpoint cannot be read or does not fit; no tensor of it is read."""
@@ -173,10 +177,13 @@ class Classroom:
         part = CePart(name="ce")
         facts = self.images.facts
         plan = Plan(part, arch, facts.channels, self.images.classes, recipe.batch_size, bf16=self.bf16, size=facts.size)
+        first = self._new(TeacherPart(arch=arch, seed=seed), pretrained=True) if pretrained else None
+        if first is not None:
+            plan = replace(plan, renormalised=renormalises(first))
         method = plan.build(seed, self.device)
         model = method.learner.student
-        if pretrained:
-            model.load_state_dict(self._new(TeacherPart(arch=arch, seed=seed), pretrained=True).state_dict())
+        if first is not None:
+            model.load_state_dict(first.state_dict())
         if self.bf16 and not method.learner.bf16:
             self._log("warning", f"{arch} cannot be computed in bfloat16; {phase.label} is trained in float32")
         trainer = Trainer(
@@ -251,6 +258,7 @@ class Classroom:
             size=facts.size,
             features=part.features,
             pretrained=pretrained,
+            normalised=self.images.normalised,
         )
 
     def _measured(self, model: Classifier, source: str, key: str | None, *, sharded: bool = False) -> Trained:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
+from engine import paths
 from engine.trackers import Beginning, Opener
+from engine.untrusted import open_regular
 
 PROJECT = "mmkd"  # what runs stand under where the library's own variables say nothing
 
@@ -45,21 +49,32 @@ class Mlflow:
         from mlflow.entities import Metric, Param
         from mlflow.exceptions import MlflowException
 
-        self._metric, self._client = Metric, MlflowClient()
+        self._metric = Metric
         self.id: str | None = begin.id
-        if self.id is not None:
-            try:
-                self._client.update_run(self.id, status="RUNNING")
-                return
-            except MlflowException:
-                self.id = None  # of another store, or deleted
-        name = os.environ.get("MLFLOW_EXPERIMENT_NAME", PROJECT)
-        known = self._client.get_experiment_by_name(name)
-        experiment = known.experiment_id if known is not None else self._client.create_experiment(name)
-        self.id = self._client.create_run(experiment, run_name=begin.name).info.run_id
+        with _one_at_a_time("mlflow"):  # who comes first makes a database and its tables, and two who do that break it for both
+            self._client = MlflowClient()
+            if self.id is not None:
+                try:
+                    self._client.update_run(self.id, status="RUNNING")
+                    return
+                except MlflowException:
+                    self.id = None  # of another store, or deleted
+            experiment = self._experiment(os.environ.get("MLFLOW_EXPERIMENT_NAME", PROJECT), MlflowException)
+            self.id = self._client.create_run(experiment, run_name=begin.name).info.run_id
         params = [Param(key, str(_simple(value))[:500]) for key, value in begin.config.items()]
         for first in range(0, len(params), 100):
             self._client.log_batch(self.id, params=params[first : first + 100])
+
+    def _experiment(self, name: str, refused: type[Exception]) -> str:
+        """Its id; made where it is not there."""
+        if (known := self._client.get_experiment_by_name(name)) is not None:
+            return str(known.experiment_id)
+        try:
+            return str(self._client.create_experiment(name))
+        except refused:  # a run on another machine was quicker
+            if (known := self._client.get_experiment_by_name(name)) is None:
+                raise
+            return str(known.experiment_id)
 
     def log(self, scalars: Mapping[str, float], step: int, t: float) -> None:
         metrics = [self._metric(name, value, int(t * 1000), step) for name, value in scalars.items()]
@@ -116,7 +131,8 @@ class Trackio:
         import trackio
 
         config = {key: _simple(value) for key, value in begin.config.items()}
-        self.id: str | None = begin.id or begin.name.replace(".", "-")[:64]
+        # It is the run's name there, too; long names of runs differ at their ends only.
+        self.id: str | None = begin.id or f"{begin.name.replace('.', '-')[:51]}-{uuid.uuid4().hex[:12]}"
         project = os.environ.get("TRACKIO_PROJECT", PROJECT)
         self._run: Any = trackio.init(project=project, name=self.id, config=config, resume="allow", embed=False)
 
@@ -129,6 +145,19 @@ class Trackio:
 
 
 OPENERS: dict[str, Opener] = {"tensorboard": TensorBoard, "mlflow": Mlflow, "wandb": WandB, "trackio": Trackio}
+
+
+@contextmanager
+def _one_at_a_time(name: str) -> Iterator[None]:
+    """Of all runs that a user has on this machine. Where no lock can be had, nobody waits."""
+    with ExitStack() as held:
+        with suppress(OSError):
+            folder = paths.cache_dir() / "locks"
+            paths.private_folder(folder)
+            handle = open_regular(folder / f"{name}.lock", os.O_RDWR | os.O_CREAT)
+            held.callback(os.close, handle)
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
 
 
 def _simple(value: object) -> bool | int | float | str:

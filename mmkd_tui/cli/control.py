@@ -11,7 +11,7 @@ import typer
 
 from engine.errors import UserError
 from mmkd_tui.cli import exit_codes
-from mmkd_tui.cli.options import DataRoot, Gpus, Overrides, Plugin, RunsDir, load_plugins
+from mmkd_tui.cli.options import DataRoot, Overrides, Plugin, RunsDir, SameGpus, load_plugins
 from mmkd_tui.cli.talk import say
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def resume_command(
     ] = False,
     plugin: Plugin = None,
     overrides: Overrides = None,
-    gpus: Gpus = 1,
+    gpus: SameGpus = None,
     wait: Wait = True,
 ) -> int:
     """Go on with a run that was paused, stopped or crashed.
@@ -87,6 +87,7 @@ def resume_command(
     Example: mmkd resume quickstart --set train.epochs=40
     """
     from engine.run_client import DirectoryClient
+    from engine.run_dir import RunDir
     from engine.run_state import RunState, other_machine
     from engine.spawning import respawn
 
@@ -110,7 +111,7 @@ def resume_command(
             return exit_codes.DONE
         return _ask(client, "resume", wait)
     respawn(path, data_root=data_root, force=force, overrides=overrides or (), processes=gpus)
-    how = "from its newest checkpoint" if any((path / "checkpoints").glob("[a-z]*-step-*")) else "from where its phase began"
+    how = "from its newest checkpoint" if RunDir(path).has_checkpoint() else "from where its phase began"
     say(f"{path.name} was {state}; it goes on in the background, {how}; mmkd attach {path.name} shows it")
     return exit_codes.DONE
 

@@ -26,7 +26,9 @@ def evaluate_command(
     model: ModelName,
     data: Annotated[
         str | None,
-        typer.Option("--data", metavar="D", help="A data set, or a folder of pictures (the model's own).", show_default=False),
+        typer.Option(
+            "--data", metavar="D", help="A data set, or a folder of pictures or shards (the model's own).", show_default=False
+        ),
     ] = None,
     size: Size = None,
     arch: Arch = None,

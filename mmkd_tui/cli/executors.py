@@ -133,20 +133,23 @@ def executor(where: Where, jobs: Sequence[Job], logs: Path, data_root: Path | No
 
 
 def _refuse_if_all_are_busy(devices: Sequence[str | None], jobs: Sequence[Job]) -> None:
-    """GpuBusyError where others have all the GPUs; where it is one of these runs, that one is waited for."""
+    """GpuBusyError where others have all the GPUs that are wanted; where it is one of these runs, that one is waited for."""
     from engine.gpu_lock import GpuBusyError, refuse_if_busy
+    from engine.run_state import RunState
     from engine.sweeps.executor import state_of
 
+    states = [state_of(job.folder) for job in jobs]
+    left = [job for job, state in zip(jobs, states, strict=True) if state is not RunState.FINISHED]
+    wanted = {job.preset.hardware.device for job in left}
     busy = []
     for device in devices:
         environment = os.environ if device is None else {"CUDA_VISIBLE_DEVICES": device}
         try:
-            for asked in {job.preset.hardware.device for job in jobs}:
+            for asked in wanted:
                 refuse_if_busy(asked, environment)
         except GpuBusyError as error:
             busy.append(error)
-    own = (state_of(job.folder) for job in jobs)
-    if len(busy) == len(devices) and not any(state is not None and state.live for state in own):
+    if len(busy) == len(devices) and not any(state is not None and state.live for state in states):
         raise busy[0]
 
 

@@ -6,6 +6,7 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Annotated
 
 import typer
@@ -33,6 +34,7 @@ from mmkd_tui.cli import (
     teachers,
     tui,
 )
+from mmkd_tui.cli.talk import let_go
 
 NO_HOME = "Could not determine home directory."  # pathlib's words, in a RuntimeError
 
@@ -96,8 +98,7 @@ def run_command(arguments: Sequence[str]) -> int:
     except (KeyboardInterrupt, typer.Abort):
         return exit_codes.INTERRUPTED
     except BrokenPipeError:
-        # Whoever read our output has gone; Python would complain when it flushes stdout at the end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        let_go(sys.stdout)  # whoever read our output has gone
         return exit_codes.FAILED
     except Exception as error:
         return _complain(error)
@@ -126,8 +127,9 @@ def _complain(error: Exception) -> int:
 
 
 def _say(*lines: str) -> None:
-    for line in lines:
-        typer.echo(plain(line, keep="\n"), err=True)
+    with suppress(OSError):  # of a terminal that has gone
+        for line in lines:
+            typer.echo(plain(line, keep="\n"), err=True)
 
 
 def main() -> None:
@@ -135,4 +137,9 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if reconfigure := getattr(stream, "reconfigure", None):
             reconfigure(errors="backslashreplace")  # a terminal that cannot show a character gets its escape
-    sys.exit(run_command(sys.argv[1:]))
+    code = run_command(sys.argv[1:])
+    try:
+        sys.stderr.flush()
+    except OSError:  # what was said to nobody does not change how it ended
+        let_go(sys.stderr)
+    sys.exit(code)

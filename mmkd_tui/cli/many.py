@@ -19,6 +19,7 @@ from mmkd_tui.figures import percent
 if TYPE_CHECKING:
     from engine.sweeps.executor import Executor, Job
     from engine.sweeps.form import HalvingPart
+    from engine.sweeps.standing import Standing
     from engine.sweeps.work import Change, Work
 
 
@@ -30,7 +31,7 @@ def refuse_hindered(jobs: Sequence[Job], data_root: Path) -> None:
 
     presets = [job.preset for job in jobs if state_of(job.folder) is not RunState.FINISHED]
 
-    for preset in {(preset.dataset, preset.teachers): preset for preset in presets}.values():
+    for preset in {(preset.trackers, preset.dataset, preset.teachers): preset for preset in presets}.values():
         if stop := hindrance(preset, data_root):
             raise UserError(stop)
 
@@ -51,15 +52,22 @@ def stop_signals() -> Iterator[list[int]]:
 
 
 def do_all(
-    labels: Sequence[str], jobs: Sequence[Job], executor: Executor, halving: HalvingPart | None, quiet: bool
+    labels: Sequence[str],
+    jobs: Sequence[Job],
+    executor: Executor,
+    halving: HalvingPart | None,
+    quiet: bool,
+    standings: Sequence[Standing] | None = None,
 ) -> tuple[list[str], list[int]]:
-    """Does the jobs, each called by its label; what failed, a line each, and the signals that stopped it all."""
+    """Does the jobs, each called by its label; what failed, a line each, and the signals that stopped it all. `standings`: of the
+    jobs, where somebody looks at them, too.
+    """
     from engine.run_state import RunState
     from engine.sweeps.work import work_off
 
     teller = _Teller(labels, quiet)
     with stop_signals() as stops:
-        works = work_off(jobs, executor, asked_to_stop=lambda: bool(stops), tell=teller, halving=halving)
+        works = work_off(jobs, executor, asked_to_stop=lambda: bool(stops), tell=teller, halving=halving, standings=standings)
     failures = [
         f"{teller.name(work)}: {work.ended.state}: {one_line(work.ended.message, 500)}; its log is {work.job.folder}/console.log"
         for work in works
@@ -93,7 +101,9 @@ class _Teller:
             return
         if self.quiet:
             return
-        if change in ("started", "resumed", "waiting"):
+        if change == "busy":
+            say(f"{name} waits: {work.busy}")
+        elif change in ("started", "resumed", "waiting"):
             how = {"started": "begins", "resumed": "goes on", "waiting": "is at work already; waiting for it"}[change]
             say(f"{name}: {how} (mmkd attach {shlex.quote(plain(str(work.job.folder)))} shows it)")
         elif change == "held":

@@ -34,6 +34,17 @@ Gpus = Annotated[
         "train.batch_size is that of each process.",
     ),
 ]
+SameGpus = Annotated[
+    int | None,
+    typer.Option(
+        "--gpus",
+        metavar="N",
+        min=1,
+        help="Go on with N processes, as with `mmkd run --gpus` (as many as were at work on it last). Another number changes how "
+        "many images a step has.",
+        show_default=False,
+    ),
+]
 Plugin = Annotated[
     list[Path] | None,
     typer.Option(

@@ -53,7 +53,7 @@ def run_command(
     load_plugins(plugin)
     chosen = load_named(preset or _ask(console), overrides, device, seed)
     if not force:
-        refuse_if_busy(chosen.hardware.device)
+        refuse_if_busy(chosen.hardware.device, processes=gpus)
     if not quiet and console.is_terminal:
         console.print(f"loading {chosen.dataset.name} and PyTorch ...", style="dim", end="\r")
     if gpus > 1:
@@ -170,8 +170,9 @@ def _conclude(console: Console, result: Mapping[str, Any]) -> None:
             if not run_dir.path.exists():
                 say("Stopped before it began.")
                 return
-            student = " and the best student so far" if run_dir.student.exists() else ""
-            say(f"Stopped. What there is, a checkpoint{student}, is in {folder}; finished teachers are in the store")
+            saved = ["a checkpoint"] * run_dir.has_checkpoint() + ["the best student so far"] * run_dir.student.exists()
+            there = f"What there is, {' and '.join(saved)}, is in {folder}" if saved else "Nothing of the run was saved yet"
+            say(f"Stopped. {there}; finished teachers are in the store")
             say(f"mmkd resume {folder} goes on with it in the background")
         else:
             say(

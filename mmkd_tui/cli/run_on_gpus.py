@@ -39,6 +39,7 @@ def launch(
     run_dir = RunDir.create(runs_dir.expanduser().absolute(), preset.name)
     try:
         write_whole(run_dir.preset, dump_preset(preset))
+        run_dir.write_json(run_dir.meta, {"processes": processes})  # so many go on with it, too, if it is stopped before it began
         host = start_host(run_dir, None, data_root_of(data_root), ["--force"] * force, processes=processes, restarts=restarts)
     except OSError as error:
         raise UserError(f"{run_dir.path}: the run cannot be started: {error.strerror or error}") from error

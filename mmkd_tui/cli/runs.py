@@ -168,7 +168,8 @@ def _show(run: RunSummary, preset: Preset | None, result: Mapping[str, Any] | No
     typer.echo(f"\n{dump_preset(preset, brief=True).rstrip()}" if preset else "\nits preset.yaml cannot be read")
     if result is not None and result["state"] == "done":
         typer.echo()
-        stdout_console().print(result_table(result))
+        console = stdout_console()
+        console.print(result_table(result, console.options.ascii_only))
 
 
 def _as_json(run: RunSummary) -> dict[str, Any]:

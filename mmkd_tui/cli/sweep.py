@@ -13,7 +13,7 @@ from mmkd_tui.cli.executors import Gpus, Minutes, On, Partition, Ray, Slots, Whe
 from mmkd_tui.cli.many import do_all, refuse_hindered
 from mmkd_tui.cli.options import DataRoot, Device, Force, Overrides, Plugin, as_overrides, data_root_of, load_plugins
 from mmkd_tui.cli.table import print_table
-from mmkd_tui.cli.talk import say
+from mmkd_tui.cli.talk import answered, say
 from mmkd_tui.figures import percent
 
 if TYPE_CHECKING:
@@ -60,6 +60,7 @@ def sweep_command(
     with as_overrides(device) as own:
         plan = plan_sweep(file, runs.expanduser(), [*(overrides or ()), *own])
     manifest, jobs = _manifest(plan), [Job(run.folder, run.preset) for run in plan.runs]
+    overview = Overview(manifest)
     failures: list[str] = []
     stops: list[int] = []
     if not report_only:
@@ -71,16 +72,15 @@ def sweep_command(
                 write_manifest(manifest)
                 if not quiet:
                     say(_beginning(plan))
-                failures, stops = do_all([run.label for run in plan.runs], jobs, made, plan.halving, quiet)
+                failures, stops = do_all([run.label for run in plan.runs], jobs, made, plan.halving, quiet, overview.standings)
             finally:
                 lock.release()
-    overview = Overview(manifest)
     overview.look()
-    _report(overview, plan, as_json)
+    told = answered(lambda: _report(overview, plan, as_json))
     if stops:
         say("Stopped; what is done stays done, and the same command goes on from here")
         return 128 + stops[0]
-    return exit_codes.FAILED if failures else exit_codes.DONE
+    return exit_codes.FAILED if failures or not told else exit_codes.DONE
 
 
 def _manifest(plan: SweepPlan) -> Manifest:

@@ -12,9 +12,9 @@ if TYPE_CHECKING:
 
 def stdout_console() -> Console:
     """Without markup. Where no terminal sets the width, a row is a line."""
-    from rich.console import Console
+    from mmkd_tui.progress import RunConsole
 
-    return Console(file=sys.stdout, markup=False, highlight=False, width=None if sys.stdout.isatty() else 1000)
+    return RunConsole(file=sys.stdout, width=None if sys.stdout.isatty() else 1000)
 
 
 def print_table(

@@ -16,8 +16,8 @@ from engine.text import one_line, plain
 from mmkd_tui.cli import exit_codes
 from mmkd_tui.cli.executors import Gpus, Minutes, On, Partition, Ray, Slots, Where, executor
 from mmkd_tui.cli.many import do_all, refuse_hindered, stop_signals
-from mmkd_tui.cli.options import DataRoot, Device, Force, Overrides, as_overrides, data_root_of
-from mmkd_tui.cli.talk import say
+from mmkd_tui.cli.options import DataRoot, Device, Force, Overrides, Plugin, as_overrides, data_root_of, load_plugins
+from mmkd_tui.cli.talk import answered, say
 
 if TYPE_CHECKING:
     from engine.sweeps.executor import Job
@@ -40,6 +40,7 @@ def table_command(
     device: Device = None,
     overrides: Overrides = None,
     data_root: DataRoot = None,
+    plugin: Plugin = None,
     as_json: Annotated[bool, typer.Option("--json", help="A JSON object on stdout, on a line, for each file.")] = False,
     report_only: Annotated[bool, typer.Option("--report-only", help="Train nothing; report what there is.")] = False,
     force: Force = False,
@@ -56,6 +57,7 @@ def table_command(
     """
     from engine.sweeps.executor import Job
 
+    load_plugins(plugin)
     plans = _plans(files, runs, overrides or [], device)
     failed = False
     if not report_only:
@@ -70,11 +72,11 @@ def table_command(
             with stop_signals() as stops:
                 failed = _work(plans, stops, data_root, force, quiet)
         if stops:
-            again = _again(files, runs, out, where, device, overrides or [], data_root, as_json, force, quiet)
+            again = _again(files, runs, out, where, device, overrides or [], data_root, plugin or [], as_json, force, quiet)
             say(f"Stopped; what is done stays done, and this goes on from here: {again}")
             return 128 + stops[0]
     for plan in plans:
-        _report(plan, out or plan.folder, as_json)
+        failed |= not _report(plan, out or plan.folder, as_json)
     return exit_codes.FAILED if failed else exit_codes.DONE
 
 
@@ -108,11 +110,11 @@ def _work(plans: list[Plan], stops: list[int], data_root: Path | None, force: bo
     """Does what is not done; whether any run failed."""
     from engine.run_state import RunState
     from engine.sweeps.executor import state_of
-    from engine.tables.work import work_off
+    from engine.tables.work import wait_for_gpu, work_off
     from mmkd_tui.console_thread import ConsoleThread
     from mmkd_tui.progress import RunConsole, make_progress
 
-    runs = list(_runs(plans))
+    runs, labels = list(_runs(plans)), _labels(plans)
     done = sum(state_of(run.folder) is RunState.FINISHED for run in runs)
     if not quiet:
         say(f"{len(runs)} runs, {done} of them done; what they leave lies in {', '.join(str(plan.folder) for plan in plans)}")
@@ -123,12 +125,16 @@ def _work(plans: list[Plan], stops: list[int], data_root: Path | None, force: bo
             continue
         if stops:
             return False
-        what = f"run {number} of {len(runs)}: {one_line(run.label)}, seed {run.seed}"
+        what = f"run {number} of {len(runs)}: {one_line(labels[run.folder])}, seed {run.seed}"
         if not quiet:
-            how = "" if state is None else " is at work; waiting for it" if state.live else f" was {state}; it goes on"
+            how = "" if state is None else " is at work; waiting for it" if state.responding else f" was {state}; it goes on"
             say(f"{what}{how} (mmkd attach {shlex.quote(str(run.folder))} shows it)")
-        with ConsoleThread(make_progress(RunConsole(), quiet)) as progress:
-            ended = work_off(run, progress, lambda: bool(stops), data_root=data_root, force=force)
+        ended = None
+        while ended is None or (ended.refused_by_gpu and not stops):
+            if not force:
+                wait_for_gpu(run, lambda busy: None if quiet else say(f"{busy}; waiting for its end"), lambda: bool(stops))
+            with ConsoleThread(make_progress(RunConsole(), quiet)) as progress:
+                ended = work_off(run, progress, lambda: bool(stops), data_root=data_root, force=force)
         if stops:
             return False
         if ended.state is not RunState.FINISHED:
@@ -147,15 +153,17 @@ def _work_at_once(
     """Does what is not done as a sweep does; whether any run failed, and the signals that stopped it."""
     from engine.sweeps.manifest import Listed, Manifest, SweepLock, write_manifest
 
-    runs = list(_runs(plans))
+    runs, labels = list(_runs(plans)), _labels(plans)
     with executor(where, jobs, plans[0].folder / "slurm", data_root, force) as made, ExitStack() as held:
         for plan in plans:
             held.callback(SweepLock(plan.folder).release)
-            listed = tuple(Listed(run.folder.name, f"{run.label} s{run.seed}", run.preset.train.epochs) for run in plan.runs)
+            listed = tuple(
+                Listed(run.folder.name, f"{labels[run.folder]} s{run.seed}", run.preset.train.epochs) for run in plan.runs
+            )
             write_manifest(Manifest(plan.folder, plan.name, plan.description, None, listed))
         if not quiet:
             say(f"{len(runs)} runs; what they leave lies in {', '.join(str(plan.folder) for plan in plans)}; mmkd tui shows it")
-        failures, stops = do_all([run.label for run in runs], jobs, made, None, quiet)
+        failures, stops = do_all([labels[run.folder] for run in runs], jobs, made, None, quiet)
     return bool(failures), stops
 
 
@@ -163,7 +171,14 @@ def _runs(plans: list[Plan]) -> Iterator[PlannedRun]:
     return (run for plan in plans for run in plan.runs)
 
 
-def _report(plan: Plan, out: Path, as_json: bool) -> None:
+def _labels(plans: list[Plan]) -> dict[Path, str]:
+    """What runs are called, by their folders: their method, and the preset before it where there are several."""
+    blocks = [block for plan in plans for block in plan.blocks]
+    return {run.folder: f"{block.title}, {run.label}" if len(blocks) > 1 else run.label for block in blocks for run in block.runs}
+
+
+def _report(plan: Plan, out: Path, as_json: bool) -> bool:
+    """Writes the table; whether it could be put out on stdout, too."""
     from engine.tables.gather import gather
     from engine.tables.write import as_data, as_markdown, write_report
 
@@ -174,8 +189,9 @@ def _report(plan: Plan, out: Path, as_json: bool) -> None:
         raise UserError(
             f"the table cannot be written to {out}: {error.strerror or error}; name another folder with --out"
         ) from error
-    typer.echo(json.dumps(as_data(report)) if as_json else as_markdown(report), nl=as_json)
+    told = answered(lambda: typer.echo(json.dumps(as_data(report)) if as_json else as_markdown(report), nl=as_json))
     say(f"Written: {', '.join(str(path) for path in written)}")
+    return told
 
 
 def _again(
@@ -186,6 +202,7 @@ def _again(
     device: str | None,
     overrides: list[str],
     data_root: Path | None,
+    plugins: list[Path],
     as_json: bool,
     force: bool,
     quiet: bool,
@@ -196,5 +213,6 @@ def _again(
     for key, value in (("--out", out), ("--device", device), ("--data-root", data_root)):
         words += [key, str(value)] if value else []
     words += [word for override in overrides for word in ("--set", override)]
+    words += [word for plugin in plugins for word in ("--plugin", str(plugin))]
     words += [word for word, given in (("--json", as_json), ("--force", force), ("--quiet", quiet)) if given]
     return shlex.join(words)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Protocol, TextIO, TypeVar
 
 import typer
 
@@ -31,8 +33,26 @@ MANY = 20  # runs
 
 
 def say(line: str) -> None:
-    """One line."""
-    typer.echo(plain(line), err=True)
+    """One line. Where a terminal has gone, or a disk is full, it is not heard, and that is all."""
+    with suppress(OSError):
+        typer.echo(plain(line), err=True)
+
+
+def answered(write: Callable[[], None]) -> bool:
+    """Has `write` put out on stdout what a command of hours found. Where nobody takes that any more, a line and False."""
+    try:
+        write()
+        sys.stdout.flush()
+    except OSError as error:
+        let_go(sys.stdout)
+        say(f"mmkd: the report cannot be written: {error.strerror or error}; the same command with --report-only tells it again")
+        return False
+    return True
+
+
+def let_go(stream: TextIO) -> None:
+    """Of a standard stream that takes nothing any more: Python would complain when it flushes that at the end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def say_how_many(runs: int) -> None:

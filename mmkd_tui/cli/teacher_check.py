@@ -29,7 +29,10 @@ def check_command(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A .safetensors or PyTorch file with a network's weights.")],
     arch: Annotated[str, typer.Option("--arch", metavar="A", help="Its architecture, as presets name it.")],
     data: Annotated[
-        str, typer.Option("--data", metavar="D", help="The data set or folder of pictures on whose test images it is measured.")
+        str,
+        typer.Option(
+            "--data", metavar="D", help="The data set, or folder of pictures or shards, on whose test images it is measured."
+        ),
     ],
     size: Size = None,
     features: Annotated[
@@ -71,7 +74,7 @@ def _tell(found: Checked, file: Path, arch: str, data: str) -> None:
     names = one_line(", ".join(assumed.names[:MOST_NAMES]), 200) + (", ..." if assumed.classes > MOST_NAMES else "")
     say(f"assumed: {assumed.classes} classes in the order of {data} ({names}), {assumed.channels} channels, "
         f"{assumed.size}x{assumed.size} pixels, of which {mean} is subtracted and which are divided by {std}")  # fmt: skip
-    for said in (found.contents.sentence(), found.fit.left_out()):
+    for said in (found.unsaid, found.contents.sentence(), found.fit.left_out()):
         if said:
             say(said)
     if found.fit.renamed:
@@ -79,7 +82,7 @@ def _tell(found: Checked, file: Path, arch: str, data: str) -> None:
         say(f"{len(found.fit.renamed)} tensors go by other names there, as {one_line(theirs, 80)} for {ours}")
     if not found.fit.whole:
         _table(found)
-        say(f"{file} does not fit {arch} on {data}; give the architecture that it is of")
+        say(f"{file} does not fit {arch} on {data}; {found.remedy}")
         return
     assert found.accuracy is not None
     typer.echo(f"{percent(found.accuracy)} of {found.images:,} test images; always naming one class: {percent(found.chance)}")

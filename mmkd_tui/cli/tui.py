@@ -13,7 +13,8 @@ from engine.text import plain
 from mmkd_tui.cli.options import DataRoot, Plugin, RunsDir, load_plugins
 
 Ascii = Annotated[
-    bool | None, typer.Option("--ascii/--no-ascii", help="Draw with ASCII only (by itself where the locale is not UTF-8).")
+    bool | None,
+    typer.Option("--ascii/--no-ascii", help="Draw with ASCII only (by itself where the locale is not UTF-8, as with LC_ALL=C)."),
 ]
 Theme = Annotated[str | None, typer.Option(help="Colours, for example ansi-dark (the one used last).", show_default=False)]
 OwnRunsDir = Annotated[

@@ -12,6 +12,7 @@ from textual.widgets import RichLog
 
 from engine.text import plain
 from mmkd_tui.run_view import RunView
+from mmkd_tui.widgets.lines import escaped
 
 LINES = 500
 LIMIT = 2000  # characters of a message
@@ -21,12 +22,13 @@ EMPTY = Text("nothing so far", "dim")
 class LogPane(RichLog):
     """The newest 500 messages, wrapped to the width that the pane has now."""
 
-    def __init__(self, *, id: str | None = None) -> None:
+    def __init__(self, *, ascii: bool = False, id: str | None = None) -> None:
         super().__init__(id=id, max_lines=LINES, wrap=True, markup=False, highlight=False, min_width=1)
+        self._ascii = ascii
         self._texts: deque[Text] = deque(maxlen=LINES)
         self._said = 0
         self._width = 0  # that what is written was wrapped to; 0: nothing is written
-        self._console_shown = False
+        self._tail: list[str] = []  # as it was last shown
 
     def show(self, view: RunView) -> None:
         """Adds the messages that are new."""
@@ -36,16 +38,17 @@ class LogPane(RichLog):
             stamp = time.strftime("%H:%M:%S ", time.localtime(message.t))
             style = {"error": "bold", "warning": "italic"}.get(message.level, "")
             word = f"{message.level}: " if message.level in ("error", "warning") else ""
-            self._add(Text.assemble((stamp, "dim"), (word + plain(message.text, LIMIT, keep="\n").rstrip(), style)))
+            said = escaped(plain(message.text, LIMIT, keep="\n").rstrip(), self._ascii)
+            self._add(Text.assemble((stamp, "dim"), (word + said, style)))
 
     def show_console(self, lines: Sequence[str]) -> None:
-        """Once: the end of the console, for a run that has failed."""
-        if self._console_shown or not lines:
+        """The end of the console, for a run that has failed: again where it has failed again."""
+        if list(lines) == self._tail:
             return
-        self._console_shown = True
+        self._tail = list(lines)
         self._add(Text("the end of console.log:", "bold"))
         for line in lines:
-            self._add(Text(plain(line, LIMIT)))
+            self._add(Text(escaped(plain(line, LIMIT), self._ascii)))
 
     def on_resize(self, event: events.Resize) -> None:
         """Written anew where the width is another one, or the first one."""

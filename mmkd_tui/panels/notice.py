@@ -5,16 +5,22 @@ from __future__ import annotations
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
-from rich.text import Text
-from textual.widgets import Static
+from textual.content import Content
+from textual.geometry import Size
 
 from engine.run_client import Process
 from engine.run_state import RunState
 from engine.text import one_line
 from mmkd_tui.follow import Follower
+from mmkd_tui.widgets.glyphs import glyphs
+from mmkd_tui.widgets.lines import Line, LinesWidget, Span, fit
+from mmkd_tui.widgets.table import shown_text
 
 LIMIT = 400  # characters of an untrusted message
+MOST = 5  # lines
+HEADLINE = "notice--headline"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +60,10 @@ def notice(follower: Follower) -> Notice | None:
             "The run crashed: its process is gone and left no result.",
             f"R starts it again from its newest checkpoint; {path}/console.log may tell why.",
         )
+    if state is RunState.GONE:
+        return Notice(
+            "The run's folder is gone: it was deleted or moved.", f"What is shown here was read before that, from {path}"
+        )
     if state is RunState.NOT_RESPONDING:
         return Notice(
             "The run does not respond: no sign of life for 30 seconds.",
@@ -72,24 +82,40 @@ def notice(follower: Follower) -> Notice | None:
     return None
 
 
-class NoticeBar(Static):
+def lines_of(notice: Notice, width: int, ascii: bool) -> list[Line]:
+    """At most `MOST` lines. What can be done begins with the key for it, and keeps its beginning; the headline is cut before."""
+    mark = ("! " if ascii else "✖ ") if notice.bad else ""
+    remedy = _wrapped(notice.remedy, width, MOST - 1, ascii)
+    headline = _wrapped(mark + notice.headline, width, MOST - len(remedy), ascii)
+    return [*((Span(line, HEADLINE),) for line in headline), *((Span(line),) for line in remedy)]
+
+
+def _wrapped(text: str, width: int, most: int, ascii: bool) -> list[str]:
+    lines = [line.plain.rstrip() for line in Content(shown_text(text, ascii)).wrap(max(width, 1))]
+    if len(lines) > most:
+        lines[most - 1 :] = [fit(lines[most - 1], width - 1).rstrip() + glyphs(ascii).more]
+    return lines
+
+
+class NoticeBar(LinesWidget):
     """Shows a notice, or nothing at all."""
+
+    COMPONENT_CLASSES: ClassVar[set[str]] = {HEADLINE}
 
     DEFAULT_CSS = """
     NoticeBar {
         height: auto;
-        max-height: 5;
         padding: 0 1;
         border-left: thick $text-error;
         display: none;
         &.-shown { display: block; }
         &.-calm { border-left: thick $text-primary; }
+        & > .notice--headline { text-style: bold; }
     }
     """
 
     def __init__(self, *, ascii: bool = False, id: str | None = None) -> None:
-        super().__init__(id=id, markup=False)
-        self._ascii = ascii
+        super().__init__(ascii=ascii, id=id)
         self._notice: Notice | None = None
 
     def show(self, notice: Notice | None) -> None:
@@ -98,7 +124,12 @@ class NoticeBar(Static):
             return
         self._notice = notice
         self.set_class(notice is not None, "-shown")
-        if notice is not None:
-            self.set_class(not notice.bad, "-calm")
-            mark = ("! " if self._ascii else "✖ ") if notice.bad else ""
-            self.update(Text.assemble((mark + one_line(notice.headline), "bold"), "\n", one_line(notice.remedy)))
+        self.set_class(notice is not None and not notice.bad, "-calm")
+        self.refresh(layout=True)
+        self.changed_data()
+
+    def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
+        return len(lines_of(self._notice, width, self.ascii)) if self._notice is not None else 0
+
+    def draw(self, width: int, height: int) -> list[Line]:
+        return lines_of(self._notice, width, self.ascii) if self._notice is not None else []

@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from engine.control import Command
-from engine.run_state import RunState
-from mmkd_tui.figures import percent
+from mmkd_tui.figures import number_of, percent
 from mmkd_tui.follow import Follower
 from mmkd_tui.progress import clock
 from mmkd_tui.run_view import PhaseView, RunView
@@ -40,8 +39,8 @@ def pair(name: str, value: str) -> Line:
     return (Span(f"{name} ", NOTE), Span(value, VALUE))
 
 
-def title(follower: Follower, now: float, width: int, glyphs: Glyphs) -> Line:
-    """Name, state, device, time since the start."""
+def title(follower: Follower, now: float, width: int, glyphs: Glyphs, label: str = "") -> Line:
+    """Name, state, what tells the run from others of its name, time since the start, device."""
     view, state = follower.view, said(follower.state, glyphs.ascii)
     word, tone = state.word, state.tone
     if follower.wishes:
@@ -55,10 +54,13 @@ def title(follower: Follower, now: float, width: int, glyphs: Glyphs) -> Line:
         (Span(cut(name, max(width // 3, 12), glyphs.more), NAME),),
         (Span(f" {state.glyph} {word} ", f"status--{tone}"),),
     ]
+    if label:
+        parts.append((Span(cut(shown(label, glyphs.ascii), max(width // 3, 12), glyphs.more), NAME),))
     if view.started is not None:
         parts.append((Span(clock(_elapsed(follower, now)), VALUE),))
         parts.append((Span(cut(shown(view.started.device, glyphs.ascii), 32, glyphs.more), NOTE),))
-        what = f"{len(view.started.teachers)} teachers to {view.started.student} on {view.started.dataset}"
+        teachers = f"{number_of(len(view.started.teachers), 'teacher')} to " if view.started.teachers else ""
+        what = f"{teachers}{view.started.student} on {view.started.dataset}"
         parts.append((Span(shown(what, glyphs.ascii), NOTE),))
     return row(parts, width)
 
@@ -66,8 +68,7 @@ def title(follower: Follower, now: float, width: int, glyphs: Glyphs) -> Line:
 def _elapsed(follower: Follower, now: float) -> float:
     """Of a run whose process is gone: until its last event."""
     view = follower.view
-    over = follower.state in (RunState.CRASHED, RunState.STOPPED, RunState.FAILED, RunState.FINISHED)
-    return view.seconds(view.latest if over and view.latest is not None else now)
+    return view.seconds(now if follower.state.live or view.latest is None else view.latest)
 
 
 def progress(view: RunView, live: bool, now: float, width: int, glyphs: Glyphs) -> Line:
@@ -157,8 +158,10 @@ class StatusLines(LinesWidget):
     }
     """
 
-    def __init__(self, *, ascii: bool = False, id: str | None = None) -> None:
+    def __init__(self, *, label: str = "", ascii: bool = False, id: str | None = None) -> None:
+        """`label`: the run's in its sweep."""
         super().__init__(ascii=ascii, id=id)
+        self._label = label
         self._follower: Follower | None = None
         self._now = 0.0
 
@@ -172,7 +175,7 @@ class StatusLines(LinesWidget):
             return []
         view = self._follower.view
         return [
-            title(self._follower, self._now, width, self.glyphs),
+            title(self._follower, self._now, width, self.glyphs, self._label),
             progress(view, self._follower.state.live, self._now, width, self.glyphs),
             numbers(view.phase, self._follower.state.live, width, self.glyphs),
         ]

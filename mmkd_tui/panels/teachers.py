@@ -31,7 +31,7 @@ def paint_teachers(view: RunView, state: RunState, width: int, height: int, glyp
     if view.alone_accuracy is not None or at == ("alone", 0):
         entries.append(("student alone", view.alone_accuracy, view.alone_source, at == ("alone", 0)))
     if not entries:
-        return [(Span("no teachers yet", WAITING),)]
+        return [(Span("no teachers yet" if view.started is None else "this run has no teachers", WAITING),)]
     names = min(max(cell_len(name) for name, *_ in entries), MOST_NAME, max(width - 22, 8)) + 2
     lines = [_line(entry, share, state.live, names, glyphs) for entry in entries]
     if len(lines) > height:

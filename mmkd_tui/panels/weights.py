@@ -17,6 +17,7 @@ from mmkd_tui.widgets.weight_bars import SIDE_BY_SIDE, WeightBars, Weights
 
 KINDS = ("logit", "feature")
 CLOSE = 1e-5  # a share by which equal weights may differ in rounding
+MOST = 14  # rows of bars, or of a strip, however many teachers there are
 
 
 class _Bars(WeightBars):
@@ -74,12 +75,26 @@ class WeightsNow(Container):
             strip.x_range = (0.0, float(max(curves.epochs, 1)))
             strip.with_numbers(not self.bars.display)
             strip.show(labels[: len(rows)], rows[: len(labels)])
+        self.logit.set_class(curves.name != "distil", "-of-none")
         self.feature.set_class(not curves.feature_weights, "-unused")
         shape = (labels, len(curves.logit_weights), len(curves.feature_weights))
         if shape != self._shape:
             self._shape = shape
             for widget in (self.bars, self.logit, self.feature):
                 widget.refresh(layout=True)
+
+    def fit(self, rows: int) -> None:
+        """In at most so many rows. Where they are too few for all, the strips go, and what is left counts the teachers that have
+        no row.
+        """
+        left = rows
+        shown = [one for one in (self.bars, self.logit, self.feature) if one.display or one.has_class("-no-room")]
+        for widget in shown:
+            gutter = widget.styles.gutter
+            height = widget.get_content_height(self.size, self.app.size, self.size.width - gutter.width) + gutter.height
+            widget.styles.max_height = min(max(rows, 1), MOST)
+            widget.set_class(widget is not shown[0] and min(height, MOST) > left, "-no-room")
+            left = max(left - min(height, MOST), 0)
 
 
 class WeightsByClass(Container):
@@ -109,6 +124,7 @@ class WeightsByClass(Container):
             for strip, rows in zip(self.strips, (curves.logit_weights, curves.feature_weights), strict=True):
                 strip.x_range = (0.0, float(max(curves.epochs, 1)))
                 strip.show(labels[: len(rows)], rows[: len(labels)])
+                strip.set_class(curves.name != "distil", "-of-none")  # an earlier training, which had none
         if (found or method) == self._shown:
             return
         self._shown = found or method
@@ -124,6 +140,7 @@ class WeightsByClass(Container):
             grid.border_title = f"{'' if one_line else f'{kind} '}weights by class{when}"
             strip.border_title = f"{kind} weights by epoch"
             strip.set_class(bool(note), "-unused")
+            strip.styles.max_height = len(labels) + strip.styles.gutter.height
             grid.refresh(layout=True)
             strip.refresh(layout=True)
         self.two_kinds = bool(weights[1]) and not one_line

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from pathlib import Path
 from typing import ClassVar
 
+from textual import work
 from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.containers import Container
@@ -17,6 +19,7 @@ from engine.gpu_lock import GpuBusyError
 from engine.run_client import DirectoryClient, RunClient
 from engine.run_state import RunState, other_machine
 from engine.spawning import respawn
+from engine.sweeps.manifest import label_of
 from engine.text import one_line, plain
 from mmkd_tui.curves import PhaseCurves
 from mmkd_tui.follow import Follower
@@ -33,11 +36,13 @@ from mmkd_tui.screens.compare import NOBODY, CompareScreen
 from mmkd_tui.screens.questions import DETACH, START, STOP, busy_question, leave_question, lost_question, stop_question
 from mmkd_tui.system import SystemMonitor
 from mmkd_tui.widgets.key_bar import KeyBar
+from mmkd_tui.widgets.table import shown_text
 
 TICK = 0.25  # seconds between two looks at the run
 SLICE = 0.06  # seconds of reading at a time, while a long run is read: keys are answered in between
 REDRAW = 0.5  # seconds between two pictures meanwhile
 CONSOLE_LINES = 30
+LEAST_LOG = 5  # rows
 
 
 class DashboardScreen(MmkdScreen):
@@ -64,15 +69,15 @@ class DashboardScreen(MmkdScreen):
 
     def compose(self) -> ComposeResult:
         ascii, settings = self.mmkd.ascii, self.mmkd.settings
-        yield StatusLines(ascii=ascii, id="status")
+        yield StatusLines(label=label_of(self.follower.client.path), ascii=ascii, id="status")
         yield NoticeBar(ascii=ascii, id="notice")
-        yield ResultPanel(id="result")
+        yield ResultPanel(ascii=ascii, id="result")
         with Container(id="curves"):
             yield Charts(ascii=ascii, log_y=settings.log_y, smoothing=settings.smoothing, id="charts")
             with Container(id="side"):
                 yield TeacherTable(ascii=ascii, id="teachers")
                 yield WeightsNow(ascii=ascii, id="weights")
-                yield LogPane(id="log")
+                yield LogPane(ascii=ascii, id="log")
         yield WeightsByClass(ascii=ascii, id="by-class")
         yield Static("", id="system", markup=False)
         yield KeyBar(ascii=ascii)
@@ -89,6 +94,18 @@ class DashboardScreen(MmkdScreen):
     def on_unmount(self) -> None:
         if self._monitor is not None:
             self._monitor.stop()
+
+    def on_resize(self) -> None:
+        self.query_one(ResultPanel).fit()
+        self.call_later(self.refresh_bindings)  # when the classes that say how much room there is are right
+        self.call_after_refresh(self._share_rows)
+
+    def _share_rows(self) -> None:
+        """Charts keep a third of the rows that they and the weights have, and the log beside them a few."""
+        rows = self.query_one("#curves").size.height
+        room = rows * 2 // 3 if self.has_class("-narrow") else rows - LEAST_LOG * self.query_one(LogPane).display
+        if rows:  # else the weights by class are in their place
+            self.query_one(WeightsNow).fit(room)
 
     # -- following the run
 
@@ -130,6 +147,7 @@ class DashboardScreen(MmkdScreen):
         if all or self._pictures % 2 == 0:
             self.query_one(TeacherTable).show(view, follower.state)
             self.query_one(WeightsNow).show(view, curves, strips=all or self._pictures % 4 == 0)
+            self._share_rows()
 
     def _curves(self) -> PhaseCurves | None:
         phases = self.follower.curves.phases
@@ -150,8 +168,9 @@ class DashboardScreen(MmkdScreen):
         weighted = phase is not None and phase.last is not None and bool(phase.last.logit_weights)
         starting = phase is not None and phase.name == "distil" and phase.last is None
         self.set_class(not (weighted or starting), "-teaching")
-        self.set_class(state is RunState.FINISHED, "-finished")
-        self.set_class(state in (RunState.FAILED, RunState.CRASHED), "-broken")
+        if state is not RunState.GONE:  # then what was seen last stays
+            self.set_class(state is RunState.FINISHED, "-finished")
+            self.set_class(state in (RunState.FAILED, RunState.CRASHED), "-broken")
 
     def _show_system(self) -> None:
         started = self.follower.view.started
@@ -162,7 +181,7 @@ class DashboardScreen(MmkdScreen):
         text = self._monitor.latest if self._monitor is not None else ""
         if text != self._system:
             self._system = text
-            self.query_one("#system", Static).update(plain(text), layout=False)
+            self.query_one("#system", Static).update(shown_text(text, self.mmkd.ascii), layout=False)
 
     def _state_changed(self) -> None:
         """The run has come into another state than that of the last picture."""
@@ -170,7 +189,7 @@ class DashboardScreen(MmkdScreen):
         client, state = self.follower.client, self.follower.state
         self.refresh_bindings()
         if state is RunState.FINISHED and (result := client.result()) is not None:
-            self.query_one(ResultPanel).show(result, client.path, self.mmkd.ascii)
+            self.query_one(ResultPanel).show(result, client.path)
         if state in (RunState.FAILED, RunState.CRASHED):
             self.query_one(LogPane).show_console(client.console_tail(CONSOLE_LINES))
         if not state.live:
@@ -200,7 +219,7 @@ class DashboardScreen(MmkdScreen):
             "later": self._phase is not None,
             "copy_error": state in (RunState.FAILED, RunState.CRASHED),
             "weights": self._has_weights,
-            "log": not self._by_class,
+            "log": not self._by_class and not self.has_class("-broken"),  # then it is shown anyway
         }
         return applies.get(action, True)
 
@@ -232,19 +251,21 @@ class DashboardScreen(MmkdScreen):
         """The other machine that does not respond for the run; "" where it is not so."""
         return other_machine(self.follower.client.path) if self.follower.state is RunState.NOT_RESPONDING else ""
 
-    def action_respawn(self, force: bool = False, sure: bool = False) -> None:
-        if not sure and (machine := self._lost):
-            self.app.push_screen(
-                lost_question(machine), lambda answer: self.action_respawn(force, sure=True) if answer == START else None
-            )
+    @work(exit_on_error=False, exclusive=True, group="respawn")
+    async def action_respawn(self) -> None:
+        """Beside the event loop: the launcher of a run that has just stopped is waited for."""
+        if (machine := self._lost) and await self.app.push_screen_wait(lost_question(machine)) != START:
             return
-        try:
-            respawn(self.follower.client.path, data_root=self.mmkd.data_root, force=force)
-        except GpuBusyError as error:
-            again = busy_question(error)
-            self.app.push_screen(again, lambda answer: self.action_respawn(True, sure) if answer == START else None)
-        except (UserError, OSError) as error:
-            self.say(str(error), bad=True)
+        for force in (False, True):
+            try:
+                await asyncio.to_thread(respawn, self.follower.client.path, data_root=self.mmkd.data_root, force=force)
+                break
+            except GpuBusyError as error:
+                if await self.app.push_screen_wait(busy_question(error)) != START:
+                    return
+            except (UserError, OSError) as error:
+                self.say(str(error), bad=True)
+                break
         self.follower.look_again()
         self._tick()
 
@@ -326,7 +347,7 @@ class DashboardScreen(MmkdScreen):
         self._copy("\n".join(plain(line) for line in lines), "the error")
 
     def _copy(self, text: str, what: str = "") -> None:
-        self.app.copy_to_clipboard(text)
+        self.app.copy_to_clipboard(text.encode(errors="replace").decode())  # a path may have bytes that are no text
         self.say(f"Copied {what or text}")
 
     def action_home(self) -> None:
@@ -353,6 +374,8 @@ class DashboardScreen(MmkdScreen):
         path, state = self.follower.client.path, self.follower.state
         if not isinstance(self.follower.client, DirectoryClient):
             return ""
+        if state is RunState.GONE:
+            return plain(f"The run's folder is gone: {path}")
         command = come_back(path, self.mmkd.runs_dir)
         if state.live:
             return plain(f"The run goes on. Come back with: {command}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import ClassVar
 
 from rich.cells import cell_len
@@ -11,9 +11,9 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import VerticalScroll
 from textual.geometry import Size
-from textual.screen import Screen
 
 from mmkd_tui.keys import Key, key_name, keys_of
+from mmkd_tui.screens.base import MmkdScreen
 from mmkd_tui.widgets.glyphs import Glyphs, glyphs
 from mmkd_tui.widgets.lines import Line, LinesWidget, Span, fit
 
@@ -42,7 +42,8 @@ def signs(g: Glyphs) -> tuple[tuple[str, str], ...]:
 
 def page(where: str, ascii: bool, width: int) -> list[Line]:
     """All of it, in lines of at most `width` cells."""
-    here, everywhere = _pairs(keys_of(where)), _pairs(keys_of("app"))
+    taken = {name for key in keys_of(where) for name in key.keys.split(",")}
+    here, everywhere = _pairs(keys_of(where)), _pairs(keys_of("app"), taken)
     meanings = signs(glyphs(ascii)) if where == "dashboard" else ()
     lines: list[Line] = []
     for title, pairs in (("Here", here), ("Everywhere", everywhere), ("Signs", meanings)):
@@ -53,8 +54,10 @@ def page(where: str, ascii: bool, width: int) -> list[Line]:
     return lines
 
 
-def _pairs(keys: Iterable[Key]) -> tuple[tuple[str, str], ...]:
-    return tuple((", ".join(key_name(name) for name in key.keys.split(",")), key.description) for key in keys)
+def _pairs(keys: Iterable[Key], taken: Collection[str] = ()) -> tuple[tuple[str, str], ...]:
+    """The keys' names and meanings, without the names that mean something else on the screen."""
+    named = ((", ".join(key_name(name) for name in key.keys.split(",") if name not in taken), key.description) for key in keys)
+    return tuple(pair for pair in named if pair[0])
 
 
 def _table(pairs: Sequence[tuple[str, str]], width: int) -> Iterator[Line]:
@@ -89,7 +92,7 @@ class HelpPage(LinesWidget):
         return page(self._where, self.ascii, width)
 
 
-class HelpScreen(Screen[None]):
+class HelpScreen(MmkdScreen):
     """Closed by Esc, q or ?. It covers everything, so that nothing below it has to be drawn."""
 
     WHERE = "help"

@@ -13,7 +13,7 @@ from engine.preset_yaml import PresetEntry, list_presets, load_preset
 from engine.run_list import RunSummary
 from engine.run_state import RunState
 from mmkd_tui.estimates import estimate, is_counted, rough_time, size_words
-from mmkd_tui.figures import percent
+from mmkd_tui.figures import number_of, percent
 from mmkd_tui.machine import Machine
 from mmkd_tui.starting import missing_data
 from mmkd_tui.stock import Stock
@@ -108,8 +108,8 @@ def teachers_line(stock: Stock, preset: Preset) -> str:
     stored = sum(stock.teacher(preset, part) is not None for part in preset.teachers)
     count = len(preset.teachers)
     if files + stored == count:
-        return f"all {count} teachers at hand"
-    return f"{stored + files} of {count} teachers at hand"
+        return f"{'all ' * (count > 1)}{number_of(count, 'teacher')} at hand"
+    return f"{stored + files} of {number_of(count, 'teacher')} at hand"
 
 
 def machine_line(machine: Machine) -> str:

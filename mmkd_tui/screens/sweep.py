@@ -17,7 +17,7 @@ from engine.sweeps.manifest import Manifest, is_worked_on, read_manifest
 from engine.sweeps.overview import Overview
 from mmkd_tui.keys import bindings
 from mmkd_tui.screens.base import MmkdScreen
-from mmkd_tui.screens.sweep_lines import COLUMNS, ORDERS, about, bar, best_line, counted, rows_of
+from mmkd_tui.screens.sweep_lines import COLUMNS, ORDERS, about, bar, best_line, counted, kind_of, rows_of
 from mmkd_tui.widgets.key_bar import KeyBar
 from mmkd_tui.widgets.marks import marks
 from mmkd_tui.widgets.table import Table, shown_text
@@ -54,7 +54,7 @@ class SweepScreen(MmkdScreen):
         if line := about(manifest):
             yield Static(shown_text(line, ascii), classes="about", markup=False)
         with Vertical(id="summary") as panel:
-            panel.border_title = "Sweep"
+            panel.border_title = kind_of(self.path).title()
             yield self.bar
             yield self.counts
             yield self.best
@@ -101,13 +101,13 @@ class SweepScreen(MmkdScreen):
         ascii, overview = self.mmkd.ascii, self._overview
         glyphs, counts = marks(ascii), overview.counts
         waiting = counts["queue"] + counts["stopped"] + counts["failed"]
-        idle = "no command works on it; mmkd sweep FILE goes on" if waiting else "all is done"
+        idle = f"no command works on it; mmkd {kind_of(self.path)} FILE goes on" if waiting else "all is done"
         self.work_line.update("a command works on it" if self._worked_on else idle)
         self.bar.update(bar(counts, max(self.bar.size.width, 1), ascii))
-        self.counts.update(shown_text(counted(counts, glyphs), ascii) or "no runs")
+        self.counts.update(shown_text(counted(overview.rows, glyphs), ascii) or "no runs")
         self.best.update(shown_text(best_line(overview.best), ascii))
         self.panel.border_title = Content(f"Runs, {ORDERS[self._order]}")
-        self.runs.show(rows_of(overview, ORDERS[self._order], glyphs), "this sweep has no runs")
+        self.runs.show(rows_of(overview, ORDERS[self._order], glyphs), f"this {kind_of(self.path)} has no runs")
         self.refresh_bindings()
 
     @on(Table.Chosen)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from engine.run_state import RunState
@@ -81,10 +82,12 @@ def bar(counts: Mapping[Group, int], width: int, ascii: bool) -> str:
     return text
 
 
-def counted(counts: Mapping[Group, int], marks: Marks) -> str:
-    """`2 at work · 5 in the queue · 4 done`"""
-    words = ((group, "in the queue" if group == "queue" else group) for group in GROUPS)
-    return f" {marks.between} ".join(f"{counts[group]} {word}" for group, word in words if counts.get(group))
+def counted(rows: Iterable[Shown], marks: Marks) -> str:
+    """`2 at work · 5 in the queue · 4 done`; of those that failed, who crashed are counted as the rows say."""
+    crashed = RunState.CRASHED.value
+    words = {group: "in the queue" if group == "queue" else group for group in GROUPS}
+    counts = Counter(crashed if row.state is RunState.CRASHED else words[row.group] for row in rows)
+    return f" {marks.between} ".join(f"{counts[word]} {word}" for word in (*words.values(), crashed) if counts[word])
 
 
 def best_line(best: Shown | None) -> str:
@@ -106,8 +109,13 @@ def about(manifest: Manifest) -> str:
     return f"{manifest.description}; {rule}" if manifest.description else rule
 
 
+def kind_of(path: Path) -> str:
+    """What a folder of runs is, as its command is called, too: "sweep" or "table"."""
+    return "table" if path.absolute().parent.name == "tables" else "sweep"
+
+
 def home_row(path: Path, overview: Overview, marks: Marks, now: float, worked_on: bool, narrow: bool = False) -> Row:
-    """A sweep among the runs of the home screen. `worked_on`: by a command, which may be between two runs."""
+    """A sweep, or a table, among the runs of the home screen. `worked_on`: by a command, which may be between two runs."""
     counts, total = overview.counts, len(overview.rows)
     state = RunState.RUNNING if worked_on else _of_all(counts, total)
     best = overview.best
@@ -117,7 +125,7 @@ def home_row(path: Path, overview: Overview, marks: Marks, now: float, worked_on
         id=str(path),
         cells=(
             state_cell(state, marks, narrow),
-            f"sweep {overview.manifest.name}",
+            f"{kind_of(path)} {overview.manifest.name}",
             f"{total} run{'s' * (total != 1)}",
             ended + figure,
             "" if overview.started is None else ago(now - overview.started, narrow),

@@ -78,11 +78,20 @@ def glyphs(ascii: bool) -> Glyphs:
     return ASCII if ascii else UNICODE
 
 
+def locale_of(environ: Mapping[str, str]) -> str:
+    """That of characters, as its variables say; "" where none of them is set."""
+    return next((environ[name] for name in ("LC_ALL", "LC_CTYPE", "LANG") if environ.get(name)), "")
+
+
 def prefers_ascii(environ: Mapping[str, str], encoding: str | None) -> bool:
-    """True where the output's encoding, or else the locale, is not UTF-8, and on the bare Linux console (it has no braille)."""
-    if environ.get("TERM") in {"linux", "dumb"}:
+    """True where the locale, or the output's encoding, is not UTF-8, and on the bare Linux console (it has no braille)."""
+    locale = locale_of(environ)
+    named = locale.partition(".")[2].partition("@")[0]
+    # Where LC_ALL is one of these, or is not installed, Python writes UTF-8 all the same, whatever the terminal can show.
+    if environ.get("TERM") in {"linux", "dumb"} or locale in {"C", "POSIX"} or (named and not _is_utf8(named)):
         return True
-    if not encoding:
-        locale = next((environ[name] for name in ("LC_ALL", "LC_CTYPE", "LANG") if environ.get(name)), "")
-        encoding = locale.partition(".")[2].partition("@")[0]
-    return encoding.lower().replace("-", "").replace("_", "") not in {"utf8", "utf8sig", "cp65001"}
+    return not _is_utf8(encoding or named)
+
+
+def _is_utf8(encoding: str) -> bool:
+    return encoding.lower().replace("-", "").replace("_", "") in {"utf8", "utf8sig", "cp65001"}

@@ -28,10 +28,14 @@ class Span(NamedTuple):
 Line = tuple[Span, ...]
 
 
+def escaped(text: str, ascii: bool) -> str:
+    """In ASCII, what is not ASCII as an escape; else the text as it is."""
+    return text.encode("ascii", "backslashreplace").decode("ascii") if ascii else text
+
+
 def shown(name: str, ascii: bool) -> str:
     """An untrusted name as harmless text on one line; in ASCII, what is not ASCII is escaped."""
-    text = one_line(name, LABEL_LIMIT)
-    return text.encode("ascii", "backslashreplace").decode("ascii") if ascii else text
+    return escaped(one_line(name, LABEL_LIMIT), ascii)
 
 
 def fit(text: str, width: int) -> str:

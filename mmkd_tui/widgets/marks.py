@@ -40,6 +40,7 @@ UNICODE = Marks(
         RunState.FINISHED: "✓",
         RunState.STOPPED: "■",
         RunState.FAILED: "✖",
+        RunState.GONE: "✖",
     },
 )
 
@@ -61,6 +62,7 @@ ASCII = Marks(
         RunState.FINISHED: "+",
         RunState.STOPPED: "#",
         RunState.FAILED: "!",
+        RunState.GONE: "!",
     },
 )
 

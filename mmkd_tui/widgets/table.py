@@ -16,7 +16,7 @@ from textual.widgets import Input, OptionList, Static
 from textual.widgets.option_list import Option
 
 from engine.text import plain
-from mmkd_tui.widgets.lines import cut, fit, shown
+from mmkd_tui.widgets.lines import cut, escaped, fit, shown
 
 GAP = 2  # cells between two columns
 EDGE = 2  # cells left of the first column, where the chosen row has its mark
@@ -291,5 +291,4 @@ def _cut(text: str, column: Column, width: int, more: str) -> str:
 
 def shown_text(text: str, ascii: bool) -> str:
     """Text of any length, harmless, on one line."""
-    clean = plain(" ".join(text.split()))
-    return clean.encode("ascii", "backslashreplace").decode("ascii") if ascii else clean
+    return escaped(plain(" ".join(text.split())), ascii)

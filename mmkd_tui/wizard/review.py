@@ -15,6 +15,7 @@ from engine.text import plain
 from mmkd_tui.draft import Problem
 from mmkd_tui.estimates import cache_size, estimate, is_counted, rough_time, size_words, unknown_sizes
 from mmkd_tui.starting import hindrance
+from mmkd_tui.widgets.lines import escaped
 from mmkd_tui.widgets.table import shown_text
 from mmkd_tui.wizard.form import Form
 from mmkd_tui.wizard.step import Bench, Step
@@ -52,18 +53,14 @@ class ReviewStep(Step):
             self.yaml.update(self._mistakes(self.bench.draft.problems()))
             self.guess.update("Estimates follow when nothing is missing or wrong.")
         else:
-            self.yaml.update(coloured(plain(text, keep="\n")))
-            self.guess.update("\n".join(_harmless(line, self.bench.ascii) for line in guess_lines(preset, self.bench)))
+            self.yaml.update(coloured(escaped(plain(text, keep="\n"), self.bench.ascii)))
+            # With their spaces, by which they are aligned.
+            self.guess.update("\n".join(escaped(plain(line), self.bench.ascii) for line in guess_lines(preset, self.bench)))
 
     def _mistakes(self, problems: list[Problem]) -> Content:
         said = [f"{self.bench.marks.wrong} {shown_text(problem.sentence, self.bench.ascii)}" for problem in problems]
         count = f"{len(said)} thing{'s are' if len(said) != 1 else ' is'} missing or wrong:"
         return Content("\n".join([count, *said]))
-
-
-def _harmless(line: str, ascii: bool) -> str:
-    """With its spaces, by which the lines are aligned."""
-    return plain(line).encode("ascii", "backslashreplace").decode("ascii") if ascii else plain(line)
 
 
 def coloured(text: str) -> Content:

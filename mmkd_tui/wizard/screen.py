@@ -12,6 +12,7 @@ from textual.binding import BindingType
 from textual.containers import Horizontal
 from textual.content import Content
 from textual.widgets import Button, ContentSwitcher, Static
+from textual.worker import Worker
 
 from engine import paths
 from engine.text import plain
@@ -23,6 +24,7 @@ from mmkd_tui.screens.start import start_run
 from mmkd_tui.starting import hindrance
 from mmkd_tui.stock import Stock
 from mmkd_tui.widgets.key_bar import KeyBar
+from mmkd_tui.widgets.table import shown_text
 from mmkd_tui.wizard.form import DraftChanged
 from mmkd_tui.wizard.review import ReviewStep
 from mmkd_tui.wizard.step import Bench, GoOn, Step
@@ -79,7 +81,7 @@ class WizardScreen(MmkdScreen):
         stock = self._stock if self._stock is not None else Stock.read(paths.teacher_store())
         self.bench = Bench(self.draft, stock, app.machine, root, app.ascii)
         self.steps = [kind(self.bench, id=f"step-{number}") for number, kind in enumerate(STEPS)]
-        yield Static(plain(self._title), classes="title", markup=False)
+        yield Static(shown_text(self._title, app.ascii), classes="title", markup=False)
         with Horizontal(id="tabs"):
             for number, kind in enumerate(STEPS):
                 yield StepTab(number, kind.TITLE)
@@ -101,16 +103,20 @@ class WizardScreen(MmkdScreen):
 
     # -- going about
 
-    @work(exclusive=True, group="go")
-    async def go(self, number: int) -> None:
-        """Shows a step; a page is made when it is first seen."""
-        if not 0 <= number < len(self.steps):
-            return
+    def go(self, number: int) -> Worker[None]:
+        """Goes to a step, from which the next key counts, and shows it as soon as that is possible."""
         self._at = number
         self._seen.add(number)
+        return self._show(number)
+
+    @work(group="go")
+    async def _show(self, number: int) -> None:
+        """A page is made when it is first seen."""
         step, switcher = self.steps[number], self.query_one(ContentSwitcher)
-        if not step.is_mounted:
+        if step.parent is None:
             await switcher.mount(step)
+        if number != self._at or not step.is_mounted:
+            return  # its user has gone on; or it is being made, and then shown by who makes it
         switcher.current = step.id
         step.entered()
         self.check()
@@ -143,10 +149,15 @@ class WizardScreen(MmkdScreen):
     def _changed(self, event: DraftChanged) -> None:
         event.stop()
         self.check()
-        if self._at in (STEPS.index(HardwareStep), STEPS.index(ReviewStep)):
-            self.steps[self._at].entered()
+        step = self.steps[self._at]
+        if isinstance(step, HardwareStep | ReviewStep) and step.is_mounted:
+            step.entered()
 
     @on(GoOn)
+    def _go_on(self, event: GoOn) -> None:
+        if event.step is self.steps[self._at]:  # not one that was left meanwhile
+            self.action_next()
+
     def action_next(self) -> None:
         self.go(min(self._at + 1, len(self.steps) - 1))
 
@@ -266,7 +277,8 @@ class WizardScreen(MmkdScreen):
         finally:
             self._starting = False
         if path is not None:
-            app.pop_screen()
+            while self in app.screen_stack:  # with what was opened above it meanwhile
+                app.pop_screen()
             app.open_run(path)
 
 

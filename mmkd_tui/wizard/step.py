@@ -26,7 +26,11 @@ from mmkd_tui.wizard.form import tell_problems
 
 
 class GoOn(Message):
-    """This step is done; show the next."""
+    """A step is done; show the next."""
+
+    def __init__(self, step: Step) -> None:
+        super().__init__()
+        self.step = step
 
 
 @dataclass(slots=True)

@@ -96,7 +96,7 @@ class DatasetStep(Step):
     def _chosen(self, event: Table.Chosen) -> None:
         event.stop()
         if event.row == self.bench.draft.dataset:
-            self.post_message(GoOn())
+            self.post_message(GoOn(self))
             return
         self.bench.draft.choose_dataset(event.row)
         for row in self.query(SettingRow):
@@ -113,9 +113,9 @@ class StudentStep(Step):
     PARTS = ("student",)
     COLUMNS = (
         Column("architecture", 14, grow=True),
-        Column("family", 8),
+        Column("family", 8, least=64),  # names often have it
         Column("parameters", 12, right=True),
-        Column("than the teachers", 22, right=True),
+        Column("than the teachers", 18, right=True),
     )
 
     def body(self) -> ComposeResult:
@@ -161,7 +161,7 @@ class StudentStep(Step):
     def _chosen(self, event: Table.Chosen) -> None:
         event.stop()
         if event.row == self.bench.draft.student:
-            self.post_message(GoOn())
+            self.post_message(GoOn(self))
             return
         self.bench.draft.put(("student", "arch"), event.row)
         self.entered()

@@ -15,12 +15,12 @@ from textual.widgets import Button, Static
 
 from engine.architectures import is_architecture
 from engine.preset import Preset, TrainPart
-from engine.text import plain
 from engine.yaml_lines import KeyPath
 from mmkd_tui.draft import Draft, missing_checkpoint
-from mmkd_tui.figures import percent
+from mmkd_tui.figures import number_of, percent
+from mmkd_tui.screens.ask import BACK
 from mmkd_tui.stock import Network
-from mmkd_tui.widgets.table import Column, FilterTable, Row, Table
+from mmkd_tui.widgets.table import Column, FilterTable, Row, Table, shown_text
 from mmkd_tui.wizard.form import DraftChanged, Form, tell_problems
 from mmkd_tui.wizard.step import Step
 
@@ -122,7 +122,7 @@ class TeachersStep(Step):
     def _origin(self, network: Network) -> str:
         where = "store" if self._fits(network) else "other split"
         noise = f", {100 * network.recipe.label_noise:.3g} % noise" if network.recipe.label_noise else ""
-        return f"{where}: {network.recipe.epochs} epochs{noise}"
+        return f"{where}: {number_of(network.recipe.epochs, 'epoch')}{noise}"
 
     def _row(self, number: int) -> Row:
         teacher = self.bench.draft.teachers[number]
@@ -135,7 +135,7 @@ class TeachersStep(Step):
             return Row(str(number), (str(teacher["arch"]), "its library's weights"), mark=marks.done)
         recipe = TrainPart(**teacher["train"]) if teacher["train"] else TrainPart()
         found = self.bench.stock.of(context, teacher["arch"], teacher["seed"], recipe, teacher["pretrained"]) if context else None
-        said = f"{percent(found.accuracy, 1)}, in the store" if found else f"to be trained, {recipe.epochs} epochs"
+        said = f"{percent(found.accuracy, 1)}, in the store" if found else f"to be trained, {number_of(recipe.epochs, 'epoch')}"
         return Row(str(number), (f"{teacher['arch']}-s{teacher['seed']}", said), mark=marks.done if found else marks.free)
 
     @on(Table.Chosen)
@@ -182,7 +182,7 @@ class TeacherScreen(ModalScreen[Draft | None]):
     """One teacher's settings, on a copy of the draft; the copy is the answer, None where it was cancelled."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape", "dismiss(None)", "Cancel"),
+        Binding(",".join(BACK), "dismiss(None)", "Cancel", priority=True),
         Binding("ctrl+s,ctrl+n", "accept", "OK", priority=True),
     ]
 
@@ -219,7 +219,7 @@ class TeacherScreen(ModalScreen[Draft | None]):
         """Shows what is wrong with this teacher; whether anything is."""
         mine = [problem for problem in self._draft.problems() if problem.path[:2] == ("teachers", self._number)]
         left = tell_problems(self, mine)
-        self.query_one("#other-problem", Static).update("\n".join(plain(problem.sentence) for problem in left[:2]))
+        self.query_one("#other-problem", Static).update("\n".join(shown_text(one.sentence, self._ascii) for one in left[:2]))
         return bool(mine)
 
     def action_accept(self) -> None:

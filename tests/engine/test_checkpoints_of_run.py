@@ -27,7 +27,7 @@ from engine.errors import StoppedError, UnreadableError, UserError
 from engine.events import CheckpointSaved, EpochEnded, Event, Log
 from engine.meta.sgd import Sgd
 from engine.origin import machine_of
-from engine.preset import METHOD_PARTS, CheckpointsPart
+from engine.preset import METHOD_PARTS, CheckpointsPart, TrainPart
 from engine.trainer import Phase, Trainer
 
 TEACHERS = {"ce": "teachers=[]", "kd": "teachers=[{arch: resnet8, seed: 1}]"}
@@ -293,6 +293,8 @@ def test_a_checkpoint_of_a_higher_step_from_before_is_no_newer(tmp_path: Path) -
     """Other ranks count other steps, here fewer. Where the disk is full when a run is gone on with, the old count stays."""
 
     class Half(Stub):
+        recipe = TrainPart(batch_size=16)
+
         def state(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
             tensors, facts = super().state()
             return tensors, facts | {"ranks": 1}
@@ -303,11 +305,15 @@ def test_a_checkpoint_of_a_higher_step_from_before_is_no_newer(tmp_path: Path) -
     before = Stub(1000)
     before.state = lambda: ({"all": torch.zeros(5)}, {"step": 1000, "ranks": 2})  # type: ignore[method-assign]
     RunCheckpoints(tmp_path, lambda event: None).save(before)  # type: ignore[arg-type]
-    trainer, checkpoints = Half(), RunCheckpoints(tmp_path, lambda event: None, CheckpointsPart(keep=1))
+    said: list[Event] = []
+    trainer, checkpoints = Half(), RunCheckpoints(tmp_path, said.append, CheckpointsPart(keep=1))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("engine.checkpoints_of_run.save_checkpoint", full)
         checkpoints.take_up(trainer)  # type: ignore[arg-type]
     assert trainer.step == 500
+    (told,) = (event.message for event in said if isinstance(event, Log) and event.level == "warning")
+    assert "16 images a step instead of 32" in told
+    assert "--gpus 2" in told
     assert [path.name for path in tmp_path.iterdir()] == ["distil-0-step-001000"]
     for step in (501, 502):
         trainer.step = step

@@ -275,6 +275,16 @@ def test_a_viewer_that_slept_goes_on_without_a_line_twice(folder: RunDir, only_n
     assert len(of_kind(found, RunStarted)) == (0 if only_new else 1)
 
 
+def test_who_wants_no_metrics_is_given_all_the_rest(folder: RunDir) -> None:
+    writer = EventWriter(folder, SMALL)
+    all_of, rest = EventReader(folder.events), EventReader(folder.events, metrics=False)
+    writer(STARTED)
+    train(writer, "distil", 500, lambda step: 1.0)
+    assert drained(rest) == [event for event in drained(all_of) if not isinstance(event, Metrics)]
+    train(writer, "alone", 500, lambda step: 1.0)
+    assert drained(rest) == [event for event in drained(all_of) if not isinstance(event, Metrics)] != []
+
+
 def test_another_file_with_the_same_inode_number_is_noticed(folder: RunDir) -> None:
     writer, reader = EventWriter(folder, SMALL), EventReader(folder.events)
     writer(STARTED)

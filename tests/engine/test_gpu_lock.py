@@ -61,6 +61,17 @@ def test_a_second_process_is_told_whose_the_gpu_is(holder: subprocess.Popen[str]
             refuse_if_busy(device)
 
 
+def test_several_processes_need_a_gpu_each(tmp_path: Path) -> None:
+    held = GpuLock.take("2", tmp_path / "other")
+    for device in ("cuda", "auto"):
+        refuse_if_busy(device, processes=2)
+        with pytest.raises(GpuBusyError, match="GPU 2"):
+            refuse_if_busy(device, processes=3)
+        refuse_if_busy(device, {"CUDA_VISIBLE_DEVICES": "3,4"}, processes=3)  # that there are too few is told by who counts them
+    refuse_if_busy("cpu", processes=3)
+    held.release()
+
+
 def test_a_killed_process_holds_nothing(holder: subprocess.Popen[str], tmp_path: Path) -> None:
     holder.kill()
     holder.wait()

@@ -205,6 +205,47 @@ def test_what_keeps_a_run_from_beginning_is_told_in_its_folder(runs: Path, tmp_p
     assert not watched.seen(lambda event: isinstance(event, RunStarted))
 
 
+@pytest.mark.parametrize("rank", [0, 1])
+@pytest.mark.parametrize(
+    ("result", "code"),
+    [({"state": "failed", "mistake": True}, 2), ({"state": "failed", "mistake": False}, 1), ({"state": "done"}, 0)],
+)
+def test_of_several_processes_only_lost_ones_are_tried_again(
+    result: dict[str, object], code: int, rank: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from engine.host import main
+
+    place = {"TORCHELASTIC_RUN_ID": "x", "RANK": rank, "WORLD_SIZE": 2, "LOCAL_RANK": rank, "TORCHELASTIC_RESTART_COUNT": 1}
+    for name, value in place.items():
+        monkeypatch.setenv(name, str(value))
+    run_dir = RunDir(tmp_path)
+    run_dir.preset.write_text(dump_preset(tiny()))
+    run_dir.result.write_text(json.dumps(result))
+    before = {path.name for path in tmp_path.iterdir()}
+    assert main([str(tmp_path)]) == code
+    assert {path.name for path in tmp_path.iterdir()} == before
+
+
+@pytest.mark.parametrize("begun", [False, True])
+def test_relative_paths_of_a_preset_that_a_person_put_into_a_folder_are_of_that_folder(
+    begun: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from engine.host import main
+
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    run_dir = RunDir(tmp_path / "big")
+    run_dir.path.mkdir()
+    (run_dir.path / "linked").symlink_to(tmp_path)
+    path = str(run_dir.path / "linked" / "pics") if begun else "pics"
+    run_dir.preset.write_text(dump_preset(tiny("dataset={name: imagefolder, size: 32}", f"dataset.path={path}")))
+    if begun:  # its preset is what its checkpoints were made with, to the letter
+        run_dir.events.touch()
+    assert main([*["--resume"] * begun, "../big"]) == 2
+    message = str((DirectoryClient(run_dir.path).result() or {})["message"])
+    assert f"there is no folder {path if begun else run_dir.path / 'pics'};" in message
+
+
 def test_a_finished_run_is_not_written_over(tmp_path: Path) -> None:
     from engine.host import main
 

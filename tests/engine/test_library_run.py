@@ -64,6 +64,13 @@ def test_weak_teachers_are_refused_by_name(data: Path, tmp_path: Path) -> None:
     assert result.message.startswith(f"teacher vit ({tmp_path}/vit.safetensors) is no better than guessing on fashion-mnist")
 
 
+def test_weights_that_timm_has_not_are_told_before_there_is_a_folder(data: Path, tmp_path: Path) -> None:
+    result, _ = run(tmp_path, data, "timm:resnet18.a1_in1")
+    assert result.mistake
+    assert result.message.startswith("timm:resnet18.a1_in1: timm has no weights of that tag; did you mean timm:resnet18.a1_in1k")
+    assert not Path(result.run_dir).exists()
+
+
 def test_pretrained_weights_are_the_librarys_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """From torchvision's own cache, where a file lies that it would have downloaded; trained further under a recipe."""
     from engine.models import build_model

@@ -71,6 +71,18 @@ def test_a_registered_architecture_is_like_any_other(file: Path) -> None:
     assert features.min() == 0  # after the activation
 
 
+def test_a_table_takes_the_file_that_its_own_message_asks_for(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.yaml").write_text("name: mine\npresets: [quickstart]\nmethods: [{name: aver}]\nseeds: [0]\n")
+    command = ["table", "mine.yaml", "--report-only", "--set", "student.arch=mine"]
+    assert run_command(command) == 2
+    assert "needs --plugin FILE" in capfd.readouterr().err
+    assert run_command([*command, "--plugin", str(file)]) == 0
+    assert "mine; the best epoch" in capfd.readouterr().out.replace("\n", " ")
+
+
 def test_without_the_file_the_preset_says_what_is_missing() -> None:
     with pytest.raises(PresetError, match=r"there is no architecture .*mine.* \(one of your own needs --plugin FILE\)"):
         tiny("student.arch=mine")

@@ -77,7 +77,7 @@ def test_no_folder_and_no_files_are_no_error(tmp_path: Path) -> None:
     client = DirectoryClient(tmp_path / "nowhere")
     assert list(client.poll()) == []
     assert client.caught_up()
-    assert client.state() is RunState.CRASHED
+    assert client.state() is RunState.GONE
     assert client.result() is None
     assert list(client.console_tail()) == []
     assert list_runs(tmp_path / "nowhere") == []

@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from support.hosts import Watched, wait_until
+from support.hosts import Watched, no_process_left, wait_until
 from support.presets import tiny
 
 from engine import Preset, Run
@@ -29,12 +29,24 @@ from engine.run_dir import RunDir, begun_with, take_over
 from engine.run_state import RunState
 from engine.shipping.evaluate import teachers_of
 from engine.shipping.opening import open_run
-from engine.spawning import start_host
+from engine.spawning import respawn, start_host
 from engine.teachers.store import TeacherStore
 
 HOME = Path(__file__).parents[2]
 ASKED = ("train.epochs=16", "evaluate.student_alone=false", "hardware.threads=1", "checkpoints.every=0")
 PRESET = tiny(*ASKED)
+
+
+SECOND_HAS_NO_DEVICE = """
+import os
+import engine
+from engine.errors import UserError
+if os.environ.get("RANK") == "1":
+    import engine.run
+    def none_here(*_): raise UserError("its device is gone; look for it")
+    engine.run.resolve_device = none_here
+engine.register_architecture("unused", lambda channels, classes: None)
+"""
 
 
 class Launch:
@@ -148,24 +160,29 @@ def test_a_run_on_two_processes_that_was_stopped_goes_on_with_one(store: Path, t
     lock = take_over(launch.dir)
     result = Run(load_preset(launch.dir.preset), launch.dir.path, store=store, lock=lock, resume=True).execute()
     assert result.state == "done", result.message
-    after = epochs(Watched(launch.dir.path))
+    after = epochs(again := Watched(launch.dir.path))
+    told = [event.message for event in again.events if isinstance(event, Log) and event.level == "warning"]
+    assert any("32 images a step instead of 64" in message and "--gpus 2" in message for message in told), told
     assert sorted(after) == list(range(16))
     assert {epoch: after[epoch] for epoch in before} == before
     assert (before[0].step, after[15].step) == (2, 16 * 5)  # of 160 images in batches of 2 x 32 and of 32
 
 
 @pytest.mark.slow
-def test_a_stopped_run_goes_on_with_as_many_processes_to_the_same_bits(store: Path, tmp_path: Path, unbroken: Launch) -> None:
+def test_a_stopped_run_goes_on_with_as_many_processes_to_the_same_bits(
+    store: Path, tmp_path: Path, unbroken: Launch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MMKD_TEACHERS", str(store))
     launch = Launch(tmp_path / "run", store)
-    with launch.started(restarts=1) as (host, run):
+    with launch.started(restarts=1) as (host, run), no_process_left(tmp_path):
         run.wait_for(begun(3), "a few epochs")
         run.client.request("stop")
-        wait_until(lambda: host.poll() is not None, "the end")
-        # What is stopped on request is not started again.
-        assert (host.returncode, run.client.state()) == (0, RunState.STOPPED), run.client.console_tail()
-    with launch.started("--resume") as (host, run):
-        wait_until(lambda: host.poll() is not None, "the end")
-        assert (host.returncode, run.client.state()) == (0, RunState.FINISHED), run.client.console_tail()
+        run.wait_for_state(RunState.STOPPED)
+        respawn(launch.dir.path)  # while the launcher of before is still there
+        wait_until(lambda: host.poll() is not None, "the end of the first launcher")
+        assert host.returncode == 0, run.client.console_tail()  # what is stopped on request is not started again
+        wait_until(lambda: not run.client.state().live, "the end")
+        assert run.client.state() is RunState.FINISHED, run.client.console_tail()
     student = unbroken.student()
     assert all(torch.equal(value, student[name]) for name, value in launch.student().items())
 
@@ -222,6 +239,22 @@ def test_the_command_for_several_gpus_stops_on_a_signal_and_says_so(number: int,
     assert done.returncode == 128 + number, told
     assert json.loads(out)["state"] == "stopped"
     assert "goes on with it" in told
+
+
+@pytest.mark.slow
+def test_a_mistake_that_another_process_than_the_first_meets_is_told_once_as_one(tmp_path: Path) -> None:
+    (tmp_path / "tiny.yaml").write_text(dump_preset(PRESET))
+    (tmp_path / "plugin.py").write_text(SECOND_HAS_NO_DEVICE)
+    options = "--gpus 2 --max-restarts 2 --plugin plugin.py"
+    command = [sys.executable, "-m", "mmkd_tui", "run", "tiny.yaml", *options.split()]
+    environment = dict(os.environ) | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(HOME)}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    (folder,) = (tmp_path / "runs").iterdir()
+    console = (folder / "console.log").read_text()
+    assert (done.returncode, done.stderr) == (2, "mmkd: process 2 of 2: its device is gone; look for it\n"), console
+    assert json.loads((folder / "result.json").read_text())["mistake"]
+    assert json.loads((folder / "meta.json").read_text())["processes"] == 2  # so many are to go on when it is mended
+    assert console.count("its device is gone") == 1, console
 
 
 def test_what_is_no_launcher_is_not_taken_for_one() -> None:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import threading
 from collections.abc import Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -216,6 +219,33 @@ def test_mlflow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert client.get_run(id).info.status == "RUNNING"
 
 
+TOGETHER = """
+import os
+from pathlib import Path
+import mlflow, sqlalchemy
+from engine.trackers import Beginning
+from engine.trackers.backends import Mlflow
+def open_one(number):
+    if (process := os.fork()) == 0:
+        Mlflow(Beginning(Path(), f"run-{number}", {"a": 1}, None))
+        os._exit(0)
+    return process
+print([os.waitpid(process, 0)[1] for process in [open_one(number) for number in range(3)]])
+"""
+
+
+def test_mlflow_takes_runs_that_begin_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mlflow = pytest.importorskip("mlflow")
+    pytest.importorskip("sqlalchemy")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
+    ended = subprocess.run([sys.executable, "-c", TOGETHER], capture_output=True, text=True, timeout=120)
+    assert ended.stdout == "[0, 0, 0]\n", ended.stderr
+    client = mlflow.MlflowClient()
+    runs = client.search_runs([client.get_experiment_by_name("mmkd").experiment_id])
+    assert {run.info.run_name for run in runs} == {"run-0", "run-1", "run-2"}
+
+
 def test_wandb_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("wandb")
     monkeypatch.setenv("WANDB_MODE", "offline")
@@ -249,6 +279,18 @@ def test_trackio(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     id = json.loads((tmp_path / "run" / "trackers.json").read_text())["trackio"]
     rows: list[dict[str, Any]] = SQLiteStorage.get_logs("mmkd", id)
     assert [row["distil/measured_accuracy"] for row in rows if "distil/measured_accuracy" in row] == measured(events)
+
+
+def test_each_run_has_an_id_of_its_own_in_trackio_however_long_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[str] = []
+    stand_in = SimpleNamespace(init=lambda name, **_: opened.append(name))
+    monkeypatch.setitem(sys.modules, "trackio", stand_in)  # type: ignore[arg-type]
+    name = "cifar100-resnet32x4-shufflenetv1-mmkd-with-equal-feature-weights"
+    made = [backends.Trackio(Beginning(tmp_path, f"{name}-s{seed}", {}, None)) for seed in range(3)]
+    assert len({one.id for one in made}) == 3
+    assert opened == [one.id for one in made]
+    assert all(feed._ID.fullmatch(id) and id.startswith("cifar100-resnet32x4") for id in opened)
+    assert backends.Trackio(Beginning(tmp_path, name, {}, "known-by-this")).id == "known-by-this"
 
 
 def stopped_and_gone_on_with(folder: Path, tracker: str) -> tuple[list[Event], str]:

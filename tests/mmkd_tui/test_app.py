@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -20,9 +21,10 @@ from engine.events import RunEnded, to_line
 from engine.run import Run
 from engine.run_dir import RunDir
 from engine.run_state import RunState
-from mmkd_tui.app import MmkdApp, TooSmallScreen
+from mmkd_tui.app import MmkdApp
 from mmkd_tui.curves import LIMIT
 from mmkd_tui.fake_client import story
+from mmkd_tui.screens.ask import Ask
 from mmkd_tui.screens.compare import CompareScreen
 from mmkd_tui.settings import Settings, load_settings, save_settings
 from mmkd_tui.widgets.chart import LineChart
@@ -162,6 +164,27 @@ def test_a_crashed_run_is_resumed_with_a_key(tmp_path: Path, monkeypatch: pytest
     run(test())
 
 
+def test_a_run_whose_folder_is_deleted_is_not_said_to_have_crashed(tmp_path: Path) -> None:
+    _, (lock, *_) = some_sweep(tmp_path, {"d": ("lr=0.2", "running", 2, 0.88)})
+    folder = tmp_path / "sweeps" / "lr-and-beta" / "d"
+
+    async def test() -> None:
+        app = MmkdApp(runs_dir=tmp_path, open_run=folder)
+        async with app.run_test(size=(100, 30)) as pilot:
+            await until(pilot, lambda: dashboard(app).follower.state is RunState.RUNNING)
+            lock.release()
+            shutil.rmtree(folder)
+            await until(pilot, lambda: "✖ gone" in text(app))
+            assert "The run's folder is gone: it was deleted or moved" in text(app)
+            assert "crashed" not in text(app)
+            assert "Resume" not in text(app)
+            await pilot.press("R", "q")
+            await until(pilot, lambda: app._exit)
+        assert app.return_value == f"The run's folder is gone: {folder}"
+
+    run(test())
+
+
 @pytest.mark.parametrize("answer", ["enter", "t"])
 def test_a_run_whose_machine_is_gone_is_taken_over_after_a_question(
     answer: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -197,8 +220,36 @@ def test_a_terminal_that_is_too_small_says_so_in_one_line(size: tuple[int, int])
             assert "running" not in text(pilot.app)
             await pilot.resize_terminal(100, 30)
             await pilot.pause()
-            assert not isinstance(pilot.app.screen, TooSmallScreen)
+            assert "too small" not in text(pilot.app)
             assert "running" in text(pilot.app)
+
+    run(test())
+
+
+def test_what_is_opened_or_closed_while_the_terminal_is_too_small_changes_nothing_about_that(tmp_path: Path) -> None:
+    async def test() -> None:
+        client = played()
+        async with shown(client, runs_dir=tmp_path) as pilot:
+            await pilot.resize_terminal(50, 30)
+            await pilot.press("p")  # unseen, it does nothing
+            await pilot.press("q")
+            await until(pilot, lambda: isinstance(pilot.app.screen, Ask))
+            await pilot.resize_terminal(100, 30)
+            await pilot.press("escape")
+            await pilot.pause()
+            assert "running" in text(pilot.app)
+            assert "too small" not in text(pilot.app)
+            assert client.requests == []
+
+            await pilot.resize_terminal(50, 12)
+            (tmp_path / "r").mkdir()
+            pilot.app.open_run(tmp_path / "r")  # type: ignore[attr-defined]
+            await until(pilot, lambda: "too small" in text(pilot.app) and len(pilot.app.screen_stack) == 3)
+            await pilot.resize_terminal(100, 30)
+            await until(pilot, lambda: "crashed" in text(pilot.app))
+            assert "too small" not in text(pilot.app)
+            await pilot.press("escape")
+            await until(pilot, lambda: "running" in text(pilot.app))
 
     run(test())
 

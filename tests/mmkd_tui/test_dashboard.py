@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import os
 import re
 from pathlib import Path
 
 import pytest
-from support.screens import DISTILLING, END, SIZES, TEACHING, advance, dashboard, look, played, run, shown, text, until
+from support.screens import DISTILLING, END, SIZES, TEACHING, advance, dashboard, lines, look, played, run, shown, text, until
 
 from engine.events import EpochEnded, Event, Log, Metrics, RunEnded
 from engine.run_state import RunState
@@ -16,7 +17,9 @@ from mmkd_tui.fake_client import FakeClient, story
 from mmkd_tui.keys import keys_of
 from mmkd_tui.panels.charts import Charts
 from mmkd_tui.panels.log import LogPane
+from mmkd_tui.panels.notice import NoticeBar
 from mmkd_tui.panels.weights import WeightsByClass, WeightsNow, equal_weights
+from mmkd_tui.screens.ask import Answer, Ask
 from mmkd_tui.screens.dashboard import DashboardScreen
 from mmkd_tui.settings import load_settings
 
@@ -68,6 +71,26 @@ def test_a_finished_run_shows_the_result_and_what_to_do_next(size: tuple[int, in
             for words in ("finished", "student distilled by mmkd", "91.86 %", "89.74 %", "student.safetensors", "mmkd run"):
                 assert words in said
             assert re.match(r" best 9\d\.\d\d % \(epoch \d+\)  validation 9", said.splitlines()[2])
+
+    run(test())
+
+
+LONG = tuple(f"timm:convnext_tiny.fb_in22k_ft_in1k-s{number}" for number in range(12))
+
+
+@pytest.mark.parametrize("ascii", [False, True])
+def test_the_accuracies_of_a_finished_student_are_on_the_screen_however_many_teachers_it_had(ascii: bool) -> None:
+    async def test() -> None:
+        events = list(story(teachers=LONG, epochs=9, teacher_epochs=2))
+        async with shown(played(END, events), (120, 60), ascii=ascii) as pilot:
+            await look(pilot)
+            for size in ((60, 16), *SIZES):
+                await pilot.resize_terminal(*size)
+                await pilot.pause()
+                said = text(pilot.app)
+                for words in ("test accuracy", "94.51 %", "89.74 %", "91.86 %"):
+                    assert words in said, size
+                assert ("more teachers" in said) == (size[1] < 30)
 
     run(test())
 
@@ -157,8 +180,33 @@ def test_in_ascii_all_is_ascii() -> None:
                 for key in ("f24", "w", "question_mark"):
                     await pilot.press(key)
                     await pilot.pause()
-                    rest = {character for character in text(pilot.app) if not character.isascii()}
-                    assert rest <= set("▁▂▃▄▅▆▇█▔▊▎▌▐ "), (at, key, rest)  # scroll bars are Textual's
+                    assert text(pilot.app).isascii(), (at, key)
+
+    run(test())
+
+
+def test_in_ascii_names_and_trouble_are_ascii_too() -> None:
+    async def test() -> None:
+        name = "modèle-漢字"
+        events = [*story(name=name, teachers=(name,), epochs=2, teacher_epochs=1)]
+        events.insert(1, Log(t=0.0, level="info", message=name))
+        events[-1] = RunEnded(t=events[-1].t, state="failed", message=name)
+        client = FakeClient(events, speed=1.0, clock=played(0)._clock, path=Path(f"/tmp/{name}"))
+        client.skip_to(END)
+        client.console = [name]
+        async with shown(client, (120, 40), ascii=True) as pilot:
+            for state in (RunState.FAILED, RunState.CRASHED, RunState.STOPPED, RunState.FINISHED):
+                client.forced = state
+                await look(pilot)
+                assert text(pilot.app).isascii(), state
+            for keys in (("F",), ("E",), ("c",), ("escape",)):  # toasts, and a dialog
+                await pilot.press(*keys)
+                await until(pilot, lambda: "Copied" in text(pilot.app))
+                assert text(pilot.app).isascii(), keys
+            pilot.app.push_screen(Ask(name, name, [Answer("keep", "Keep it")]))
+            await until(pilot, lambda: "Keep it" in text(pilot.app))
+            assert text(pilot.app).isascii()
+            assert "mod\\xe8le" in text(pilot.app)
 
     run(test())
 
@@ -208,8 +256,13 @@ def test_the_chart_key_goes_round_where_there_is_room_for_one() -> None:
                 visible.append([chart.id for chart in charts.all if chart.display and chart.styles.display != "none"])
                 await pilot.press("t")
             assert visible == [["loss"], ["accuracy"], ["norms"], ["loss"]]
-        async with shown(played(), (100, 30)) as pilot:
-            assert not pilot.app.screen.check_action("next_chart", ())
+            assert "t Chart" in text(pilot.app).splitlines()[-1]
+            await pilot.resize_terminal(100, 30)
+            await pilot.pause()
+            assert "t Chart" not in text(pilot.app)
+            await pilot.resize_terminal(80, 24)
+            await pilot.pause()
+            assert "t Chart" in text(pilot.app)
 
     run(test())
 
@@ -273,6 +326,47 @@ def test_of_two_kinds_the_one_that_is_the_same_everywhere_is_told_in_a_line() ->
     run(test())
 
 
+def test_with_many_teachers_nothing_is_cut_off_without_a_sign() -> None:
+    async def test() -> None:
+        names = tuple(f"resnet32x4-s{number}" for number in range(8))
+        events = [event for event in story(teachers=names, epochs=9, teacher_epochs=2) if not isinstance(event, RunEnded)]
+        async with shown(played(END, events), (120, 50)) as pilot:
+            for size in ((60, 16), *SIZES):
+                await pilot.resize_terminal(*size)
+                await look(pilot)
+                assert "epoch 0" in text(pilot.app), size  # the axis of a chart
+                screen = pilot.app.screen
+                for part in ("#bars", "#logit-strip", "#feature-strip", "#log"):
+                    if (widget := screen.query_one(part)).is_on_screen:
+                        assert widget.region in screen.query_one("#curves").region, (size, part)
+                await pilot.press("w")
+                await look(pilot)
+                for part in ("#logit-grid", "#logit-past"):
+                    if (widget := screen.query_one(part)).is_on_screen:
+                        assert widget.region in screen.query_one("#by-class").region, (size, part)
+                assert ("+6 more" in text(pilot.app)) == (size == (80, 24))
+                await pilot.press("w")
+
+    run(test())
+
+
+@pytest.mark.parametrize("size", [(60, 16), (80, 24)])
+def test_of_a_long_failure_what_helps_is_not_cut(size: tuple[int, int]) -> None:
+    async def test() -> None:
+        events = [*story(epochs=2, teacher_epochs=1)]
+        events[-1] = RunEnded(t=events[-1].t, state="failed", message="a reason that is told at length " * 9)
+        async with shown(played(END, events), size) as pilot:
+            await look(pilot)
+            bar = pilot.app.screen.query_one(NoticeBar)
+            said = lines(pilot.app)[bar.region.y : bar.region.bottom]
+            assert len(said) == 5
+            assert "The run failed: a reason" in said[0]
+            assert sum("…" in line for line in said) == 1
+            assert any("R starts it again from its newest checkpoint" in line for line in said)
+
+    run(test())
+
+
 def test_what_is_said_of_equal_weights() -> None:
     third = (1 / 3, 1 / 3 + 1e-8, 1 / 3)
     assert equal_weights("aver", 3, (third, (0.0, 0.0, 0.0), third)) == "aver weighs all teachers alike (0.333 each)"
@@ -299,6 +393,22 @@ def test_the_log_is_hidden_and_shown_and_that_is_remembered() -> None:
             await pilot.press("l")
             await pilot.pause()
             assert "is in the store" in text(pilot.app)
+            assert load_settings().log
+
+    run(test())
+
+
+@pytest.mark.parametrize("size", [(80, 24), (120, 40)])
+def test_the_log_of_a_broken_run_is_there_and_its_key_does_nothing_in_secret(size: tuple[int, int]) -> None:
+    async def test() -> None:
+        client = played()
+        async with shown(client, size) as pilot:
+            client.forced = RunState.CRASHED
+            await look(pilot)
+            assert "l Log" not in text(pilot.app).splitlines()[-1]
+            await pilot.press("l")
+            await pilot.pause()
+            assert "the end of console.log" in text(pilot.app)
             assert load_settings().log
 
     run(test())
@@ -334,6 +444,24 @@ def test_the_log_has_a_scroll_bar_when_it_needs_one_and_says_when_it_is_empty() 
             assert "message 59" in text(pilot.app)
             assert "nothing so far" not in text(pilot.app)
             assert log.show_vertical_scrollbar
+
+    run(test())
+
+
+def test_a_second_failure_shows_its_own_console() -> None:
+    async def test() -> None:
+        client = played()
+        async with shown(client, (120, 40)) as pilot:
+            for state, console in (
+                (RunState.FAILED, ["RuntimeError: the first"]),
+                (RunState.RUNNING, []),
+                (RunState.FAILED, ["RuntimeError: the first", "RuntimeError: the second"]),
+                (RunState.CRASHED, ["RuntimeError: the first", "RuntimeError: the second"]),
+            ):
+                client.forced, client.console = state, console
+                await look(pilot)
+            assert "RuntimeError: the second" in text(pilot.app)
+            assert text(pilot.app).count("the end of console.log") == 2
 
     run(test())
 
@@ -376,6 +504,37 @@ def test_earlier_trainings_can_be_looked_at() -> None:
     run(test())
 
 
+@pytest.mark.parametrize("size", [(80, 24), (160, 48)])
+def test_of_an_earlier_training_no_weights_are_waited_for(size: tuple[int, int]) -> None:
+    async def test() -> None:
+        async with shown(played(END, list(story(epochs=3, teacher_epochs=1))), size) as pilot:
+            for keys in (("left_square_bracket",), ("w",)):
+                await pilot.press(*keys)
+                await look(pilot)
+                assert "waiting" not in text(pilot.app)
+            await pilot.press("right_square_bracket")
+            await look(pilot)
+            assert "logit weights by epoch" in text(pilot.app)
+
+    run(test())
+
+
+def test_a_run_without_teachers_says_so_and_counts_none() -> None:
+    async def test() -> None:
+        async with shown(played(END, list(story(teachers=(), epochs=2, teacher_epochs=1))[:-1]), (160, 48)) as pilot:
+            for words in ("resnet8 on fashion-mnist", "student alone"):
+                assert words in text(pilot.app)
+            assert "0 teachers" not in text(pilot.app)
+            assert "no teachers yet" not in text(pilot.app)
+        events = list(story(teachers=("vgg8",), epochs=2, teacher_epochs=1))
+        async with shown(played(END, events), (160, 48)) as pilot:
+            assert "1 teacher to resnet8" in text(pilot.app)
+        async with shown(played(0.0, list(story(teachers=()))[:1]), (160, 48)) as pilot:
+            assert "this run has no teachers" in text(pilot.app)
+
+    run(test())
+
+
 @pytest.mark.parametrize(("key", "part"), [("Y", "mmkd attach"), ("F", "runs/demo")])
 def test_copying(key: str, part: str) -> None:
     async def test() -> None:
@@ -383,6 +542,19 @@ def test_copying(key: str, part: str) -> None:
             await pilot.press(key)
             assert part in pilot.app.clipboard
             await until(pilot, lambda: "Copied" in text(pilot.app))
+
+    run(test())
+
+
+def test_a_path_that_is_no_text_is_copied_as_far_as_it_is() -> None:
+    async def test() -> None:
+        client = played()
+        client.path, client.forced = Path(os.fsdecode(b"/tmp/run-\xff-1")), RunState.CRASHED
+        async with shown(client) as pilot:
+            for key in ("Y", "F", "E"):
+                await pilot.press(key)
+                assert "/tmp/run-?-1" in pilot.app.clipboard or key == "E"
+                await until(pilot, lambda: "Copied" in text(pilot.app))
 
     run(test())
 

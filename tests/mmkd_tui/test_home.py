@@ -30,7 +30,8 @@ from mmkd_tui.screens import home
 from mmkd_tui.screens.ask import Ask
 from mmkd_tui.screens.dashboard import DashboardScreen
 from mmkd_tui.screens.home import HomeScreen
-from mmkd_tui.screens.home_lines import ago, machine_line, offered, progress, run_row, state_cell
+from mmkd_tui.screens.home_lines import ago, machine_line, offered, progress, run_row, state_cell, teachers_line
+from mmkd_tui.stock import Stock
 from mmkd_tui.widgets.marks import ASCII, UNICODE
 from mmkd_tui.wizard.screen import WizardScreen
 
@@ -400,3 +401,10 @@ def test_the_list_tells_a_real_run(tmp_path: Path) -> None:
 
     with no_process_left(tmp_path / "runs"):
         run(look())
+
+
+def test_one_teacher_is_not_counted_as_many() -> None:
+    one = tiny("method={name: kd}", "teachers=[{arch: resnet8}]")
+    assert teachers_line(Stock(), one) == "0 of 1 teacher at hand"
+    given = tiny("method={name: kd}", "teachers=[{arch: resnet8, checkpoint: w.pth}]")
+    assert teachers_line(Stock(), given) == "1 teacher at hand"

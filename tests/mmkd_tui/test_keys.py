@@ -9,7 +9,7 @@ import pytest
 from mmkd_tui.app import MmkdApp
 from mmkd_tui.keys import KEYS, bindings, key_name, keys_of
 from mmkd_tui.screens.dashboard import DashboardScreen
-from mmkd_tui.screens.help import page
+from mmkd_tui.screens.help import KEY, page
 
 ONE_KEY_TWO_STATES = {("pause", "continue")}  # which of the two applies is the run's state
 
@@ -19,6 +19,14 @@ def test_no_key_means_two_things_in_one_place() -> None:
         for first, second in itertools.combinations(keys_of(where), 2):
             shared = set(first.keys.split(",")) & set(second.keys.split(","))
             assert not shared or (first.id, second.id) in ONE_KEY_TWO_STATES
+
+
+@pytest.mark.parametrize("where", sorted({key.where for key in KEYS} - {"app"}))
+def test_help_tells_one_meaning_of_a_key(where: str) -> None:
+    lines = page(where, False, 120)
+    named = [name for line in lines if line and line[0].role == KEY for name in line[0].text.replace(",", " ").split()]
+    shared = {key_name(KEYS[0].keys)} if where == "dashboard" else set()  # p holds a run, or lets it go on
+    assert {name for name in named if named.count(name) > 1} == shared
 
 
 def test_ids_are_unique_in_their_place() -> None:

@@ -6,7 +6,7 @@ import pytest
 from support.screens import dashboard, look, played, run, shown, text, until
 
 from engine.run_state import RunState
-from mmkd_tui.screens.ask import Ask
+from mmkd_tui.screens.ask import Answer, Ask
 
 
 @pytest.mark.parametrize("key", ["q", "ctrl+q", "ctrl+c"])
@@ -84,6 +84,21 @@ def test_a_run_that_is_over_is_left_at_once(state: RunState) -> None:
         async with shown(client) as pilot:
             await pilot.press("q")
             await until(pilot, lambda: pilot.app._exit)
+
+    run(test())
+
+
+def test_a_question_that_is_long_scrolls_and_keeps_its_answers_in_sight() -> None:
+    async def test() -> None:
+        async with shown(played(), (60, 16)) as pilot:
+            body = "/" + "a-folder-of-runs/" * 15 + "\nand that is the end of it"
+            pilot.app.push_screen(Ask("Delete this run?", body, [Answer("keep", "Keep it"), Answer("delete", "Delete it")]))
+            await until(pilot, lambda: "Delete it" in text(pilot.app))
+            assert "Keep it" in text(pilot.app)
+            assert "the end of it" not in text(pilot.app)
+            await pilot.press("pagedown")
+            await until(pilot, lambda: "the end of it" in text(pilot.app))
+            assert "Keep it" in text(pilot.app)
 
     run(test())
 

@@ -20,8 +20,9 @@ from engine.events import (
     StudentAloneReady,
     TeacherReady,
 )
+from mmkd_tui.figures import percent
 from mmkd_tui.panels import status
-from mmkd_tui.progress import LiveProgress, PlainProgress, RunConsole, bar, clock, percent, picture
+from mmkd_tui.progress import LiveProgress, PlainProgress, RunConsole, bar, clock, picture
 from mmkd_tui.result_table import result_table
 from mmkd_tui.run_view import RunView
 from mmkd_tui.widgets.glyphs import UNICODE
@@ -93,6 +94,22 @@ def test_ascii_terminals_get_ascii() -> None:
     assert "█" not in text
 
 
+@pytest.mark.parametrize("names", [("vgg8-s0", "vgg8-s1"), tuple(f"timm:convnext_tiny.fb_in22k_ft_in1k-s{k}" for k in (0, 1))])
+@pytest.mark.parametrize("width", [30, 60, 66, 78, 80, 120])
+def test_no_accuracy_of_the_result_is_cut_and_names_keep_what_tells_them_apart(width: int, names: tuple[str, str]) -> None:
+    teachers = [{"name": name, "accuracy": 0.97, "logit_weight": 0.75, "feature_weight": 0.5} for name in names]
+    accuracies = {"ensemble_accuracy": 0.98, "student_alone_accuracy": 0.96, "student_accuracy": 0.975, "method": "mmkd"}
+    console = Console(file=io.StringIO(), width=width, color_system=None)
+    console.print(result_table({"teachers": teachers, **accuracies}))
+    title, *rows = console.file.getvalue().splitlines()
+    assert "test accuracy" in title
+    figures = ("97.00 %", "97.00 %", "98.00 %", "96.00 %", "97.50 %")
+    assert all(figure in row for row, figure in zip(rows, figures, strict=True)), rows
+    assert [row.split(" 97")[0].strip()[-1] for row in rows[:2]] == ["0", "1"]
+    assert all(len(row) <= width for row in rows)
+    assert ("feature weight" in title) == (width >= 72)
+
+
 def test_hostile_names_are_shown_as_text() -> None:
     events = (replace(START, name=HOSTILE, teachers=(HOSTILE, "b")), replace(EVENTS[4], label=HOSTILE), EVENTS[5])
     text = drawn(view_of(events), width=160)
@@ -115,6 +132,13 @@ def test_plain_lines_come_when_something_begins_or_ends_and_not_with_every_numbe
     assert len(lines) == 5
     assert "98.00 %" in lines[1]
     assert "distilling" in lines[4]
+
+
+def test_one_is_not_counted_as_many() -> None:
+    out = io.StringIO()
+    PlainProgress(Console(file=out, width=200))([replace(START, teachers=("a",)), replace(EVENTS[4], epochs=1)])
+    assert "1 teacher -> resnet8" in out.getvalue()
+    assert "1 epoch\n" in out.getvalue()
 
 
 def test_a_terminal_that_goes_away_is_let_go() -> None:

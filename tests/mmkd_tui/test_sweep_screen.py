@@ -77,6 +77,7 @@ def test_from_home_to_the_sweep_to_a_run_and_back(tmp_path: Path) -> None:
             await pilot.press("down", "down", "enter")
             await until(pilot, lambda: isinstance(app.screen, DashboardScreen))
             assert app.screen.follower.client.path.name == "b"
+            await until(pilot, lambda: "lr=0.05 beta=10 s0" in text(app).splitlines()[0])
             await pilot.press("escape")
             await until(pilot, lambda: isinstance(app.screen, SweepScreen))
             await pilot.press("end", "enter")  # one that has not begun
@@ -84,6 +85,25 @@ def test_from_home_to_the_sweep_to_a_run_and_back(tmp_path: Path) -> None:
             assert isinstance(app.screen, SweepScreen)
             await pilot.press("escape")
             await until(pilot, lambda: isinstance(app.screen, HomeScreen))
+
+    run(look())
+    for lock in locks:
+        lock.release()
+
+
+def test_a_table_is_called_one_and_goes_on_by_its_own_command(tmp_path: Path) -> None:
+    sweep, locks = some_sweep(tmp_path)
+    path = tmp_path / "tables" / sweep.name
+    path.parent.mkdir()
+    sweep.rename(path)
+
+    async def look() -> None:
+        app = MmkdApp(runs_dir=tmp_path)
+        async with app.run_test(size=(100, 30)) as pilot:
+            await until(pilot, lambda: "table lr-and-beta" in text(app))
+            await pilot.press("tab", "enter")
+            await until(pilot, lambda: "no command works on it; mmkd table FILE goes on" in text(app))
+            assert "sweep" not in text(app).lower()
 
     run(look())
     for lock in locks:
@@ -137,6 +157,20 @@ def test_between_two_runs_of_its_command_a_sweep_is_running(tmp_path: Path) -> N
             await until(pilot, lambda: "▶ running" in text(app))
             held.release()
             await until(pilot, lambda: "■ stopped" in text(app))
+
+    run(look())
+
+
+def test_runs_that_crashed_are_counted_in_the_word_of_their_rows(tmp_path: Path) -> None:
+    path, locks = some_sweep(tmp_path, {name: RUNS[name] for name in ("d", "e")})
+    for lock in locks:
+        lock.release()
+
+    async def look() -> None:
+        app = MmkdApp(runs_dir=tmp_path, open_run=path)
+        async with app.run_test(size=(80, 24)) as pilot:
+            await until(pilot, lambda: "1 crashed" in text(app))
+            assert "1 failed" in text(app)
 
     run(look())
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import re
@@ -14,6 +15,7 @@ from support.hosts import no_process_left
 from support.presets import tiny
 from support.screens import SIZES, run, text, until
 from support.stock import quickstart, stored
+from textual import events
 from textual.pilot import Pilot
 from textual.widgets import Input
 
@@ -27,6 +29,7 @@ from mmkd_tui.app import MmkdApp
 from mmkd_tui.draft import Draft
 from mmkd_tui.screens.ask import Ask, AskText
 from mmkd_tui.screens.dashboard import DashboardScreen
+from mmkd_tui.screens.help import HelpScreen
 from mmkd_tui.screens.home import HomeScreen
 from mmkd_tui.widgets.table import Table
 from mmkd_tui.wizard.form import SettingRow
@@ -284,6 +287,21 @@ def test_back_keeps_everything() -> None:
     run(look())
 
 
+def test_keys_that_come_quicker_than_steps_are_shown_are_all_counted() -> None:
+    async def look() -> None:
+        async with wizard() as pilot:
+            for presses in (["ctrl+n"] * 5, ["ctrl+o"] * 3, ["ctrl+n"], ["ctrl+n", "ctrl+n", "ctrl+n", "ctrl+o", "ctrl+o"]):
+                at = screen(pilot)._at
+                for key in presses:  # without a pause between two
+                    pilot.app.post_message(events.Key(key, None))
+                for key in presses:
+                    at = min(max(at + (1 if key == "ctrl+n" else -1), 0), len(TITLES) - 1)
+                await at_step(pilot, at)
+                assert screen(pilot).steps[at].display
+
+    run(look())
+
+
 def test_every_method_can_be_chosen_by_keyboard_and_saved() -> None:
     async def look() -> None:
         async with wizard(Draft.of(tiny()), (100, 48)) as pilot:
@@ -376,10 +394,11 @@ def test_teachers_from_the_store_the_catalogue_and_a_file(tmp_path: Path) -> Non
             await pilot.pause()
             assert [t["arch"] for t in draft.teachers] == [draft.teachers[0]["arch"], "resnet14"]
             assert draft.problems() == []
-            await pilot.press("enter")
-            await until(pilot, lambda: isinstance(pilot.app.screen, TeacherScreen))
-            await pilot.press("escape")
-            await at_step(pilot, 1)
+            for key in ("escape", "ctrl+c", "ctrl+q"):
+                await pilot.press("enter")
+                await until(pilot, lambda: isinstance(pilot.app.screen, TeacherScreen))
+                await pilot.press(key)
+                await at_step(pilot, 1)
 
     run(look())
 
@@ -418,6 +437,18 @@ def test_seeds_tell_networks_of_one_architecture_apart(size: tuple[int, int]) ->
             rows = [line for line in text(pilot.app).splitlines() if "97.5 %" in line]
             assert len(rows) > 1
             assert all(re.search(r" s\d  ", row) for row in rows), rows
+
+    run(look())
+
+
+def test_in_the_smallest_terminal_students_are_told_by_their_whole_names() -> None:
+    async def look() -> None:
+        async with wizard(Draft.of(tiny()), size=(60, 16)) as pilot:
+            await go(pilot, 2)
+            await pilot.press(*"resnet8")
+            await until(pilot, lambda: "resnet8x4 " in text(pilot.app))
+            (row,) = (line for line in text(pilot.app).splitlines() if "resnet8x4 " in line)
+            assert "times LARGER" in row
 
     run(look())
 
@@ -582,6 +613,29 @@ def test_start_and_save_go_to_the_mistake_instead() -> None:
                 await pilot.press(key)
                 await at_step(pilot, 1)
                 assert "at least 2 teachers" in text(pilot.app)
+
+    run(look())
+
+
+def test_a_run_that_has_started_takes_the_wizards_place_whatever_was_opened_above_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ready = asyncio.Event()
+
+    async def slow(*_: object) -> Path:
+        await ready.wait()
+        return tmp_path
+
+    monkeypatch.setattr("mmkd_tui.wizard.screen.start_run", slow)
+
+    async def look() -> None:
+        async with wizard(Draft.of(tiny())) as pilot:
+            await pilot.press("ctrl+r", "f1")
+            await until(pilot, lambda: isinstance(pilot.app.screen, HelpScreen))
+            ready.set()
+            await until(pilot, lambda: isinstance(pilot.app.screen, DashboardScreen))
+            await pilot.press("escape")
+            await until(pilot, lambda: isinstance(pilot.app.screen, HomeScreen))
 
     run(look())
 

@@ -23,6 +23,11 @@ def wait_until(test: Callable[[], object], what: str, seconds: float = 60) -> No
         time.sleep(0.02)
 
 
+def distilling(runs: Path) -> list[Path]:
+    """The runs in a folder that have come to their distillation, and so to something to save."""
+    return [path.parent for path in runs.glob("*/events.jsonl") if '"phase":"distil"' in path.read_text()]
+
+
 class Watched:
     """A client, the events that it has given so far, and the run's process."""
 

@@ -46,7 +46,8 @@ def some_sweep(runs: Path, runs_of: dict[str, tuple[str, str, int, float | None]
             run_dir.result.write_text(json.dumps(result))
             lock.release()
         else:
-            run_dir.heartbeat.write_text(json.dumps({"t": time.time(), "paused": False}))
+            where = {"phase": "teacher", "step": 43, "steps": 100} if state == "teachers" else {}
+            run_dir.heartbeat.write_text(json.dumps({"t": time.time(), "paused": False} | where))
             locks.append(lock)
     return path, locks
 
@@ -57,5 +58,8 @@ def _events(state: str, epochs: int, accuracy: float | None) -> list[str]:
         start = PhaseStarted(phase="teacher", index=0, label="", epochs=10, steps_per_epoch=10, parameters=1)
         return [to_line(start), to_line(Metrics(phase="teacher", epoch=4, step=43, steps=100, images_per_second=1.0, **facts))]  # type: ignore[arg-type]
     start = PhaseStarted(phase="distil", index=0, label="", epochs=EPOCHS, steps_per_epoch=10, parameters=1)
-    done = (EpochEnded(phase="distil", epoch=n, step=n, best_accuracy=accuracy, **facts) for n in range(epochs))  # type: ignore[arg-type]
+    done = (
+        EpochEnded(phase="distil", epoch=n, step=n, measured_accuracy=accuracy, best_accuracy=accuracy, **facts)
+        for n in range(epochs)
+    )  # type: ignore[arg-type]
     return [to_line(start), *map(to_line, done)]

@@ -19,6 +19,7 @@ from engine.models.frozen import folded
 from engine.models.panel import TeacherPanel
 from engine.models.tapped import tapped
 from engine.teachers.foreign import sketch
+from engine.teachers.weights import pack, unpack
 
 LIGHT = (
     "torchvision:mobilenet_v3_small",  # squeeze and excitation, hard swish
@@ -91,6 +92,22 @@ def test_names_in_a_state_dict_are_the_librarys() -> None:
     nested.load_state_dict(nested.state_dict())
 
 
+@pytest.mark.parametrize("family", [*dict.fromkeys(facts.family for facts in TORCHVISION.values())])
+def test_weights_of_every_family_are_taken_up_again(family: str) -> None:
+    """By names and tensors alone, as they come from a file or from a checkpoint of a learner; without numbers, which are many."""
+    name = min((fact for fact in TORCHVISION.values() if fact.family == family), key=lambda fact: fact.parameters).name
+    model = sketch(lambda: build_model(name, 3, 10, size=32))
+    model.load_state_dict(dict(model.state_dict()))
+    learner = nn.ModuleDict({"student": model})
+    learner.load_state_dict(dict(learner.state_dict()))
+
+
+def test_an_mnasnet_comes_back_from_a_file() -> None:
+    model, other = (build_model("torchvision:mnasnet0_5", 3, 10, seed) for seed in (0, 1))
+    other.load_state_dict(unpack(pack(model.state_dict())))
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), other.parameters(), strict=True))
+
+
 def test_initial_weights_are_of_seed_and_name() -> None:
     torch.manual_seed(1)
     before = torch.get_rng_state()
@@ -137,6 +154,7 @@ def test_a_module_by_its_path() -> None:
     [
         ("torchvision:resnet81", None, "torchvision has no classifier of that name; did you mean resnet"),
         ("timm:vit_tiny_patch16_223", None, "timm has no network of that name; did you mean timm:vit_tiny_patch16_224"),
+        ("timm:resnet18.a1_in1", None, "timm has no weights of that tag; did you mean timm:resnet18.a1_in1k"),
         ("torchvision:resnet18", "layer4.7", r"there is no module 'layer4.7' in it; did you mean 'layer4"),
         ("resnet8", "layr2", r"resnet8: features: there is no module 'layr2' in it; did you mean 'layer2'"),
         ("torchvision:resnet18", "fc", "the output of fc is no feature map"),

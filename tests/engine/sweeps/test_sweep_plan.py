@@ -88,6 +88,35 @@ def test_another_method_begins_from_its_defaults(tmp_path: Path) -> None:
     assert [run.label for run in plan.runs][:2] == ["lr=0.01 method=mmkd", "lr=0.01 method=aver"]
 
 
+def test_another_method_is_the_same_wherever_it_is_asked_for(tmp_path: Path) -> None:
+    grid = "name: some\npresets: [tiny.yaml]\nsettings: {train.lr: [0.1]}\n"  # tiny's method is mmkd, with settings of its own
+    (wanted,) = {run.preset.method for run in planned(tmp_path, grid, "method={name: aver, temperature: 8}").runs}
+    hot = grid + "overrides: {method: {temperature: 8}}\n"
+    for text, options in (
+        (grid + "overrides: {method: {name: aver, temperature: 8}}\n", ()),
+        (hot, ("method.name=aver",)),
+        (hot.replace("[0.1]", "[0.1], method.name: [aver]"), ()),
+        (grid.replace("[0.1]", "[0.1], method.temperature: [8]"), ("method.name=aver",)),
+    ):
+        assert [run.preset.method for run in planned(tmp_path, text, *options).runs] == [wanted]
+    both = planned(tmp_path, hot.replace("[0.1]", "[0.1], method.name: [aver, mmkd]"))
+    tiny = load_preset(tmp_path / "tiny.yaml", ["method.temperature=8"])
+    assert [run.preset.method for run in both.runs] == [wanted, tiny.method]  # the preset's own keeps what the preset says of it
+
+
+def test_what_would_overwrite_a_varied_setting_is_refused(tmp_path: Path) -> None:
+    varies = "change its settings"
+    assert refused(tmp_path, GRID, "train={lr: 0.05}") == [f"--set train={{lr: 0.05}}: the sweep varies train.lr; {varies}"]
+    teachers = GRID + "  teachers.0.seed: [5, 6]\n"
+    told = f"--set teachers.*.seed=3: the sweep varies teachers.0.seed; {varies}"
+    assert refused(tmp_path, teachers, "teachers.*.seed=3") == [told]
+    assert planned(tmp_path, teachers, "teachers.1.seed=3").runs
+    assert refused(tmp_path, GRID + "  train: [{epochs: 3}, {epochs: 4}]\n") == [
+        "sweep.yaml:8: settings.train: would overwrite train.lr, which varies, too; vary its other parts one by one"
+    ]
+    assert planned(tmp_path, GRID.replace("  train.lr", "  train: [{batch_size: 32}, {batch_size: 20}]\n  train.lr")).runs
+
+
 def test_a_run_is_called_by_what_differs_and_keeps_its_folder_when_more_does(tmp_path: Path) -> None:
     single = planned(tmp_path, GRID + "  train.epochs: [4]\n")
     assert [run.label for run in single.runs][:2] == ["lr=0.01 method=mmkd", "lr=0.01 method=aver"]
@@ -165,6 +194,19 @@ def test_a_list_is_not_called_too_short_because_an_element_is_wrong(tmp_path: Pa
 def test_a_value_on_a_line_of_its_own_is_told_with_that_line(tmp_path: Path) -> None:
     assert refused(tmp_path, GRID.replace("- aver", "- avr"))[0].startswith("sweep.yaml:7: method.name: there is no method 'avr'")
     assert "sweep.yaml:3: settings: " in refused(tmp_path, GRID + "  hardware.device: [cpu, auto]\n")[0]
+
+
+def test_runs_are_compared_only_after_epochs_that_are_measured(tmp_path: Path) -> None:
+    seldom = GOOD.replace("momentum: 0.8}", "momentum: 0.8, epochs: 60}, evaluate: {every: 5}").replace(
+        "  train.epochs: {int_uniform: [2, 4]}\n", ""
+    )
+    (told,) = refused(tmp_path, seldom.replace("min_epochs: 1", "min_epochs: 3"))
+    assert told == (
+        "sweep.yaml:9: halving.min_epochs: after epoch 3 a run is not measured: evaluate.every is 5; "
+        "give a multiple of that, as 5"
+    )
+    assert planned(tmp_path, seldom.replace("min_epochs: 1", "min_epochs: 10")).runs
+    assert planned(tmp_path, seldom.replace("min_epochs: 1", "min_epochs: 61")).runs  # no run comes to a rung
 
 
 def test_a_mistake_in_an_option_is_told_in_its_words(tmp_path: Path) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import json
+import math
+import os
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -13,16 +15,17 @@ from support.presets import tiny
 from support.refusal import refused
 
 from engine.errors import UserError
-from engine.events import EpochEnded, PhaseStarted, to_line
+from engine.events import EpochEnded, PhaseStarted, RunEnded, to_line
 from engine.preset import Preset
 from engine.preset_yaml import load_preset
 from engine.run_dir import Lock, RunDir
+from engine.run_state import RunState
 from engine.sweeps import work as work_module
 from engine.sweeps.executor import Exit, Job, state_of
 from engine.sweeps.form import HalvingPart
 from engine.sweeps.manifest import Listed, Manifest, SweepLock, is_worked_on, list_sweeps, read_manifest, write_manifest
 from engine.sweeps.overview import Overview
-from engine.sweeps.standing import networks_of
+from engine.sweeps.standing import Standing, networks_of
 from engine.sweeps.work import Work, work_off
 
 EPOCHS = 9
@@ -165,6 +168,19 @@ def test_a_stop_is_passed_on_and_the_next_time_goes_on(tmp_path: Path) -> None:
     assert [epochs(job) for job in jobs] == [EPOCHS] * 3
 
 
+def test_a_stop_that_one_run_cannot_be_told_reaches_the_others_and_is_tried_again(tmp_path: Path) -> None:
+    class OnAFullDisk(Scripted):
+        def cancel(self, handle: Job) -> None:
+            if handle.folder.name == "a":
+                raise UserError("the run cannot be told to stop: No space left on device")
+            super().cancel(handle)
+
+    quality = {"a": 0.5, "b": 0.5}
+    jobs = jobs_of(tmp_path, quality, "teachers=[]", "method={name: ce}")
+    works = work_off(jobs, OnAFullDisk(quality), asked_to_stop=lambda: epochs(jobs[0]) >= 3)
+    assert states(works) == {"a": "stopped", "b": "stopped"}
+
+
 def test_halving_stops_what_is_not_among_the_best_and_comes_to_the_same_end_when_asked_again(tmp_path: Path) -> None:
     quality = {f"run-{number}": 0.1 * (1 + (5 * number) % 9) for number in range(9)}  # 0.1 to 0.9, in no order
     jobs = jobs_of(tmp_path, quality, "teachers=[]", "method={name: ce}")
@@ -183,6 +199,52 @@ def test_halving_stops_what_is_not_among_the_best_and_comes_to_the_same_end_when
     assert again.begun == []
     # Without the rule, the same runs go on to their end.
     assert set(states(work_off(jobs, Scripted(quality))).values()) == {"finished"}
+
+
+def test_of_a_run_that_is_done_only_both_ends_are_read(tmp_path: Path) -> None:
+    facts = {"phase": "distil", "index": 0, "lr": 0.1, "loss": 1.0, "ce": 1.0, "accuracy": 0.5}
+    phase = PhaseStarted(phase="teacher", index=0, label="", epochs=3, steps_per_epoch=1, parameters=1, t=1000.0)
+    last = EpochEnded(epoch=239, step=9, best_accuracy=0.8, **facts)  # type: ignore[arg-type]
+    events = tmp_path / "events.jsonl"
+    events.write_text(to_line(phase))
+    os.truncate(events, 40 << 30)  # what is between would take a minute to read
+    with events.open("a") as file:
+        file.write("\n" + to_line(last) + to_line(RunEnded(state="done")))
+    (tmp_path / "result.json").write_text(json.dumps({"state": "done", "student_accuracy": 0.75, "best_accuracy": 0.8}))
+    standing = Standing(tmp_path)
+    standing.look()
+    assert (standing.started, standing.epoch, standing.epochs, standing.best_accuracy) == (1000.0, 240, 240, 0.8)
+    assert (standing.state, standing.accuracy) == (RunState.FINISHED, 0.75)
+
+
+def test_what_was_done_is_not_read_again_for_the_report(tmp_path: Path) -> None:
+    quality = {"a": 0.3, "b": 0.6}
+    overview = Overview(Manifest(tmp_path, "some", "", HALVING, tuple(Listed(name, name, EPOCHS) for name in quality)))
+    jobs = jobs_of(tmp_path, quality, "teachers=[]", "method={name: ce}")
+    work_off(jobs, Scripted(quality), standings=overview.standings)
+    (tmp_path / "b").rename(tmp_path / "elsewhere")
+    overview.look()
+    assert overview.best is not None
+    assert (overview.best.folder, overview.best.epoch, overview.counts["done"]) == ("b", EPOCHS, 2)
+
+
+def test_a_loss_that_became_no_number_is_the_worst_there_is(tmp_path: Path) -> None:
+    facts = {
+        "phase": "distil",
+        "index": 0,
+        "step": 1,
+        "lr": 0.1,
+        "loss": 1.0,
+        "ce": 1.0,
+        "accuracy": 0.5,
+        "measured_accuracy": 0.5,
+    }
+    losses = enumerate((0.3, float("nan")))
+    lines = [to_line(EpochEnded(epoch=epoch, measured_loss=loss, **facts)) for epoch, loss in losses]  # type: ignore[arg-type]
+    (tmp_path / "events.jsonl").write_text("".join(lines))
+    standing = Standing(tmp_path, (1, 2), HalvingPart(min_epochs=1, eta=2, metric="measured_loss"))
+    standing.look()
+    assert standing.scores == [-0.3, -math.inf]
 
 
 def test_of_too_few_for_a_place_one_comes_to_the_end_all_the_same(tmp_path: Path) -> None:

@@ -106,6 +106,10 @@ def test_several_presets_have_folders_of_their_own(tmp_path: Path) -> None:
         ("lr: 0.02", "lr: -1", "8: MMKD: train.lr: -1 is out of range"),
         ("overrides:", "reference: mmkd\noverrides:", "8: reference: no method is labelled 'mmkd'; use one of MMKD, "),
         ("{name: aver}", "{name: aver, overrides: {evaluate: {select_on: test}}}", "6: methods.2: 'Average' chooses its best"),
+        (
+            "{name: aver}", "{name: aver, overrides: {dataset: {split_seed: 7}}}",
+            "6: methods.2: 'Average' is tested on other images than 'MMKD', by its dataset.split_seed; make that a preset",
+        ),
         ("overrides:", "published: [{method: A, mean: 175, source: b}]\noverrides:", "8: published.0.mean: 175 is out of range"),
         ("overrides:", "published: [{method: A, mean: 75}]\noverrides:", "8: published.0.source: is missing"),
         ("name: aver", "nam: aver", "6: methods.2.name: is missing; add for example 'name: mmkd'"),

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from engine.errors import UserError
 from engine.models import Classifier, build_model
-from engine.teachers.foreign import fit, load_fitting, sketch
+from engine.teachers.foreign import fit, load_fitting, remedy, sketch
 from engine.teachers.weights_file import read_tensors
 
 ARCHS = ("resnet8x4", "vgg8", "wrn_16_2", "mobilenetv2", "shufflenetv1", "shufflenetv2_0_5")
@@ -171,6 +171,28 @@ def test_the_libraries_own_files(arch: str, theirs: Callable[[], nn.Module], end
     images = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         assert torch.allclose(model(images).logits, network(images), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("arch", "classes", "size", "theirs", "helps"),
+    [
+        ("torchvision:squeezenet1_1", 3, 32, lambda: torchvision.models.squeezenet1_1(), "{classes}"),
+        ("timm:vit_tiny_patch16_224", 1000, 96, lambda: timm.create_model("vit_tiny_patch16_224"), "{size}"),
+        ("timm:vit_tiny_patch16_224", 3, 96, lambda: timm.create_model("vit_tiny_patch16_224"), "{size}; {classes}"),
+        ("timm:vit_tiny_patch16_224", 3, 96, lambda: timm.create_model("vit_small_patch16_224"), "{arch}"),
+        ("torchvision:resnet18", 3, 32, lambda: torchvision.models.resnet34(num_classes=3), "{arch}"),
+    ],
+)
+def test_what_helps_is_told(arch: str, classes: int, size: int, theirs: Callable[[], nn.Module], helps: str) -> None:
+    with torch.device("meta"):
+        state = theirs().state_dict()
+    model = sketch(lambda: build_model(arch, 3, classes, size=size))
+    assert remedy(fit(model.state_dict(), state), model) == helps.format(
+        classes="it knows 1,000 classes, and the data set has 3: give one that was trained on these",
+        size="it is of images of 224 pixels along a side, and here they have 96: ask for its size (dataset.size, --size), which "
+        "pictures in files can have",
+        arch="give the architecture that it is of",
+    )
 
 
 class Call:

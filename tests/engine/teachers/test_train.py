@@ -42,6 +42,14 @@ def test_trained_once_then_found(tmp_path: Path) -> None:
     assert_same_network(first, second)
 
 
+def test_torchvisions_mnasnet_is_trained_once_then_found(tmp_path: Path) -> None:
+    """Its code asks for more than names and tensors where weights are loaded: a best epoch's, and the store's."""
+    part = TeacherPart(arch="torchvision:mnasnet0_5", train=RECIPE.model_copy(update={"lr": 1e-4}))
+    first, second = (classroom(tmp_path).teacher(part, PHASE) for _ in range(2))
+    assert (first.source, second.source) == ("trained", "store")
+    assert_same_network(first, second)
+
+
 def test_the_facts(tmp_path: Path) -> None:
     teacher = classroom(tmp_path).teacher(PART, PHASE)
     (entry,) = TeacherStore(tmp_path).entries()
@@ -105,6 +113,23 @@ def test_a_checkpoint_with_averages_is_told_in_the_log(tmp_path: Path) -> None:
     (said,) = [event for event in events if isinstance(event, Log)]
     assert said.level == "info"
     assert said.message.startswith(f"{path}: its averaged weights (model_ema) are taken")
+
+
+def test_a_checkpoint_of_images_of_another_normalisation_is_told_in_the_log(tmp_path: Path) -> None:
+    """Of the architectures whose library's own weights are not of ImageNet's; nobody knows what this file's owner did."""
+    room = replace(classroom(tmp_path / "store", events := []), preset=preset())
+    for arch in ("timm:vit_tiny_patch16_224", "torchvision:squeezenet1_1"):
+        path = tmp_path / f"{arch[:4]}.pth"
+        torch.save(build_model(arch, 1, 10, size=8).state_dict(), path)
+        room.teacher(TeacherPart(arch=arch, checkpoint=str(path)), PHASE)
+    (told,) = [event for event in events if isinstance(event, Log)]
+    here = few_digits().normalised.words()
+    assert told.level == "info"
+    assert told.message == (
+        f"{tmp_path}/timm.pth: the weights that its library publishes for timm:vit_tiny_patch16_224 are of pixels in 0 to 1, "
+        f"less 0.5, 0.5, 0.5, divided by 0.5, 0.5, 0.5, and here they are {here}: a file does not say by which of the two it was "
+        "trained"
+    )
 
 
 def test_a_checkpoint_whose_answers_are_not_numbers(tmp_path: Path) -> None:

@@ -20,6 +20,8 @@ from support.presets import TINY, tiny
 from engine.gpu_lock import GpuLock
 from engine.preset_yaml import dump_preset
 from mmkd_tui.cli.main import run_command
+from mmkd_tui.cli.run import _conclude
+from mmkd_tui.progress import RunConsole
 
 COMMAND = [sys.executable, "-m", "mmkd_tui"]
 
@@ -62,6 +64,11 @@ def test_a_busy_gpu_is_one_line_and_nothing_is_made(place: Path, capfd: pytest.C
     assert "--force" in err
     assert not (place / "runs").exists()
     assert run_command(["run", "tiny.yaml", "--quiet", "--force", "--set", "train.epochs=1"]) == 0
+    held.release()
+    held = GpuLock.take("1", place / "runs" / "another")
+    assert run_command(["run", "tiny.yaml", "--gpus", "2"]) == 2
+    assert "GPU 1 is in use by" in capfd.readouterr().err
+    assert len(list((place / "runs").iterdir())) == 1
     held.release()
 
 
@@ -121,6 +128,31 @@ def test_sigint_stops_after_the_step_saves_and_exits_130(place: Path) -> None:
     assert (folder / "student.safetensors").exists()
     assert json.loads((folder / "result.json").read_text())["state"] == "stopped"
     assert len(list((folder / "checkpoints").iterdir())) == 1
+
+
+@pytest.mark.parametrize(
+    ("there", "said"),
+    [
+        ([], "Nothing of the run was saved yet"),
+        (["checkpoints/damaged-distil-0-step-000010-1"], "Nothing of the run was saved yet"),
+        (["checkpoints/distil-0-step-000010"], "What there is, a checkpoint, is in runs/one"),
+        (["student.safetensors"], "What there is, the best student so far, is in runs/one"),
+        (
+            ["checkpoints/teacher-1-step-1000000", "student.safetensors"],
+            "a checkpoint and the best student so far, is in runs/one",
+        ),
+    ],
+)
+def test_of_a_stopped_run_only_what_is_there_is_named(
+    place: Path, there: list[str], said: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    for name in there:
+        (place / "runs" / "one" / name).mkdir(parents=True)
+    (place / "runs" / "one").mkdir(parents=True, exist_ok=True)
+    _conclude(RunConsole(), {"run_dir": "runs/one", "state": "stopped"})
+    told = capfd.readouterr().err
+    assert said in told
+    assert "mmkd resume runs/one goes on with it" in told
 
 
 def test_a_menu_too_long_for_the_screen_asks_for_the_data_set_first(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:

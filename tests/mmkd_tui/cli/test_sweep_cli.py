@@ -9,11 +9,14 @@ import sys
 from pathlib import Path
 
 import pytest
-from support.hosts import no_process_left, wait_until
+from support.hosts import distilling, no_process_left, wait_until
 from support.presets import TINY
 
+from engine.gpu_lock import GpuLock
 from engine.run_client import DirectoryClient
 from engine.run_state import RunState
+from engine.sweeps.executor import Job, write_down
+from engine.sweeps.plan import SweepPlan, plan_sweep
 from mmkd_tui.cli import executors
 from mmkd_tui.cli.executors import local_devices
 from mmkd_tui.cli.main import run_command
@@ -76,8 +79,7 @@ def test_ctrl_c_stops_and_saves_all_and_the_same_command_goes_on(place: Path, ca
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
         try:
-            beats = folder.glob("*/heartbeat.json")
-            wait_until(lambda: len(list(folder.glob("*/heartbeat.json"))) == 2, f"two runs: {list(beats)}", 240)
+            wait_until(lambda: len(distilling(folder)) == 2, "two runs", 240)
             process.send_signal(signal.SIGINT)
             _, err = process.communicate(timeout=240)
         finally:
@@ -93,6 +95,54 @@ def test_ctrl_c_stops_and_saves_all_and_the_same_command_goes_on(place: Path, ca
     for run in runs:
         assert DirectoryClient(run).state() is RunState.FINISHED
         assert "goes on from checkpoints/" in (run / "console.log").read_text()
+
+
+@pytest.mark.parametrize("command", ["sweep", "table"])
+def test_a_missing_tracker_is_told_before_the_first_run(
+    command: str, place: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (place / "table.yaml").write_text("name: some\npresets: [tiny.yaml]\nmethods: [{name: aver}]\nseeds: [0, 1]\n")
+    monkeypatch.setitem(sys.modules, "trackio", None)  # as where it is not installed
+    file = {"sweep": "some.yaml", "table": "table.yaml"}[command]
+    assert run_command([command, file, "--set", "trackers=[trackio]"]) == 2
+    told = "mmkd: trackers: trackio is not installed; pip install 'mmkd-tui[trackio]' brings it, or leave it out\n"
+    assert capfd.readouterr().err == told
+    assert not (place / "runs").exists()
+
+
+def done(sweep: Path, *overrides: str) -> SweepPlan:
+    """A sweep of which all runs are done."""
+    plan = plan_sweep(sweep, Path("runs"), overrides)
+    for run in plan.runs:
+        write_down(Job(run.folder, run.preset))
+        (run.folder / "events.jsonl").touch()
+        (run.folder / "result.json").write_text(json.dumps({"state": "done", "student_accuracy": 0.5}))
+    return plan
+
+
+def test_runs_that_are_done_need_no_gpu(place: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    done(place / "long.yaml")
+    other = GpuLock.take("0", place / "another-run")
+    assert run_command(["sweep", "long.yaml", "--json"]) == 0
+    assert json.loads(capfd.readouterr().out)["counts"] == {"done": 2}
+    assert run_command(["sweep", "long.yaml", "--set", "train.epochs=3"]) == 2
+    assert "GPU 0 is in use by" in capfd.readouterr().err
+    other.release()
+
+
+def test_a_lost_terminal_ends_nothing(place: Path) -> None:
+    done(place / "long.yaml")
+    command = [sys.executable, "-m", "mmkd_tui", "sweep", "long.yaml"]
+    with subprocess.Popen(["true"], stdin=subprocess.PIPE) as gone:
+        gone.wait()
+        ended = subprocess.run([*command, "--json"], stdout=subprocess.PIPE, stderr=gone.stdin, timeout=60)
+    assert ended.returncode == 0
+    assert json.loads(ended.stdout)["counts"] == {"done": 2}
+    with Path("/dev/full").open("w") as full:  # the report is lost, and that is told
+        told = subprocess.run([*command, "-q"], stdout=full, stderr=subprocess.PIPE, text=True, timeout=60)
+    why = "No space left on device; the same command with --report-only tells it again"
+    assert (told.returncode, told.stderr) == (1, f"mmkd: the report cannot be written: {why}\n")
 
 
 @pytest.mark.parametrize(

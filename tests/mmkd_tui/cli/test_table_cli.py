@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from support.hosts import Watched, no_process_left, wait_until
+from support.hosts import Watched, distilling, no_process_left, wait_until
 from support.presets import TINY
 
 from engine.gpu_lock import GpuLock
@@ -64,7 +64,7 @@ def test_a_table_is_broken_off_and_the_same_command_goes_on(
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
         try:
-            wait_until(lambda: list(folder.glob("aver-s0-*/heartbeat.json")), "the second run", 240)
+            wait_until(lambda: any(path.name.startswith("aver-s0-") for path in distilling(folder)), "the second run", 240)
             process.send_signal(signal.SIGINT)
             out, err = process.communicate(timeout=240)
         finally:
@@ -154,6 +154,24 @@ def test_a_report_of_nothing_says_so(place: Path, capfd: pytest.CaptureFixture[s
     out, _ = capfd.readouterr()
     assert "4 of 4 runs are not done." in out.replace("\n", " ")
     assert "n/a" in out
+
+
+def test_runs_of_several_presets_can_be_told_apart(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def start(*_: object) -> None:
+        raise OSError("as far as this test goes")
+
+    monkeypatch.setattr("engine.sweeps.local.start_host", start)
+    (place / "other.yaml").write_text(QUICK.replace("name: tiny", "name: other"))
+    (place / "two.yaml").write_text("name: two\npresets: [tiny.yaml, other.yaml]\nmethods: [{name: aver}]\nseeds: [0]\n")
+    for options in ((), ("--slots", "1")):
+        assert run_command(["table", "two.yaml", *options]) == 1
+        err = capfd.readouterr().err
+        assert "mmkd: run 1 of 2: tiny, Average, seed 0: failed" in err
+        assert "mmkd: run 2 of 2: other, Average, seed 0: failed" in err
+    listed = json.loads((place / "runs" / "tables" / "two" / "sweep.json").read_text())["runs"]
+    assert [run["label"] for run in listed] == ["tiny, Average s0", "other, Average s0"]
 
 
 @pytest.mark.slow

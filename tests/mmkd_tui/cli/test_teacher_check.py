@@ -9,6 +9,7 @@ import pytest
 import torch
 from support.classroom import few_digits
 from support.picture_sets import pictures
+from support.shards import sample, shard, shards
 
 from engine.measure import logits_of, measured
 from engine.models import build_model
@@ -83,6 +84,13 @@ def test_what_a_trainer_saves_beside_the_network_is_told(good: Path, tmp_path: P
     assert json.loads(capsys.readouterr().out)["left_out"] == ["criterion.weight"]
 
 
+def test_another_normalisation_of_its_librarys_weights_is_told(tmp_path: Path, capsys: Capture) -> None:
+    arch = "timm:vit_tiny_patch16_224"
+    torch.save(build_model(arch, 1, 10, size=8).state_dict(), tmp_path / "t.pth")
+    check(tmp_path / "t.pth", arch=arch)
+    assert f"publishes for {arch} are of pixels in 0 to 1, less 0.5, 0.5, 0.5, divided by 0.5" in capsys.readouterr().err
+
+
 def test_a_folder_of_pictures(tmp_path: Path, capsys: Capture) -> None:
     """Broken pictures are named and count nowhere: not among the images, and not as a class of their own."""
     folder = tmp_path / "Meine Bilder"
@@ -100,6 +108,33 @@ def test_a_folder_of_pictures(tmp_path: Path, capsys: Capture) -> None:
     assert found["assumed"]["names"] == sorted(path.name for path in (folder / "test").iterdir())
     assert found["assumed"]["mean"] == [0.485, 0.456, 0.406]  # of pixels in 0..1, as everyone writes them
     assert all(f"{path} cannot be read" in err for path in broken)
+
+
+@pytest.mark.parametrize("layout", ["in a row", "in folders", "a packed copy beside pictures"])
+def test_a_folder_of_shards(layout: str, tmp_path: Path, capsys: Capture) -> None:
+    folder = tmp_path / "data"
+    if layout.startswith("a packed copy"):
+        pictures(folder, {"train": 4, "test": 4})
+        shard(folder / "train.tar", sample(0, 0))
+    else:
+        shards(folder, classes=2)
+    if layout == "in folders":
+        for path in list(folder.glob("*.tar")):
+            part = folder / path.name.partition("-")[0]
+            part.mkdir(exist_ok=True)
+            path.rename(part / path.name)
+    torch.save(build_model("resnet8", 3, 2).state_dict(), tmp_path / "t.pth")
+    assert check(tmp_path / "t.pth", "--size", "32", "--json", data=str(folder)) == 1
+    assert json.loads(capsys.readouterr().out)["test_images"] == 8
+
+
+def test_a_file_of_other_classes_is_told_so(tmp_path: Path, capsys: Capture) -> None:
+    torch.save(build_model("resnet8", 1, 1000).state_dict(), tmp_path / "t.pth")
+    assert check(tmp_path / "t.pth") == 1
+    said = "it knows 1,000 classes, and the data set has 10: give one that was trained on these"
+    assert capsys.readouterr().err.endswith(f"t.pth does not fit resnet8 on digits; {said}\n")
+    assert check(tmp_path / "t.pth", "--json") == 1
+    assert json.loads(capsys.readouterr().out)["remedy"] == said
 
 
 def test_a_size_that_the_images_do_not_have(good: Path, capsys: Capture) -> None:

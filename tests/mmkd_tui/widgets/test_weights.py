@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import math
+import os
+import subprocess
+import sys
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.cells import cell_len
@@ -156,5 +160,17 @@ def test_which_terminals_get_ascii() -> None:
     assert prefers_ascii({"LANG": "de_DE.ISO-8859-1"}, None)
     assert prefers_ascii({"LANG": "C"}, None)
     assert prefers_ascii({"TERM": "linux"}, "utf-8")
-    assert not prefers_ascii({"LANG": "C"}, "UTF-8")
+    assert not prefers_ascii({"LC_CTYPE": "C.UTF-8", "LANG": "C"}, "UTF-8")  # what Python makes of LANG=C
     assert not prefers_ascii({"LC_ALL": "en_US.utf8", "LANG": "C"}, None)
+
+
+@pytest.mark.parametrize(
+    ("value", "ascii"), [("C", True), ("POSIX", True), ("de_DE.ISO-8859-1", True), ("C.UTF-8", False), ("", False)]
+)
+def test_a_locale_that_is_not_utf8_is_seen_though_python_writes_utf8(value: str, ascii: bool) -> None:
+    code = (
+        "import os, sys; from mmkd_tui.widgets.glyphs import prefers_ascii; print(prefers_ascii(os.environ, sys.stdout.encoding))"
+    )
+    environment = {name: text for name, text in os.environ.items() if not name.startswith(("LC_", "LANG", "PYTHONIOENCODING"))}
+    said = subprocess.run([sys.executable, "-c", code], env=environment | {"LC_ALL": value, "TERM": "xterm"}, capture_output=True)
+    assert said.stdout.decode().strip() == str(ascii), said.stderr
