@@ -122,7 +122,11 @@ def facts_of(images: Images) -> ModelFacts:
 
 @contextmanager
 def opened_images(part: DatasetPart, data_root: Path, device: torch.device, say: Say) -> Iterator[Images]:
-    """A data set; what is broken in it is told by `say`."""
+    """A data set; what is broken in it is told by `say`. UserError where it is not there."""
+    if part.path is not None and not Path(part.path).expanduser().is_dir():
+        raise UserError(
+            f"its pictures were in {one_line(part.path, 300)}, and are there no more; say by --data which folder has them"
+        )
     images = load_images(part, data_root, device)
     images.troubles.listen(lambda level, message: say(message) if level != "info" else None)
     try:

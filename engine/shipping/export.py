@@ -16,7 +16,7 @@ from engine.errors import UserError
 from engine.models import Classifier
 from engine.models.build import count_parameters
 from engine.models.tapped import Tapped
-from engine.preset import Preset
+from engine.preset import DatasetPart, Preset
 from engine.result import result_from
 from engine.run_dir import RunDir
 from engine.shipping import hub, placing
@@ -52,6 +52,7 @@ class Wanted:
     hub: Path | None = None  # a folder in a hub's layout, in place of a file
     force: bool = False  # replace what is there
     images: int = IMAGES
+    data: Path | None = None  # where the run's own pictures lie by now; None: where they were
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,10 +96,24 @@ def export_run(folder: Path, wanted: Wanted, data_root: Path, say: Say) -> Expor
     placing.refuse_existing(_targets(wanted, target, beside), wanted.force)
     model, preset = open_run(folder)
     model = replace(model, facts=_described(model.facts, preset))
-    with opened_images(preset.dataset, data_root, CPU, say) as images:
+    with opened_images(_dataset(preset, wanted.data), data_root, CPU, say) as images:
+        if wanted.data is not None and images.facts.classes != model.facts.classes:
+            raise UserError(
+                f"--data {plain(str(wanted.data))} has other classes than {model.name} was trained on; name its own folder"
+            )
         if wanted.hub is not None:
             return _hub(folder, wanted, target, model, preset, images)
         return _file(folder, wanted, target, beside, model, preset, images, say)
+
+
+def _dataset(preset: Preset, data: Path | None) -> DatasetPart:
+    """The run's, with all that decides how it is split."""
+    part = preset.dataset
+    if data is None:
+        return part
+    if part.path is None:
+        raise UserError(f"--data is for pictures of your own; where {part.name} lies is said by --data-root")
+    return part.model_copy(update={"path": str(data.expanduser().absolute())})
 
 
 def _targets(wanted: Wanted, target: Path, beside: Path) -> tuple[Path, ...]:

@@ -60,6 +60,12 @@ def export_command(
     images: Annotated[
         int, typer.Option("--images", min=0, help="Test images on which the file is held against the student; 0: all.")
     ] = 10_000,
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            "--data", metavar="DIR", help="Where the run's own pictures lie by now (where they were).", show_default=False
+        ),
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace what is there already.")] = False,
     runs_dir: RunsDir = Path("runs"),
     data_root: DataRoot = None,
@@ -87,6 +93,7 @@ def export_command(
         hub=hub_layout.expanduser() if hub_layout else None,
         force=force,
         images=images,
+        data=data,
     )
     found = export_run(folder, wanted, root_of(data_root, folder), say)
     _tell(found, hub_layout is not None)

@@ -322,6 +322,27 @@ def test_no_picture_is_tested_on_that_was_trained_on(tmp_path: Path, monkeypatch
         assert (json.loads(out)["images"], "cannot be read" in err, "too high" in err) == (len(held), False, False)
 
 
+def test_a_run_whose_pictures_lie_elsewhere_by_now(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = own_run(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    known = json.loads((run / "result.json").read_text())["student_accuracy"]
+    Path("own").rename("moved")
+    for command in ("export", "evaluate"):
+        code, out, err = mmkd(command, run)
+        assert (code, out) == (2, "")
+        assert f"its pictures were in {tmp_path / 'own'}, and are there no more; say by --data which folder has them" in err
+    code, out, err = mmkd("export", run, "--data", "moved", "--quantize", "int8", "--json")
+    assert code == 0, err
+    assert json.loads(out)["verified"]["student_accuracy"] == pytest.approx(known)
+    code, out, err = mmkd("evaluate", run, "--data", "moved", "--json")
+    assert code == 0, err
+    assert json.loads(out)["top1"] == pytest.approx(known)
+    pictures(tmp_path / "other", {"": 10}, classes=3)
+    code, out, err = mmkd("export", run, "--data", "other", "--force")
+    assert (code, out) == (2, "")
+    assert "--data other has other classes than one was trained on" in err
+
+
 def test_what_was_trained_on_is_not_known_of_a_file_that_does_not_say(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     pictures(tmp_path / "own", {"": 10})
@@ -599,6 +620,7 @@ def lying(change: Callable[[dict[str, str]], dict[str, str]]) -> None:
         (("export", "tiny", "--format", "safetensors", "--quantize", "int8"), "--quantize int8 is for ONNX"),
         (("export", "tiny", "--hub-layout", "h", "--format", "onnx"), "leave --format and -o out"),
         (("export", "tiny", "-o", "model.bin"), "ends with .onnx"),
+        (("export", "tiny", "-o", "x.onnx", "--data", "own"), "where digits lies is said by --data-root"),
         (("export", "tiny", "-o", "/proc/nowhere/model.onnx"), "name another place"),
         (("evaluate", "nowhere.onnx"), "nowhere.onnx does not exist"),
         (("evaluate", "tiny", "--data", "digit"), "did you mean 'digits'?"),
