@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from engine.data import Batch
+from engine.errors import UserError
 from engine.methods.base import LearnerOutput, Method, Step, sizes_of
 from engine.methods.losses import distances, divergences, weighted
 from engine.models import Output
@@ -33,9 +34,13 @@ class ConfidenceAware(Method):
     weighs_samples = ("logit", "feature")
 
     def __init__(self, settings: CamkdPart, learner: Learner, heads: Sequence[Head]) -> None:
-        """`heads`: each teacher's, frozen; they are asked, not owned: no parameters and no state of this module."""
+        """`heads`: each teacher's, frozen; they are asked, not owned: no parameters and no state of this module.
+
+        UserError where there is not one for each teacher.
+        """
         super().__init__(learner)
-        assert len(heads) == len(learner.regressors), "a head for each teacher"
+        if len(heads) != len(learner.regressors):
+            raise UserError("camkd asks the teachers' heads: pass heads=panel.classifiers()")
         self.settings = settings
         self.heads = tuple(heads)
 

@@ -115,3 +115,9 @@ def test_a_network_that_decides_by_its_class_token_cannot_be_asked() -> None:
     model = build_model("timm:vit_tiny_patch16_224", 3, CLASSES, size=SIZE)
     with pytest.raises(UserError, match="choose another method, or another teacher"):
         model.classify(torch.zeros(2, model.feature_channels, 2, 2))
+
+
+def test_a_method_that_asks_the_teachers_heads_says_so_where_it_is_given_none() -> None:
+    plan = Plan(part_of("camkd"), "resnet8", 3, CLASSES, BATCH, (64, 64), size=SIZE)
+    with pytest.raises(UserError, match=r"^camkd asks the teachers' heads: pass heads=panel\.classifiers\(\)$"):
+        plan.build(0, torch.device("cpu"))
