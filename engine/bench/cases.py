@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from engine.catalog import nearest
 from engine.errors import UserError
 from engine.text import one_line
 
@@ -120,6 +119,4 @@ def grown(case: Case) -> Iterator[Case]:
 def _check(known: Iterable[str], name: str, option: str, kind: str, extra: Sequence[str] = ()) -> None:
     names = [*known, *extra]
     if name not in names:
-        likely = nearest(name, names)
-        hint = f"did you mean {likely}?" if likely else f"one of {', '.join(names)}"
-        raise UserError(f"{option} {one_line(name, 60)}: there is no such {kind}; {hint}")
+        raise UserError(f"{option} {one_line(name, 60)}: there is no such {kind}; one of {', '.join(names)}")
