@@ -15,7 +15,7 @@ from engine.run_client import DirectoryClient
 from engine.run_state import RunState
 
 
-def wait_until(test: Callable[[], object], what: str, seconds: float = 60) -> None:
+def wait_until(test: Callable[[], object], what: str, seconds: float = 180) -> None:
     """Fails the test when nothing came of it."""
     deadline = time.monotonic() + seconds
     while not test():
