@@ -25,7 +25,7 @@ from engine import Preset, Run
 from engine.events import EpochEnded, Event, Log
 from engine.launched import launched
 from engine.preset_yaml import dump_preset, load_preset
-from engine.run_dir import RunDir, begun_with, take_over
+from engine.run_dir import RunDir, take_over
 from engine.run_state import RunState
 from engine.shipping.evaluate import teachers_of
 from engine.shipping.opening import open_run
@@ -204,7 +204,7 @@ def test_a_run_without_its_launcher_stops_and_saves(store: Path, tmp_path: Path)
 @pytest.mark.slow
 def test_who_judges_the_run_finds_its_teachers(store: Path, unbroken: Launch) -> None:
     model, preset = open_run(unbroken.dir.path)
-    teachers = teachers_of(preset, begun_with(unbroken.dir), model.facts, TeacherStore(store))
+    teachers = teachers_of(unbroken.dir.path, preset, model.facts, TeacherStore(store))
     assert [name for name, teacher in teachers if isinstance(teacher, str)] == []
 
 
