@@ -12,6 +12,7 @@ import os
 import time
 from pathlib import Path
 
+from engine.errors import UserError
 from engine.untrusted import open_regular
 
 LOOKS, APART = 20, 0.02  # seconds between two looks, until a lock is taken for held
@@ -32,6 +33,20 @@ def take(handle: int, *, shared: bool = False, looks: int = LOOKS) -> bool:
         else:
             return True
     return False
+
+
+def take_or_refuse(handle: int, where: str, busy: str) -> None:
+    """Takes the lock of an open file. UserError where another process has it (`busy`), or where there are no locks in the folder
+    `where`; then the descriptor is closed.
+    """
+    try:
+        if take(handle):
+            return
+    except OSError as error:
+        os.close(handle)
+        raise UserError(f"{where} cannot be locked ({error.strerror}); name a folder on another disk") from error
+    os.close(handle)
+    raise UserError(busy)
 
 
 def taken(path: Path, *, shared: bool = False, looks: int = LOOKS) -> int | None:

@@ -22,7 +22,11 @@ def lacks_memory(error: BaseException) -> bool:
 
 
 def told(doing: str, setting: str, size: int, error: BaseException) -> str:
-    """A sentence on `doing` something `size` images at a time, which `setting` says. In brackets, PyTorch's own."""
+    """A sentence on `doing` something `size` images at a time, which `setting` says. In brackets, PyTorch's own. What the error
+    knows better, it tells itself.
+    """
+    if isinstance(error, TooLargeError):
+        return str(error)
     smaller = f"{setting}: {size // 2} would need about half" if size > 1 else "a smaller network is what would fit"
     return f"out of memory in {doing} with {setting} {size} ({_first(error)}); {smaller}"
 

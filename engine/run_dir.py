@@ -91,14 +91,8 @@ class Lock:
             raise UserError(f"the descriptor {handle} is not that of {path}; leave --lock out")
         self.handle = open_regular(path, os.O_RDWR | os.O_CREAT) if handle is None else handle
         os.set_inheritable(self.handle, False)
-        try:
-            free = locks.take(self.handle)
-        except OSError as error:
-            os.close(self.handle)
-            raise UserError(f"{run_dir.path} cannot be locked ({error.strerror}); name a folder on another disk") from error
-        if not free:
-            os.close(self.handle)
-            raise UserError(f"{run_dir.path} is in use by another process; stop it first, or name another folder")
+        busy = f"{run_dir.path} is in use by another process; stop it first, or name another folder"
+        locks.take_or_refuse(self.handle, str(run_dir.path), busy)
         name = platform.node().encode()
         os.pwrite(self.handle, name, 0)
         os.ftruncate(self.handle, len(name))

@@ -21,7 +21,7 @@ from engine.meta.sgd import momenta_of
 from engine.meter import Meter
 from engine.methods import Method, Teachers
 from engine.models.build import count_parameters
-from engine.out_of_memory import OutOfMemoryError, TooLargeError, lacks_memory, told, told_of
+from engine.out_of_memory import OutOfMemoryError, lacks_memory, told, told_of
 from engine.preset import EvaluatePart, NonFinitePart, TrainPart
 from engine.ranks import ALONE, Ranks
 from engine.stepping import Stepper
@@ -146,10 +146,12 @@ class Trainer:
             while self.epoch < self.recipe.epochs:
                 self._train_epoch()
                 self._end_epoch()
-        except (OutOfMemoryError, RuntimeError, MemoryError) as error:
-            if not isinstance(error, OutOfMemoryError) and not lacks_memory(error):
+        except OutOfMemoryError as error:
+            why = str(error)
+        except (RuntimeError, MemoryError) as error:
+            if not lacks_memory(error):
                 raise
-            why = str(error) if isinstance(error, OutOfMemoryError) else told_of(error)
+            why = told_of(error)
         finally:
             self.stepper.close()
             self.panel.close()
@@ -277,8 +279,6 @@ class Trainer:
         )
 
     def _too_large(self, error: BaseException) -> str:
-        if isinstance(error, TooLargeError):
-            return str(error)
         where = f"teachers.{self.phase.index}.train" if self.phase.name == "teacher" else "train"
         return told(
             f"a training step of {self.phase.label} (step {self.step + 1})", f"{where}.batch_size", self.recipe.batch_size, error

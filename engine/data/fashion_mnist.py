@@ -10,8 +10,6 @@ from torchvision.datasets import FashionMNIST
 from engine.catalog import DATASETS
 from engine.data.idx_set import read_idx_set
 
-FACTS = DATASETS["fashion-mnist"]
-
 
 def read(data_root: Path) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
     """60,000 images to train on and 10,000 to test on, [N, 1, 28, 28] uint8 and [N] int64.

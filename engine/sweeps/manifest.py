@@ -143,14 +143,8 @@ class SweepLock:
         except OSError as error:
             raise _unwritable(folder, error) from error
         where = plain(str(folder))
-        try:
-            free = locks.take(self._handle)
-        except OSError as error:
-            os.close(self._handle)
-            raise UserError(f"{where} cannot be locked ({error.strerror}); name a folder on another disk") from error
-        if not free:
-            os.close(self._handle)
-            raise UserError(f"another command is at work on {where}; wait for its end, or stop it by Ctrl-C")
+        busy = f"another command is at work on {where}; wait for its end, or stop it by Ctrl-C"
+        locks.take_or_refuse(self._handle, where, busy)
 
     def release(self) -> None:
         """Lets another command have it."""
