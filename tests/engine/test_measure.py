@@ -39,7 +39,9 @@ def model() -> Classifier:
     return network
 
 
-def test_accuracy_and_loss_equal_numpy() -> None:
+@pytest.mark.parametrize("piece", [8, 8192])
+def test_accuracy_and_loss_equal_numpy(piece: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("engine.measure.PIECE", piece)
     logits, labels = noise(0), torch.randint(0, 5, (37,), generator=torch.Generator().manual_seed(1))
     found = measured(logits, labels)
     p = probabilities(logits)
