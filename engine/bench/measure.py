@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -37,6 +38,7 @@ class Series:
     repeats: int = 1  # steps to a sample
     peak: int | None = None  # bytes above what lay in memory before the step
     samples: list[float] = field(default_factory=list)  # ms a step
+    held: Callable[[], int] = int  # bytes that it keeps to itself
 
 
 @dataclass(slots=True)
@@ -50,7 +52,8 @@ class Measured:
     @classmethod
     def of(cls, subject: Subject) -> Measured:
         """Nothing measured yet."""
-        return cls(subject, Series(subject.train), Series(subject.meta) if subject.meta else None)
+        train = Series(subject.train, held=partial(subject.held, "train"))
+        return cls(subject, train, Series(subject.meta, held=partial(subject.held, "meta")) if subject.meta else None)
 
     def series(self) -> list[tuple[str, Series]]:
         """By what a person calls them."""
@@ -78,7 +81,8 @@ def _warm_up(series: Series, device: torch.device) -> None:
     taken = _time(series.step, 1, device)
     for _ in range(WARM_UP - 1 if taken < SLOW else 0):
         taken = _time(series.step, 1, device)
-    series.peak = peak_of(series.step, device)
+    peak = peak_of(series.step, device)
+    series.peak = None if peak is None else peak + series.held()
     series.repeats = min(max(1, math.ceil(SAMPLE / taken)), MOST_REPEATS)
 
 

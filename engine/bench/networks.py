@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Hashable, Iterator
+from dataclasses import dataclass, field
 
 import torch
 from torch import nn
 
 from engine.bench.cases import Case
+from engine.compiled.flat import Function
 from engine.data import Batch
 from engine.models import Classifier, build_model
 from engine.randomness import generator
@@ -23,6 +24,7 @@ class Setting:
 
     case: Case
     device: torch.device
+    compiled: dict[Hashable, Function] = field(default_factory=dict)  # what has been, for subjects that take the same steps
 
     def student(self) -> Classifier:
         """In training mode."""

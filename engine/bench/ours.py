@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from engine.asking import taught
 from engine.bench.networks import BATCHES, Setting, recipe
 from engine.bench.subject import Subject
 from engine.compiled.changeover import Compile
 from engine.compiled.flat import Function, callable_of, compile_flat
-from engine.compiled.panel import CompiledPanel
+from engine.compiled.panel import PART, CompiledPanel
 from engine.compiled.pure import Pure, PurePanel
+from engine.compiled.recorded import held_by
 from engine.compiled.steps import CompiledStepper
 from engine.control_group import usable_cores
 from engine.data import Batch
@@ -39,8 +41,9 @@ def ours(setting: Setting, name: str, precision: str, *, cached: bool) -> Subjec
     part = MmkdPart(name="mmkd", meta=MetaPart(every=case.every, buffer_size=case.buffer))
     method = _method(part, setting, bf16, teachers.channels)
     assert isinstance(method, Mmkd)
-    stepper = _stepper(method, case.compiled)
-    source = _from_store(setting, teachers) if cached else _asked(setting, teachers)
+    stepper = _stepper(method, setting)
+    asked = _Asked(setting, teachers)
+    source = _from_store(setting, teachers) if cached else asked.settled()
     numbers = (number for number in itertools.count() if (number + 1) % case.every)  # those without a meta step
 
     def train() -> None:
@@ -61,24 +64,27 @@ def ours(setting: Setting, name: str, precision: str, *, cached: bool) -> Subjec
             while case.compiled and not stepper.compiled(part):
                 step()
 
-    return Subject(name, train, meta, settle=settle)
+    def held(part: str) -> int:
+        return held_by(stepper.stages.used(part)) + (asked.held if part == "train" else 0)
+
+    return Subject(name, train, meta, settle, held)
 
 
 def limit(setting: Setting, precision: str) -> Subject:
     """The teachers' forward and a plain student step: no form of distillation without a cache can be faster."""
     bf16 = _bf16(setting, precision)
-    teachers = TeacherPanel(setting.teachers(), bf16)
-    return _plain(setting, "limit", bf16, _asked(setting, teachers))
+    asked = _Asked(setting, TeacherPanel(setting.teachers(), bf16))
+    return _plain(setting, "limit", bf16, asked.settled(), lambda: asked.held)
 
 
 def student(setting: Setting, precision: str) -> Subject:
     """A plain student step."""
-    return _plain(setting, "student", _bf16(setting, precision), ((batch, []) for batch in setting.in_turn()))
+    return _plain(setting, "student", _bf16(setting, precision), ((batch, []) for batch in setting.in_turn()), lambda: 0)
 
 
-def _plain(setting: Setting, name: str, bf16: bool, source: Taught) -> Subject:
+def _plain(setting: Setting, name: str, bf16: bool, source: Taught, others: Callable[[], int]) -> Subject:
     method = _method(CePart(name="ce"), setting, bf16, [])
-    stepper = _stepper(method, setting.case.compiled)
+    stepper = _stepper(method, setting)
 
     def train() -> None:
         batch, _ = next(source)  # the teachers were asked; the step does without what they said
@@ -88,7 +94,7 @@ def _plain(setting: Setting, name: str, bf16: bool, source: Taught) -> Subject:
         while setting.case.compiled and not stepper.compiled("train"):
             train()
 
-    return Subject(name, train, settle=settle)
+    return Subject(name, train, None, settle, lambda part: held_by(stepper.stages.used(part)) + others())
 
 
 def _method(part: MmkdPart | CePart, setting: Setting, bf16: bool, channels: Sequence[int]) -> Method:
@@ -114,9 +120,12 @@ def _bf16(setting: Setting, precision: str) -> bool:
 class _AtOnce:
     """Compiles `pure`'s functions here and now, which a run never does: the benchmark times settled steps alone."""
 
-    def __init__(self, pure: Pure | PurePanel, example: tuple[Any, ...], threads: int | None = None) -> None:
-        self.pure, self.example, self.threads = pure, example, threads or torch.get_num_threads()
-        self.found: dict[str, Function | Exception] = {}
+    def __init__(
+        self, setting: Setting, kind: Hashable, pure: Pure | PurePanel, example: tuple[Any, ...], threads: int | None = None
+    ) -> None:
+        """`kind` tells its functions from others of the setting."""
+        self.setting, self.kind, self.pure, self.example = setting, kind, pure, example
+        self.threads = threads or torch.get_num_threads()
 
     def ready(self, part: str) -> bool:
         return True
@@ -125,10 +134,11 @@ class _AtOnce:
         pass
 
     def take(self, part: str) -> Function | Exception:
-        if part not in self.found:
-            made = compile_flat(getattr(self.pure, part), self.example, self.threads, workers=usable_cores())
-            self.found[part] = callable_of(*made)
-        return self.found[part]
+        made, key = self.setting.compiled, (self.kind, part, self.threads)
+        if key not in made:
+            found = compile_flat(getattr(self.pure, part), self.example, self.threads, workers=usable_cores())
+            made[key] = callable_of(*found)
+        return made[key]
 
     def close(self) -> None:
         pass
@@ -139,7 +149,7 @@ def _fail(level: str, message: str) -> None:
         raise RuntimeError(message)
 
 
-def _stepper(method: Method, compiled: bool) -> CompiledStepper:
+def _stepper(method: Method, setting: Setting) -> CompiledStepper:
     optimizer = recipe(method.learner.parameters())
 
     def source(batch: Batch, teachers: Sequence[Output], sgd: Sgd) -> _AtOnce:
@@ -148,27 +158,38 @@ def _stepper(method: Method, compiled: bool) -> CompiledStepper:
         momenta = momenta_of(optimizer, list(method.learner.parameters()))
         outputs = [tensor for teacher in teachers for tensor in teacher]
         lr = parameters[0].new_zeros(())
-        return _AtOnce(pure, (parameters, momenta, buffers, weights, lr, batch.images, batch.labels, *outputs))
+        example = (parameters, momenta, buffers, weights, lr, batch.images, batch.labels, *outputs)
+        return _AtOnce(setting, (type(method), method.learner.bf16), pure, example)
 
-    return CompiledStepper(method, optimizer, source, _fail, _mode(compiled))
+    return CompiledStepper(method, optimizer, source, _fail, _mode(setting.case.compiled))
 
 
 def _mode(compiled: bool) -> Compile:
     return "on" if compiled else "auto"
 
 
-def _asked(setting: Setting, teachers: TeacherPanel) -> Taught:
-    """Batches, and what the teachers say of them, in their final form from the first one on."""
+class _Asked:
+    """Teachers that are asked as in a run."""
 
-    def source(images: Tensor, threads: int) -> _AtOnce:
-        pure = PurePanel(teachers, images)
-        return _AtOnce(pure, (pure.tensors(), images), threads)
+    def __init__(self, setting: Setting, teachers: TeacherPanel) -> None:
+        def source(images: Tensor, threads: int) -> _AtOnce:
+            pure = PurePanel(teachers, images)
+            return _AtOnce(setting, teachers.bf16, pure, (pure.tensors(), images), threads)
 
-    panel = CompiledPanel(teachers, source, _fail, _mode(setting.case.compiled))
-    batches = setting.in_turn()
-    while setting.case.compiled and not panel.compiled:
-        panel.of(next(batches))
-    return ((batch, panel.of(batch)) for batch in batches)
+        self.setting = setting
+        self.panel = CompiledPanel(teachers, source, _fail, _mode(setting.case.compiled))
+
+    @property
+    def held(self) -> int:
+        """Bytes that the panel keeps to itself."""
+        return held_by(self.panel.stages.used(PART))
+
+    def settled(self) -> Taught:
+        """Batches, and what the teachers say of them, in their final form from the first one on."""
+        batches = self.setting.in_turn()
+        while self.setting.case.compiled and not self.panel.compiled:
+            self.panel.of(next(batches))
+        return taught(batches, self.panel)
 
 
 def _from_store(setting: Setting, teachers: TeacherPanel) -> Taught:

@@ -1,10 +1,14 @@
-"""When compiled functions take the place of eager ones: once they are there, at a call on which both were found to agree."""
+"""When quicker functions take the place of eager ones: once they are there, at a call on which both were found to agree.
+
+They are compiled, or recorded on a GPU.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, Protocol
+from functools import partial
+from typing import Any, Literal, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -19,7 +23,7 @@ Tell = Callable[[str, str], None]  # level, message
 
 
 class Source(Protocol):
-    """Where compiled functions come from."""
+    """Where quicker functions come from."""
 
     def ready(self, part: str) -> bool:
         """Whether it needs no compiling."""
@@ -54,9 +58,21 @@ class Result(NamedTuple):
 class Changeover:
     """Of some parts that come from one source. Any failure leaves things as they are, with one line to `tell`."""
 
-    def __init__(self, parts: dict[str, Part], title: str, worth: float, tell: Tell, mode: Compile) -> None:
-        """`title` says what is compiled. Under "auto" that needs a training with `worth` seconds before it."""
+    def __init__(
+        self,
+        parts: dict[str, Part],
+        title: str,
+        worth: float,
+        tell: Tell,
+        mode: Compile,
+        kind: str = "compiled",
+        least: float = WORTH_LOADING,
+    ) -> None:
+        """`title` says what is compiled. Under "auto" that needs a training with `worth` seconds before it; to use what needs
+        no compiling, one with `least`. `kind` is what becomes of the functions.
+        """
         self.parts, self.title, self.worth, self.tell, self.mode = parts, title, worth, tell, mode
+        self.kind, self.least = kind, least
         self.compiled: dict[str, Function] = {}
         self._source: Source | None = None
         self._seconds_left = 0.0
@@ -72,6 +88,11 @@ class Changeover:
         """Ends the compiling, if it goes on."""
         if self._source is not None:
             self._source.close()
+
+    def retire(self, part: str) -> None:
+        """Something quicker has taken over: what it holds is let go of."""
+        self._given_up.add(part)
+        self.compiled.pop(part, None)
 
     def candidate(self, part: str, source: Callable[[], Source]) -> Function | None:
         """A compiled function that has not been tried yet. `source` is made when it is time to look for one."""
@@ -99,7 +120,7 @@ class Changeover:
             return False
         self.compiled[part] = function
         close = f"{max(100 * max(errors), LEAST_TOLD):.2g} %"
-        self.tell("info", f"compiled {self.parts[part].words} from here on: faster, results agree to within {close}")
+        self.tell("info", f"{self.kind} {self.parts[part].words} from here on: faster, results agree to within {close}")
         return True
 
     def give_up(self, part: str, error: Exception) -> None:
@@ -107,13 +128,13 @@ class Changeover:
         self._given_up.add(part)
         text = str(error).strip().splitlines()
         why = f"{type(error).__name__}: {text[0] if text else ''}"
-        self.tell("warning", f"training goes on as before, but no faster: no compiled {self.parts[part].words} ({why})")
+        self.tell("warning", f"training goes on as before, but no faster: no {self.kind} {self.parts[part].words} ({why})")
 
     def _started(self, source: Callable[[], Source]) -> bool:
         """Begins to compile when it is time; whether it has begun."""
         if self._began:
             return self._source is not None
-        if self.mode == "auto" and self._seconds_left < WORTH_LOADING:
+        if self.mode == "auto" and self._seconds_left < self.least:
             return False
         if self._source is None:
             self._source = source()
@@ -130,6 +151,46 @@ class Changeover:
                 return False
             self.tell("info", f"{self.title} are being compiled, to become faster; training goes on meanwhile")
         return True
+
+
+class Stages:
+    """Changeovers of the same parts, the quickest last; each with what makes its source from the batch in hand."""
+
+    def __init__(self, *stages: tuple[Changeover, Callable[..., Source]]) -> None:
+        self._stages = stages
+
+    def of(self, part: str, *hand: Any) -> tuple[Function | None, Changeover | None]:
+        """The quickest function that has taken over, if one has; or one that is to be compared now, and the changeover of it."""
+        for changeover, source in reversed(self._stages):
+            found = changeover.compiled.get(part)
+            if found is not None:
+                return found, None
+            candidate = changeover.candidate(part, partial(source, *hand))
+            if candidate is not None:
+                return candidate, changeover
+        return None, None
+
+    def used(self, part: str) -> Function | None:
+        """The quickest function that has taken over."""
+        return next((found for changeover, _ in reversed(self._stages) if (found := changeover.compiled.get(part))), None)
+
+    def settle(self, part: str) -> None:
+        """Lets go of what something quicker has taken the place of."""
+        done = False
+        for changeover, _ in reversed(self._stages):
+            if done:
+                changeover.retire(part)
+            done = done or part in changeover.compiled
+
+    def consider(self, seconds_left: float) -> None:
+        """How long the training has still to go, at the pace that it has now."""
+        for changeover, _ in self._stages:
+            changeover.consider(seconds_left)
+
+    def close(self) -> None:
+        """Ends the compiling, if it goes on."""
+        for changeover, _ in self._stages:
+            changeover.close()
 
 
 def _difference(result: Result) -> Tensor:

@@ -1,6 +1,7 @@
-"""Teachers that are asked eagerly at first, and by one compiled pass through all of them once that is there and agrees.
+"""Teachers that are asked eagerly at first, and by one quicker pass through all of them once that is there and agrees.
 
-The pass takes a slice of the batch: on a CPU each thread computes one by itself.
+On a CPU it is compiled and takes a slice of the batch: each thread computes one by itself. On a GPU it is recorded, each teacher
+on a stream of its own: what one of them asks for leaves much of a GPU idle.
 """
 
 from __future__ import annotations
@@ -10,9 +11,10 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from engine.compiled.changeover import Changeover, Compile, Part, Result, Source, Tell
+from engine.compiled.changeover import Changeover, Compile, Part, Result, Source, Stages, Tell
 from engine.compiled.flat import Function
 from engine.compiled.pure import PurePanel
+from engine.compiled.recorded import WORTH_RECORDING, Recording
 from engine.compiled.slices import Slices, slices_of
 from engine.models import Output, paired
 from engine.models.panel import HasImages, TeacherPanel
@@ -30,14 +32,24 @@ class CompiledPanel:
     def __init__(self, panel: TeacherPanel, source: Callable[[Tensor, int], Source], tell: Tell, mode: Compile = "auto") -> None:
         self.panel, self._make_source = panel, source
         self._slices = Slices()
-        part = Part("teachers", TOLERANCE[panel.bf16])
-        self.changeover = Changeover({PART: part}, "the teachers", WORTH, tell, mode)
+        parts = {PART: Part("teachers", TOLERANCE[panel.bf16])}
+        self.changeover = Changeover(parts, "the teachers", WORTH, tell, mode)
+        stages = [(self.changeover, self._compile)]
+        if panel.device.type == "cuda":
+            recorded = Changeover(parts, "the teachers", 0.0, tell, mode, "recorded", WORTH_RECORDING)
+            stages.insert(0, (recorded, self._record))
+        self.stages = Stages(*stages)
         self._tensors: list[list[Tensor]] = []
 
     @property
     def channels(self) -> list[int]:
         """Of each teacher's feature map."""
         return self.panel.channels
+
+    @property
+    def asked_ahead(self) -> bool:
+        """As the panel."""
+        return self.panel.asked_ahead
 
     @property
     def compiled(self) -> bool:
@@ -48,35 +60,42 @@ class CompiledPanel:
     def of(self, batch: HasImages) -> list[Output]:
         """What each teacher says of a batch's images, in float32."""
         images = batch.images
-        compiled = self.changeover.compiled.get(PART)
-        if compiled is not None:
-            return paired(self._ask(compiled, images))
+        function, changeover = self.stages.of(PART, images)
+        if function is not None and changeover is None:
+            return paired(self._ask(function, images))
         expected = self.panel(images)
-        candidate = self.changeover.candidate(PART, lambda: self._source(images))
-        if candidate is not None:
+        if function is not None and changeover is not None:
             self._tensors = PurePanel(self.panel, images).tensors()
             try:
-                found = self._ask(candidate, images)
+                found = self._ask(function, images)
             except Exception as error:
-                self.changeover.give_up(PART, error)
+                changeover.give_up(PART, error)
             else:
-                self.changeover.agree(PART, candidate, _compared(paired(found), expected))
+                changeover.agree(PART, function, _compared(paired(found), expected))
+                self.stages.settle(PART)
         return expected
 
-    def _source(self, images: Tensor) -> Source:
+    def _compile(self, images: Tensor) -> Source:
         count = slices_of(images)
-        return self._make_source(images[: len(images) // count], torch.get_num_threads() if count == 1 else 1)
+        source = self._make_source(images[: len(images) // count], torch.get_num_threads() if count == 1 else 1)
+        return Recording(source, fixed=1) if self.panel.device.type == "cuda" else source
+
+    def _record(self, images: Tensor) -> Source:
+        def teachers(tensors: list[list[Tensor]], images: Tensor) -> list[Tensor]:
+            return [tensor for output in self.panel(images) for tensor in output]
+
+        return Recording({PART: teachers}, fixed=1)
 
     def _ask(self, function: Function, images: Tensor) -> list[Tensor]:
         return self._slices(lambda part: function(self._tensors, part), images, slices_of(images))
 
     def consider(self, seconds_left: float) -> None:
         """How long the training has still to go, at the pace that it has now."""
-        self.changeover.consider(seconds_left)
+        self.stages.consider(seconds_left)
 
     def close(self) -> None:
         """Ends the compiling, if it goes on, and the threads."""
-        self.changeover.close()
+        self.stages.close()
         self._slices.close()
 
 

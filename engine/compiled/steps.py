@@ -1,4 +1,7 @@
-"""Steps that begin eagerly and change over to compiled ones, each kind at a step on which both were found to agree."""
+"""Steps that begin eagerly and change over to quicker ones, each kind at a step on which both were found to agree.
+
+On a GPU those are recorded at first, so that the kernels of an eager step are launched as one; compiled ones are recorded, too.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from engine.compiled.changeover import Changeover, Compile, Part, Result, Source, Tell
+from engine.compiled.changeover import Changeover, Compile, Part, Result, Source, Stages, Tell
 from engine.compiled.flat import Function
 from engine.compiled.pure import Pure
+from engine.compiled.recorded import WORTH_RECORDING, Recorded, Recording
 from engine.data import Batch
 from engine.meta.sgd import Sgd, Tensors, momenta_of
 from engine.methods.base import Hard, MetaGradient, MetaStep, Method, Step
@@ -48,14 +52,20 @@ class CompiledStepper(Stepper):
         self._pure = Pure(method, Sgd.of(optimizer))
         parts = {part: Part(NAMES[part], TOLERANCE[part][method.learner.bf16], TRIES) for part in self._pure.parts}
         self.changeover = Changeover(parts, "the steps", WORTH, tell, mode)
+        self._on_gpu = self.parameters[0].device.type == "cuda"
+        stages = [(self.changeover, self._compile)]
+        if self._on_gpu:
+            recorded = Changeover(parts, "the steps", 0.0, tell, mode, "recorded", WORTH_RECORDING)
+            stages.insert(0, (recorded, self._record))
+        self.stages = Stages(*stages)
 
     def consider(self, seconds_left: float) -> None:
         """How long this training has still to go, at the pace that it has now."""
-        self.changeover.consider(seconds_left)
+        self.stages.consider(seconds_left)
 
     def close(self) -> None:
         """Ends the compiling, if it goes on."""
-        self.changeover.close()
+        self.stages.close()
 
     def compiled(self, part: str) -> bool:
         """Whether steps of this kind ("train" or "meta") have changed over."""
@@ -63,17 +73,16 @@ class CompiledStepper(Stepper):
 
     def train(self, batch: Batch, teachers: Sequence[Output]) -> Step:
         """The loss on a batch, and the update of the learner."""
-        compiled = self.changeover.compiled.get("train")
-        if compiled is not None:
-            return self._update(*compiled(*self._arguments(batch, teachers)))
-        candidate = self._candidate("train", batch, teachers)
-        if candidate is None:
+        function, changeover = self.stages.of("train", batch, teachers)
+        if function is None:
             return super().train(batch, teachers)
+        if changeover is None:
+            return self._update(function, self._arguments(batch, teachers))
         before = [[tensor.clone() for tensor in part] for part in self._parts()]
         try:
-            *after, told = candidate(*self._arguments(batch, teachers))
+            *after, told = function(*self._arguments(batch, teachers))
         except Exception as error:
-            self.changeover.give_up("train", error)
+            changeover.give_up("train", error)
             return super().train(batch, teachers)
         step = super().train(batch, teachers)
         if step.finite is not None and not step.finite.all():
@@ -87,33 +96,39 @@ class CompiledStepper(Stepper):
             for name, value in told.items()
             if value.is_floating_point()
         ]
-        if self.changeover.agree("train", candidate, [*(result for result in changes if result.expected), *said]):
-            # From here on in the layout in which the compiled step gives its results.
-            self.method.learner.to(memory_format=torch.channels_last)
+        if changeover.agree("train", function, [*(result for result in changes if result.expected), *said]):
+            self.stages.settle("train")
+            if changeover is self.changeover:
+                # From here on in the layout in which the compiled step gives its results.
+                self.method.learner.to(memory_format=torch.channels_last)
         return step
 
     def meta_gradient(self, hard: Hard) -> MetaGradient:
         """What a meta step on a hard batch learns."""
-        compiled = self.changeover.compiled.get("meta")
-        if compiled is not None:
-            return self._found(*compiled(*self._arguments(*hard)))
+        function, changeover = self.stages.of("meta", *hard)
+        if function is not None and changeover is None:
+            return self._found(*function(*self._arguments(*hard)))
         expected = super().meta_gradient(hard)
-        candidate = self._candidate("meta", *hard)
-        if candidate is not None and expected.told.finite:
+        if function is not None and changeover is not None and expected.told.finite:
             try:
-                gradient, told = candidate(*self._arguments(*hard))
+                gradient, told = function(*self._arguments(*hard))
             except Exception as error:
-                self.changeover.give_up("meta", error)
+                changeover.give_up("meta", error)
             else:
                 results = [
                     Result("hyper-gradients", gradient, expected.gradient),
                     Result("outer losses", told[:1], [expected.told.outer_loss]),
                 ]
-                self.changeover.agree("meta", candidate, results)
+                changeover.agree("meta", function, results)
+                self.stages.settle("meta")
         return expected
 
-    def _candidate(self, part: str, batch: Batch, teachers: Sequence[Output]) -> Function | None:
-        return self.changeover.candidate(part, lambda: self._make_source(batch, teachers, Sgd.of(self.optimizer)))
+    def _compile(self, batch: Batch, teachers: Sequence[Output]) -> Source:
+        source = self._make_source(batch, teachers, Sgd.of(self.optimizer))
+        return Recording(source) if self._on_gpu else source
+
+    def _record(self, batch: Batch, teachers: Sequence[Output]) -> Source:
+        return Recording({part: getattr(self._pure, part) for part in self._pure.parts})
 
     def _arguments(self, batch: Batch, teachers: Sequence[Output]) -> tuple[Any, ...]:
         momenta = momenta_of(self.optimizer, self.parameters)
@@ -122,10 +137,12 @@ class CompiledStepper(Stepper):
         outputs = [tensor for teacher in teachers for tensor in teacher]
         return parameters, momenta, buffers, weights, lr, batch.images, batch.labels, *outputs
 
-    def _update(self, parameters: Tensors, momenta: Tensors, buffers: Tensors, told: dict[str, Tensor]) -> Step:
-        """Puts a compiled step's results in place: tensors change hands, none is copied."""
-        before = self._parts()
-        self._restore = lambda: self._swap(*before)
+    def _update(self, function: Function, arguments: tuple[Any, ...]) -> Step:
+        """Puts a quicker step's results in place: tensors change hands, none is copied."""
+        parameters, momenta, buffers, told = function(*arguments)
+        # A recorded step's results lie where the last one's lay: what was before is where it was read.
+        before = function.given if isinstance(function, Recorded) else arguments
+        self._restore = lambda: self._swap(*before[:3])
         self._swap(parameters, momenta, buffers)
         return Step(**told)
 
