@@ -11,7 +11,6 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from engine.asking import taught
 from engine.data import Images
 from engine.data.images import Share
 from engine.errors import StoppedError, TrainingError, UserError
@@ -198,15 +197,14 @@ class Trainer:
         batches = self.images.train.shuffled(
             self.recipe.batch_size, self.seed, self.epoch, augmentation, self.step_in_epoch, share
         )
-        lessons = taught(batches, self.panel)
         self.poll(self)
         while True:
             began = time.monotonic()  # waiting for pictures to be decoded counts, too
+            batch = next(batches, None)
+            if batch is None:
+                break
             try:
-                lesson = next(lessons, None)
-                if lesson is None:
-                    break
-                batch, teachers = lesson
+                teachers = self.panel.of(batch)
                 step, meta = self.stepper(batch, teachers, self.step)
             except (RuntimeError, MemoryError) as error:
                 if not lacks_memory(error):

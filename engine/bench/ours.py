@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from engine.asking import taught
 from engine.bench.networks import BATCHES, Setting, recipe
 from engine.bench.subject import Subject
 from engine.compiled.changeover import Compile
@@ -189,7 +188,7 @@ class _Asked:
         batches = self.setting.in_turn()
         while self.setting.case.compiled and not self.panel.compiled:
             self.panel.of(next(batches))
-        return taught(batches, self.panel)
+        return ((batch, self.panel.of(batch)) for batch in batches)
 
 
 def _from_store(setting: Setting, teachers: TeacherPanel) -> Taught:

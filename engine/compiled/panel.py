@@ -7,6 +7,7 @@ on a stream of its own: what one of them asks for leaves much of a GPU idle.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -14,7 +15,7 @@ from torch import Tensor
 from engine.compiled.changeover import Changeover, Compile, Part, Result, Source, Stages, Tell
 from engine.compiled.flat import Function
 from engine.compiled.pure import PurePanel
-from engine.compiled.recorded import WORTH_RECORDING, Recording
+from engine.compiled.recorded import WORTH_RECORDING, RecordedSource, records, side_by_side
 from engine.compiled.slices import Slices, slices_of
 from engine.models import Output, paired
 from engine.models.panel import HasImages, TeacherPanel
@@ -35,7 +36,7 @@ class CompiledPanel:
         parts = {PART: Part("teachers", TOLERANCE[panel.bf16])}
         self.changeover = Changeover(parts, "the teachers", WORTH, tell, mode)
         stages = [(self.changeover, self._compile)]
-        if panel.device.type == "cuda":
+        if records(panel.device):
             recorded = Changeover(parts, "the teachers", 0.0, tell, mode, "recorded", WORTH_RECORDING)
             stages.insert(0, (recorded, self._record))
         self.stages = Stages(*stages)
@@ -45,11 +46,6 @@ class CompiledPanel:
     def channels(self) -> list[int]:
         """Of each teacher's feature map."""
         return self.panel.channels
-
-    @property
-    def asked_ahead(self) -> bool:
-        """As the panel."""
-        return self.panel.asked_ahead
 
     @property
     def compiled(self) -> bool:
@@ -78,13 +74,15 @@ class CompiledPanel:
     def _compile(self, images: Tensor) -> Source:
         count = slices_of(images)
         source = self._make_source(images[: len(images) // count], torch.get_num_threads() if count == 1 else 1)
-        return Recording(source, fixed=1) if self.panel.device.type == "cuda" else source
+        return RecordedSource(source, fixed=1) if records(self.panel.device) else source
 
     def _record(self, images: Tensor) -> Source:
         def teachers(tensors: list[list[Tensor]], images: Tensor) -> list[Tensor]:
-            return [tensor for output in self.panel(images) for tensor in output]
+            laid_out = images.contiguous(memory_format=torch.channels_last)
+            calls = [partial(self.panel.one, number, laid_out) for number in range(len(tensors))]
+            return [tensor for output in side_by_side(calls, images.device) for tensor in output]
 
-        return Recording({PART: teachers}, fixed=1)
+        return RecordedSource({PART: teachers}, fixed=1)
 
     def _ask(self, function: Function, images: Tensor) -> list[Tensor]:
         return self._slices(lambda part: function(self._tensors, part), images, slices_of(images))

@@ -14,7 +14,7 @@ from torch import Tensor
 from engine.compiled.changeover import Changeover, Compile, Part, Result, Source, Stages, Tell
 from engine.compiled.flat import Function
 from engine.compiled.pure import Pure
-from engine.compiled.recorded import WORTH_RECORDING, Recorded, Recording
+from engine.compiled.recorded import WORTH_RECORDING, Recorded, RecordedSource, records
 from engine.data import Batch
 from engine.meta.sgd import Sgd, Tensors, momenta_of
 from engine.methods.base import Hard, MetaGradient, MetaStep, Method, Step
@@ -52,9 +52,9 @@ class CompiledStepper(Stepper):
         self._pure = Pure(method, Sgd.of(optimizer))
         parts = {part: Part(NAMES[part], TOLERANCE[part][method.learner.bf16], TRIES) for part in self._pure.parts}
         self.changeover = Changeover(parts, "the steps", WORTH, tell, mode)
-        self._on_gpu = self.parameters[0].device.type == "cuda"
+        self._records = records(self.parameters[0].device)
         stages = [(self.changeover, self._compile)]
-        if self._on_gpu:
+        if self._records:
             recorded = Changeover(parts, "the steps", 0.0, tell, mode, "recorded", WORTH_RECORDING)
             stages.insert(0, (recorded, self._record))
         self.stages = Stages(*stages)
@@ -125,10 +125,10 @@ class CompiledStepper(Stepper):
 
     def _compile(self, batch: Batch, teachers: Sequence[Output]) -> Source:
         source = self._make_source(batch, teachers, Sgd.of(self.optimizer))
-        return Recording(source) if self._on_gpu else source
+        return RecordedSource(source) if self._records else source
 
     def _record(self, batch: Batch, teachers: Sequence[Output]) -> Source:
-        return Recording({part: getattr(self._pure, part) for part in self._pure.parts})
+        return RecordedSource({part: getattr(self._pure, part) for part in self._pure.parts})
 
     def _arguments(self, batch: Batch, teachers: Sequence[Output]) -> tuple[Any, ...]:
         momenta = momenta_of(self.optimizer, self.parameters)

@@ -55,10 +55,6 @@ class Teachers(Protocol):
     def channels(self) -> list[int]:
         """Of each teacher's feature map."""
 
-    @property
-    def asked_ahead(self) -> bool:
-        """Whether they may be asked of the next batch while a step is being computed: on a GPU, on a stream of their own."""
-
     def of(self, batch: Batch) -> list[Output]:
         """What each teacher says of a batch, in float32."""
 

@@ -41,18 +41,12 @@ class TeacherPanel:
         self._tell = tell or (lambda level, message: None)
         self.device = next((p.device for teacher in teachers for p in teacher.parameters()), torch.device("cpu"))
         self._quick: list[Classifier] = []
-        self._streams: list[torch.cuda.Stream] = []
         self.narrow: list[bool] = []  # which of the quick ones are in bfloat16
 
     @property
     def channels(self) -> list[int]:
         """Of each teacher's feature map."""
         return [teacher.feature_channels for teacher in self.teachers]
-
-    @property
-    def asked_ahead(self) -> bool:
-        """Whether they may be asked on a stream of their own: on a GPU, where they lie there as a whole."""
-        return self.compilable and self.device.type == "cuda"
 
     def classifiers(self) -> list[Head]:
         """Each teacher's `classify`, ready for feature maps on the device."""
@@ -75,29 +69,16 @@ class TeacherPanel:
     @torch.no_grad()
     def __call__(self, images: Tensor) -> list[Output]:
         """[B, channels, H, W] -> what each teacher says."""
-        teachers = self.quick(images)
+        self.quick(images)
         laid_out = images.contiguous(memory_format=torch.channels_last)
-        numbers = range(len(teachers))
-        if not images.is_cuda:
-            return [self._said(number, laid_out) for number in numbers]
-        # What one teacher asks for leaves much of a GPU idle.
-        while len(self._streams) < len(teachers):
-            self._streams.append(torch.cuda.Stream(images.device))  # type: ignore[no-untyped-call]
-        here = torch.cuda.current_stream(images.device)
-        outputs = []
-        for number, stream in zip(numbers, self._streams, strict=True):
-            stream.wait_stream(here)
-            with torch.cuda.stream(stream):
-                outputs.append(self._said(number, laid_out))
-        for stream in self._streams:
-            here.wait_stream(stream)
-        return outputs
+        return [self.one(number, laid_out) for number in range(len(self.teachers))]
 
-    def _said(self, number: int, laid_out: Tensor) -> Output:
-        narrow = self.narrow[number]
-        with Arithmetic(bf16=narrow):
+    @torch.no_grad()
+    def one(self, number: int, laid_out: Tensor) -> Output:
+        """What one of the quick teachers says of images that are laid out channels-last."""
+        with Arithmetic(bf16=self.narrow[number]):
             output: Output = self._quick[number](laid_out)
-        return Output(output.logits.float(), output.features.float()) if narrow else output
+        return Output(output.logits.float(), output.features.float()) if self.narrow[number] else output
 
     def _takes_bfloat16(self, number: int, quick: Classifier, images: Tensor) -> bool:
         laid_out = images.contiguous(memory_format=torch.channels_last)

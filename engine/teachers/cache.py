@@ -131,11 +131,6 @@ class CachedTeachers:
         """Of each teacher's feature map."""
         return self.panel.channels
 
-    @property
-    def asked_ahead(self) -> bool:
-        """Nothing is computed that a step could hide."""
-        return False
-
     def fill(self, poll: Callable[[], None]) -> None:
         """Reads what is there and computes what is not; `poll` is called between chunks and may raise.
 

@@ -1,4 +1,8 @@
-"""Steps and teachers on a GPU, recorded: they compute what they computed before. Without a GPU, nothing here can run."""
+"""Recorded steps and teachers compute what they computed before.
+
+On a GPU they are recorded. Elsewhere a stand-in does what matters of a recording: it reads its arguments where they lay, and
+puts its results where the last ones were.
+"""
 
 from __future__ import annotations
 
@@ -6,29 +10,52 @@ from typing import Any
 
 import pytest
 import torch
+import torch.utils._pytree as pytree
+from support.device import DEVICE
 from support.nets import mmkd_case, random_batch, sgd
 from support.presets import tiny
 from support.training import make_trainer
 from torch import Tensor
 
-from engine.asking import taught
+from engine.compiled import recorded as recording
+from engine.compiled.flat import Function
 from engine.compiled.panel import CompiledPanel
-from engine.compiled.recorded import Recorded
+from engine.compiled.pure import Pure
+from engine.compiled.recorded import Recorded, Recording
 from engine.compiled.steps import CompiledStepper
 from engine.data import Batch
+from engine.meta.sgd import Sgd
 from engine.models import build_model
 from engine.models.panel import TeacherPanel
-from engine.out_of_memory import lacks_memory
 from engine.stepping import Stepper
 
-pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="records on a GPU")
-
-CUDA = torch.device("cuda", 0)
-STEPS = 23
+GPU = DEVICE.type == "cuda"
+STEPS = 12  # the first ten are compared
 
 
-class Nothing:
-    """Compiles for ever."""
+def stand_in(function: Function, args: tuple[Any, ...], device: torch.device) -> Recording:
+    results = pytree.tree_map(torch.clone, function(*args))
+
+    def replay() -> None:
+        for place, value in zip(pytree.tree_leaves(results), pytree.tree_leaves(function(*args)), strict=True):
+            place.copy_(value)
+
+    return Recording(replay, results, room=0)
+
+
+@pytest.fixture(autouse=True)
+def recordings(monkeypatch: pytest.MonkeyPatch) -> None:
+    if not GPU:
+        monkeypatch.setattr(recording, "record", stand_in)
+        for module in ("steps", "panel"):
+            monkeypatch.setattr(f"engine.compiled.{module}.records", lambda device: True)
+
+
+class Compiling:
+    """Has compiled functions when it is told so."""
+
+    def __init__(self) -> None:
+        self.functions: dict[str, Function] = {}
 
     def ready(self, part: str) -> bool:
         return False
@@ -36,14 +63,14 @@ class Nothing:
     def start(self) -> None: ...
 
     def take(self, part: str) -> Any:
-        return None
+        return self.functions.get(part)
 
     def close(self) -> None: ...
 
 
 def arguments(seed: int) -> tuple[list[Tensor], Tensor]:
     generator = torch.Generator().manual_seed(seed)
-    return [torch.randn(5, 3, generator=generator).to(CUDA)], torch.randint(9, (5,), generator=generator).to(CUDA)
+    return [torch.randn(5, 3, generator=generator).to(DEVICE)], torch.randint(9, (5,), generator=generator).to(DEVICE)
 
 
 def test_it_computes_as_its_function_does_on_any_arguments() -> None:
@@ -62,57 +89,90 @@ def test_it_computes_as_its_function_does_on_any_arguments() -> None:
 
 def test_results_that_come_back_as_arguments_are_read_before_they_are_overwritten() -> None:
     recorded = Recorded(lambda tensor: tensor * 2 + 1)
-    tensor = torch.ones(4, device=CUDA)
+    tensor = torch.ones(4, device=DEVICE)
     for _ in range(4):
         tensor = recorded(tensor)
     assert tensor.tolist() == [31.0] * 4
 
 
 def test_what_is_fixed_is_read_where_it_lies() -> None:
-    weight, recorded = torch.ones(2, device=CUDA), Recorded(lambda weight, x: weight * x, fixed=1)
-    assert recorded(weight, torch.full((2,), 3.0, device=CUDA)).tolist() == [3.0, 3.0]
+    weight, recorded = torch.ones(2, device=DEVICE), Recorded(lambda weight, x: weight * x, fixed=1)
+    assert recorded(weight, torch.full((2,), 3.0, device=DEVICE)).tolist() == [3.0, 3.0]
     weight.fill_(5.0)
-    assert recorded(weight, torch.full((2,), 2.0, device=CUDA)).tolist() == [10.0, 10.0]
+    assert recorded(weight, torch.full((2,), 2.0, device=DEVICE)).tolist() == [10.0, 10.0]
 
 
+@pytest.mark.skipif(not GPU, reason="records on a GPU")
 def test_a_function_that_asks_the_device_for_a_number_cannot_be_recorded_and_the_device_goes_on() -> None:
     with pytest.raises(RuntimeError):
-        Recorded(lambda tensor: tensor * tensor.sum().item())(torch.ones(3, device=CUDA))
-    assert (torch.ones(3, device=CUDA) * 2).sum().item() == 6.0
+        Recorded(lambda tensor: tensor * tensor.sum().item())(torch.ones(3, device=DEVICE))
+    assert (torch.ones(3, device=DEVICE) * 2).sum().item() == 6.0
 
 
-def go(stepper: Stepper, panel: TeacherPanel) -> list[float]:
+def go(stepper: Stepper, panel: TeacherPanel, first: int = 0) -> list[float]:
     losses = []
-    for number in range(STEPS):
+    for number in range(first, first + STEPS):
         step, meta = stepper(*random_batch(panel, 8, seed=number), number)
         losses += [step.loss.item()] if meta is None else [step.loss.item(), meta.outer_loss.item()]
     return losses
 
 
-def recorded_case() -> tuple[CompiledStepper, TeacherPanel, list[str]]:
-    method, panel = mmkd_case(device=CUDA)
+def eager(steps: int = STEPS) -> list[float]:
+    method, panel = mmkd_case(device=DEVICE)
+    stepper = Stepper(method, sgd(method))
+    return [loss for first in range(0, steps, STEPS) for loss in go(stepper, panel, first)]
+
+
+def recorded_case() -> tuple[CompiledStepper, TeacherPanel, Compiling, list[str]]:
+    method, panel = mmkd_case(device=DEVICE)
     told: list[str] = []
+    source = Compiling()
     stepper = CompiledStepper(
-        method, sgd(method), lambda *hand: Nothing(), lambda level, text: told.append(f"{level}: {text}"), "on"
+        method, sgd(method), lambda *hand: source, lambda level, text: told.append(f"{level}: {text}"), "on"
     )
-    return stepper, panel, told
+    return stepper, panel, source, told
 
 
-def test_a_training_changes_over_to_recorded_steps_and_stays_the_same() -> None:
-    method, panel = mmkd_case(device=CUDA)
-    expected = go(Stepper(method, sgd(method)), panel)
-    stepper, panel, told = recorded_case()
-    assert go(stepper, panel) == pytest.approx(expected, rel=1e-6)
-    assert stepper.stages.used("train") is not None
-    assert stepper.stages.used("meta") is not None
-    assert [line.split(" from")[0] for line in told if "recorded" in line] == [
+def test_a_training_changes_over_to_recorded_steps_and_then_to_compiled_ones_and_stays_the_same() -> None:
+    stepper, panel, source, told = recorded_case()
+    losses = go(stepper, panel)
+    recorded = {part: stepper.stages.used(part) for part in ("train", "meta")}
+    assert all(isinstance(function, Recorded) for function in recorded.values())
+    assert not stepper.compiled("train")
+    pure = Pure(stepper.method, Sgd.of(stepper.optimizer))  # what stands for compiled functions
+    source.functions = {"train": pure.train, "meta": pure.meta}
+    losses += go(stepper, panel, STEPS)
+    assert losses == pytest.approx(eager(2 * STEPS), rel=1e-6)
+    for part, before in recorded.items():
+        assert stepper.compiled(part)
+        assert isinstance(stepper.stages.used(part), Recorded)
+        assert stepper.stages.used(part) is not before
+    assert [line.split(" from")[0] for line in told if "from here on" in line] == [
         "info: recorded training steps",
         "info: recorded meta steps",
+        "info: compiled training steps",
+        "info: compiled meta steps",
     ]
 
 
-def test_a_step_without_memory_leaves_recorded_training_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
-    stepper, panel, _ = recorded_case()
+def test_a_state_that_is_loaded_into_recorded_steps_is_what_they_go_on_from() -> None:
+    """A training that goes back to a checkpoint."""
+    stepper, panel, _, _ = recorded_case()
+    method = stepper.method
+    go(stepper, panel)
+    learner = {name: value.clone() for name, value in method.learner.state_dict().items()}
+    own = {name: value.clone() for name, value in method.state().items()}
+    momenta = [stepper.optimizer.state[p]["momentum_buffer"].clone() for p in stepper.parameters]
+    expected = go(stepper, panel, STEPS)
+    method.learner.load_state_dict(learner)
+    method.load_state(own)
+    for parameter, momentum in zip(stepper.parameters, momenta, strict=True):
+        stepper.optimizer.state[parameter]["momentum_buffer"] = momentum
+    assert go(stepper, panel, STEPS) == pytest.approx(expected, rel=1e-8)
+
+
+def test_a_step_without_memory_leaves_a_recorded_training_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    stepper, panel, _, _ = recorded_case()
     go(stepper, panel)
     assert stepper.stages.used("train") is not None
     before = [tensor.clone() for part in stepper._parts() for tensor in part]
@@ -121,39 +181,33 @@ def test_a_step_without_memory_leaves_recorded_training_as_it_was(monkeypatch: p
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr(stepper.method, "after_step", none_left)
-    with pytest.raises(torch.OutOfMemoryError) as caught:
+    with pytest.raises(torch.OutOfMemoryError):
         stepper(*random_batch(panel, 8, seed=99), STEPS)
-    assert lacks_memory(caught.value)
     after = [tensor for part in stepper._parts() for tensor in part]
     assert all(torch.equal(one, other) for one, other in zip(before, after, strict=True))
 
 
 def batches(count: int) -> list[Batch]:
     generator = torch.Generator().manual_seed(0)
-    images = torch.randn(count, 8, 1, 8, 8, generator=generator).to(CUDA)
-    return [Batch(one, torch.zeros(8, dtype=torch.int64, device=CUDA)) for one in images]
+    images = torch.randn(count, 8, 1, 8, 8, generator=generator).to(DEVICE)
+    return [Batch(one, torch.zeros(8, dtype=torch.int64, device=DEVICE)) for one in images]
 
 
 @pytest.mark.parametrize("bf16", [False, True])
-def test_recorded_teachers_asked_a_batch_ahead_say_what_they_say(bf16: bool) -> None:
-    panel = TeacherPanel([build_model(arch, 1, 10, seed=seed).to(CUDA) for seed, arch in enumerate(("resnet8", "vgg8"))], bf16)
+def test_recorded_teachers_say_what_they_say(bf16: bool) -> None:
+    panel = TeacherPanel([build_model(arch, 1, 10, seed=seed).to(DEVICE) for seed, arch in enumerate(("resnet8", "vgg8"))], bf16)
     told: list[str] = []
-    asked = CompiledPanel(panel, lambda images, threads: Nothing(), lambda level, text: told.append(text), "on")
-    seen = 0
-    for (batch, said), given in zip(taught(iter(batches(6)), asked), batches(6), strict=True):
-        busy = torch.randn(2000, 2000, device=CUDA)
-        for _ in range(20):  # a step that is still being computed while the next answers are
-            busy = busy @ busy
-        seen += 1
-        assert torch.equal(batch.images, given.images)
-        for ours, theirs in zip(said, panel(given.images), strict=True):
+    asked = CompiledPanel(panel, lambda images, threads: Compiling(), lambda level, text: told.append(text), "on")
+    close = 0.02 if bf16 else 1e-4
+    for batch in batches(6):
+        for ours, theirs in zip(asked.of(batch), panel(batch.images), strict=True):
             for one, other in zip(ours, theirs, strict=True):
-                torch.testing.assert_close(one, other, rtol=0.02 if bf16 else 1e-4, atol=0.02 if bf16 else 1e-4)
-    assert seen == 6
+                torch.testing.assert_close(one, other, rtol=close, atol=close)
     assert any(line.startswith("recorded teachers from here on") for line in told)
 
 
-def test_a_whole_training_on_a_gpu_learns_as_on_the_cpu() -> None:
+@pytest.mark.skipif(not GPU, reason="compares a GPU with the CPU")
+def test_a_training_on_a_gpu_learns_as_on_the_cpu() -> None:
     preset = tiny("train.epochs=2", "hardware.precision=fp32")
-    found = [make_trainer(preset, device=device).run().measurement for device in (torch.device("cpu"), CUDA)]
+    found = [make_trainer(preset, device=device).run().measurement for device in (torch.device("cpu"), DEVICE)]
     assert found[0].loss == pytest.approx(found[1].loss, rel=0.02)
