@@ -108,6 +108,11 @@ def side_by_side(folders: Sequence[Path], ends: bool = True) -> SideBySide:
                     )
                 found.setdefault(run.seed, 100 * run.accuracy)
         accuracies.append(found)
+    notes += [
+        f"{plain(folder.name)} has no student: it trained teachers alone"
+        for folder, preset in zip(folders, presets, strict=True)
+        if preset.only_teachers
+    ]
     same_images = all(same_test_images(presets[0].dataset, preset.dataset) for preset in presets)
     if not same_images:
         notes.append("the test images are not the same: accuracies are not held against each other")

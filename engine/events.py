@@ -52,6 +52,7 @@ class RunStarted(Event):
     device: str
     seed: int
     resumed: bool = False
+    only_teachers: bool = False  # the run ends with its teachers: there will be no student, and no distillation
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 from engine.errors import PresetError
+from engine.overrides import source_of
 from engine.preset import Preset
 from engine.preset_errors import MAX_PROBLEMS
 from engine.preset_yaml import find_preset, load_preset
+from engine.text import plain
 from engine.yaml_lines import Document, KeyPath, dotted
 
 _Form = TypeVar("_Form")
@@ -41,6 +43,17 @@ class Source(Generic[_Form]):
         """PresetError where anything was noted."""
         if self.problems:
             raise PresetError(tuple(dict.fromkeys(self.problems))[:MAX_PROBLEMS])
+
+    def want_student(self, preset: Preset, *places: KeyPath) -> None:
+        """Notes a preset that would train teachers alone: at the first of `places` that the form has, or at the option."""
+        if not preset.only_teachers:
+            return
+        said = "the run would train teachers alone, and there would be no student to compare; remove only_teachers"
+        if given := [override for override in self.overrides if override.partition("=")[0].strip() == "only_teachers"]:
+            self.problems.append(f"{source_of(given[-1])}: {said}")
+            return
+        here = self.document.keys | self.document.values
+        self.say(next((place for place in places if place in here), places[-1]), f"{plain(preset.name)}: {said}")
 
     def preset(self, given: str) -> Preset:
         """A shipped preset, or a file beside the form."""

@@ -398,6 +398,9 @@ class Preset(Part):
     seed: Seed = setting(0, "seed of the student: its initial weights, the order of images, augmentation, buffer draws")
     dataset: DatasetPart = setting(..., "the images")
     teachers: tuple[TeacherPart, ...] = setting((), "the teachers, in the order in which displays show them", max_length=64)
+    only_teachers: bool = setting(
+        False, "end when the teachers are trained and in the store: no student is trained (mmkd teachers train makes such runs)"
+    )
     student: StudentPart = setting(..., "the student")
     method: Method = setting(MmkdPart(name="mmkd"), "how the teachers' knowledge is weighted, and its settings")
     train: TrainPart = setting(TrainPart(), "the student's training recipe")
@@ -416,6 +419,11 @@ class Preset(Part):
 
     @model_validator(mode="after")
     def _agree(self) -> Self:
+        if self.only_teachers and self.method.name == "ce":
+            raise PydanticCustomError(
+                "only_teachers",
+                "method ce learns from no teachers; remove only_teachers, or name a method that does, as aver",
+            )
         facts = catalog.METHODS[self.method.name]
         count = len(self.teachers)
         if count < facts.least_teachers:

@@ -32,6 +32,7 @@ class Result:
     name: str = ""
     method: str = ""
     seed: int = 0
+    only_teachers: bool = False  # it was to train teachers alone: there is no student
     student_accuracy: float | None = None
     student_alone_accuracy: float | None = None
     ensemble_accuracy: float | None = None
@@ -58,6 +59,7 @@ def result_from(values: Mapping[str, Any]) -> dict[str, Any] | None:
         name=as_text(values.get("name")),
         method=as_text(values.get("method")),
         seed=int(as_number(values.get("seed")) or 0),
+        only_teachers=values.get("only_teachers") is True,
         teachers=tuple(_teacher(one) for one in teachers if isinstance(one, dict)) if isinstance(teachers, list) else (),
         selected_on=as_text(values.get("selected_on")),
         best_epoch=None if best_epoch is None else int(best_epoch),

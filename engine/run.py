@@ -1,4 +1,4 @@
-"""A run: teachers, then the student alone, then distillation, evaluation, and what is kept of it all."""
+"""A run: teachers, then the student alone, then distillation, evaluation, and what is kept of it all; or teachers alone."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ class Run:
     def execute(self) -> Result:
         """The whole job. Never raises: what went wrong is in the result, in `result.json` and in the last event."""
         result = Result(str(self.dir.path), name=self.preset.name, method=self.preset.method.name, seed=self.preset.seed)
-        result = replace(result, selected_on=self.preset.evaluate.select_on)
+        result = replace(result, selected_on=self.preset.evaluate.select_on, only_teachers=self.preset.only_teachers)
         try:
             device, images = self._prepare()
             if self.ranks.told([self.control.asked_to_stop()])[0]:
@@ -199,7 +199,8 @@ class Run:
         if self.ranks.first:
             refuse_missing(self.preset.trackers)
         device = resolve_device(self.preset.hardware, self.ranks.local, self.ranks.here)
-        refuse_to_share_alone(self.preset.hardware.teachers, self.ranks)
+        if not self.preset.only_teachers:  # else nobody asks them together
+            refuse_to_share_alone(self.preset.hardware.teachers, self.ranks)
         if (gpu := gpu_of(str(device))) is not None:
             try:
                 self._gpu_lock = GpuLock.take(gpu, self.dir.path, share=self._share_gpu)
@@ -207,22 +208,24 @@ class Run:
                 self._no_gpu_lock = error.strerror or str(error)
         use_threads(self.preset.hardware)
         images = load_images(self.preset.dataset, self.data_root, device, self.preset.hardware.workers)
-        for arch in dict.fromkeys([self.preset.student.arch, *(part.arch for part in self.preset.teachers)]):
+        students = [] if self.preset.only_teachers else [self.preset.student.arch]
+        for arch in dict.fromkeys([*students, *(part.arch for part in self.preset.teachers)]):
             refuse_unknown(arch)
-        steps_per_epoch(images, self.preset.train, ranks=self.ranks.size)
+        if students:
+            steps_per_epoch(images, self.preset.train, ranks=self.ranks.size)
         for number, part in enumerate(self.preset.teachers):
             if part.trained:
                 steps_per_epoch(images, part.recipe, f"teachers.{number}.train", self.ranks.size)
         classroom = self._classroom(device, images)
         for part in () if self._resume else self.preset.teachers:
             classroom.refuse_unfit(part)
-            if self.preset.asks_heads:
+            if self.preset.asks_heads and students:
                 classroom.refuse_headless(part)
         return device, images, classroom
 
     @property
     def _caches(self) -> bool:
-        return self.preset.teacher_cache is not None and self.preset.method.name != "ce"
+        return self.preset.teacher_cache is not None and self.preset.method.name != "ce" and not self.preset.only_teachers
 
     def _classroom(self, device: torch.device, images: Images) -> Classroom:
         return Classroom(
@@ -276,6 +279,7 @@ class Run:
                 device=device_name(device),
                 seed=preset.seed,
                 resumed=self._resume,
+                only_teachers=preset.only_teachers,
             )
         )
         if self._no_gpu_lock:
@@ -287,6 +291,8 @@ class Run:
         bf16 = classroom.bf16
         self._checkpoints.origin = origin(preset)
         teachers = self._teachers(classroom)
+        if preset.only_teachers:
+            return
         labelled = zip(preset.teacher_labels, teachers, strict=True)
         self._checkpoints.origin = origin(preset, [(label, teacher.source, teacher.model) for label, teacher in labelled])
         if preset.evaluate.student_alone and preset.method.name != "ce":

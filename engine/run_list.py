@@ -39,6 +39,7 @@ class RunSummary:
     student_alone_accuracy: float | None
     size: int  # bytes on disk
     ended: float | None = None  # seconds since the epoch: the last thing that its process wrote; None while it is live
+    only_teachers: bool = False  # it trains teachers alone: method and student are but its preset's
 
 
 _ended: dict[Path, tuple[object, RunSummary]] = {}  # with what their results' files were like
@@ -74,7 +75,7 @@ def summary(path: Path) -> RunSummary:
     state = StateReader(run_dir).read()
     beat = read_object(run_dir.heartbeat) or {}
     result = read_object(run_dir.result) or {}
-    name, method, student, started = _identity(run_dir)
+    name, method, student, started, only_teachers = _identity(run_dir)
     steps = as_number(beat.get("steps"))
     share = (as_number(beat.get("step")) or 0.0) / steps if steps else None
     return RunSummary(
@@ -90,6 +91,7 @@ def summary(path: Path) -> RunSummary:
         student_alone_accuracy=as_share(result.get("student_alone_accuracy")),
         size=size_of(path),
         ended=None if state.live else _last_written(run_dir),
+        only_teachers=only_teachers,
     )
 
 
@@ -219,18 +221,18 @@ def _folders(runs: Path) -> Iterator[Path]:
     yield from (path for path in paths if is_run(path))
 
 
-def _identity(run_dir: RunDir) -> tuple[str, str, str, float | None]:
-    """Name, method, student and start: from the first event, or, before that is there, from the preset."""
+def _identity(run_dir: RunDir) -> tuple[str, str, str, float | None, bool]:
+    """Name, method, student, start, whether it trains teachers alone: from the first event; before that is there, the preset."""
     try:
         with os.fdopen(open_regular(run_dir.events), "rb") as file:
             first: Any = from_line(file.readline(_FIRST_LINE).decode(errors="replace"))
     except OSError:
         first = None
     if isinstance(first, RunStarted):
-        return first.name, first.method, first.student, first.t
+        return first.name, first.method, first.student, first.t, first.only_teachers
     try:
         started = as_moment(run_dir.preset.stat().st_mtime)
         preset = load_preset(run_dir.preset)
     except (OSError, PresetError):
-        return run_dir.path.name, "", "", None
-    return preset.name, preset.method.name, preset.student.arch, started
+        return run_dir.path.name, "", "", None, False
+    return preset.name, preset.method.name, preset.student.arch, started, preset.only_teachers

@@ -101,10 +101,9 @@ class _Loop:
         if folder.events.exists() and not folder.result.exists():
             said = Result(str(folder.path), state="stopped", message="ended at once; what was saved before is whole")
             known = self.run.preset
+            said = replace(said, name=known.name, method=known.method.name, seed=known.seed, only_teachers=known.only_teachers)
             with suppress(OSError):
-                folder.write_json(
-                    folder.result, asdict(replace(said, name=known.name, method=known.method.name, seed=known.seed))
-                )
+                folder.write_json(folder.result, asdict(said))
 
     def _look(self, wait: bool = True) -> None:
         """Waits up to a tick for an event, then hands on all that have come."""

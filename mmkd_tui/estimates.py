@@ -147,8 +147,12 @@ def estimate(preset: Preset, stock: Stock, machine: Machine) -> Estimate:
     kept = stock.of(preset, preset.student.arch, preset.seed, preset.train) is not None
     if kept or preset.method.name == "ce" or not preset.evaluate.student_alone:
         alone = 0.0
+    if preset.only_teachers:
+        alone = distil = 0.0
     new = [part for part, seconds in zip(preset.teachers, teachers, strict=True) if seconds]
-    disk = 4 * (sum(_parameters(part.arch, facts) for part in new) + 4 * _parameters(preset.student.arch, facts)) + (1 << 20)
+    largest = max((_parameters(part.arch, facts) for part in new), default=0)  # whose checkpoints are kept meanwhile
+    last = largest if preset.only_teachers else _parameters(preset.student.arch, facts)
+    disk = 4 * (sum(_parameters(part.arch, facts) for part in new) + 4 * last) + (1 << 20)
     memory = _memory(preset, facts, here.kind)
     if preset.teacher_cache is not None and preset.teacher_cache.storage == "memory":
         memory += cache_size(preset)
@@ -159,7 +163,7 @@ def estimate(preset: Preset, stock: Stock, machine: Machine) -> Estimate:
 
 def cache_size(preset: Preset) -> int:
     """Of the teacher cache, in bytes; 0 where there is none."""
-    if preset.teacher_cache is None or preset.method.name == "ce":
+    if preset.teacher_cache is None or preset.method.name == "ce" or preset.only_teachers:
         return 0
     facts = facts_of(preset.dataset)
     row = 0
@@ -214,6 +218,8 @@ def _memory(preset: Preset, facts: DatasetFacts, kind: str) -> int:
     alone = max(
         (12 * _parameters(p.arch, facts) + 4 * p.recipe.batch_size * _activations(p.arch, facts) for p in trained), default=0
     )
+    if preset.only_teachers:
+        student = passing = 0.0
     return int(PROGRAM[kind] + pixels + teachers + max(student + passing, alone))
 
 

@@ -157,7 +157,7 @@ def picture(view: RunView, now: float, ascii_only: bool = False) -> RenderableTy
     start = view.started
     title = Text.assemble(
         (f"mmkd {plain(start.name)}  ", "bold"),
-        plain(f"{number_of(len(start.teachers), 'teacher')} -> {start.student} by {start.method} on {start.dataset}", 200),
+        plain(view.task, 200),
         (f"  {plain(start.device)}, {clock(view.seconds(now))}", "dim"),
     )
     parts: list[RenderableType] = [title, Text()]
@@ -235,8 +235,7 @@ def _announcement(event: Event, view: RunView) -> str | None:
     """The line that an event is worth in a log."""
     match event:
         case RunStarted():
-            taught = f"{number_of(len(event.teachers), 'teacher')} -> {event.student} by {event.method}"
-            return f"{event.name}: {taught} on {event.dataset}, {event.device}; run folder {event.run_dir}"
+            return f"{event.name}: {view.task}, {event.device}; run folder {event.run_dir}"
         case PhaseStarted():
             what = {"teacher": f"training teacher {event.index + 1}, {event.label}", "alone": f"training {event.label}"}
             return f"{what.get(event.phase, f'distilling {event.label}')}, {number_of(event.epochs, 'epoch')}"

@@ -68,8 +68,9 @@ def result_table(result: Mapping[str, Any], ascii_only: bool = False, most: int 
         others.append(row("plain average of the teachers", result["ensemble_accuracy"]))
     if result["student_alone_accuracy"] is not None:
         others.append(row("student without teachers", result["student_alone_accuracy"]))
-    name = "student" if result["method"] == "ce" else f"student distilled by {result['method']}"
-    others.append(row(name, result["student_accuracy"], style="bold"))
+    if not result.get("only_teachers"):
+        name = "student" if result["method"] == "ce" else f"student distilled by {result['method']}"
+        others.append(row(name, result["student_accuracy"], style="bold"))
     if most is not None and 1 + len(teachers) + len(others) > most:
         kept = max(most - 2 - len(others), 0)
         teachers = [*teachers[:kept], row(f"+{number_of(len(teachers) - kept, 'more teacher')}", None)] if teachers else []

@@ -24,6 +24,7 @@ from engine.events import (
     StudentAloneReady,
     TeacherReady,
 )
+from mmkd_tui.figures import number_of
 
 MESSAGES = 500
 LATE = 60.0  # seconds after an event in which the time left still counts down
@@ -118,6 +119,15 @@ class RunView:
     acknowledged: deque[str] = field(default_factory=lambda: deque(maxlen=64))  # ids of wishes
     before: float = 0.0  # seconds of the processes that were at work on it earlier
     latest: float | None = None  # when the newest event happened
+
+    @property
+    def task(self) -> str:
+        """What is trained, in one line: `3 teachers -> resnet8 by mmkd on digits`. It is untrusted, as all names are."""
+        if self.started is None:
+            return ""
+        teachers = number_of(len(self.started.teachers), "teacher")
+        aim = "alone" if self.started.only_teachers else f"-> {self.started.student} by {self.started.method}"
+        return f"{teachers} {aim} on {self.started.dataset}"
 
     @property
     def phase(self) -> PhaseView | None:

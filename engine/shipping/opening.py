@@ -102,6 +102,8 @@ def open_run(folder: Path, device: torch.device = CPU) -> tuple[Model, Preset]:
     """A run's student, its best so far, and the preset. UserError where there is none yet, or the files are not a run's."""
     run = RunDir(folder)
     preset = load_preset(run.preset)
+    if preset.only_teachers:
+        raise UserError(f"{plain(str(folder))} has no student: it trained teachers alone; mmkd teachers list shows them")
     if not run.student.is_file():
         raise UserError(f"{plain(str(folder))} has no student yet: its distillation has not ended an epoch; look again later")
     metadata = _header(run.student)

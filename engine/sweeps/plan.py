@@ -77,7 +77,8 @@ def plan_sweep(path: Path, runs: Path, overrides: Sequence[str] = ()) -> SweepPl
             if len(source.problems) >= MAX_PROBLEMS:
                 break
             continue
-        if not _measured_at_rungs(source, preset):
+        source.want_student(preset, ("settings", "only_teachers"), ("overrides", "only_teachers"), ("presets",))
+        if preset.only_teachers or not _measured_at_rungs(source, preset):
             break
         preset_name = base.name if len(bases) > 1 else ""
         label = _label(preset_name, {key: value for key, value in combination.items() if key not in same_for_all})

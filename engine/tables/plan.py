@@ -92,6 +92,10 @@ def _block(source: _Source, number: int, folder: Path) -> Block:
     resolved = [_resolved(source, base, index, method) for index, method in enumerate(form.methods)]
     source.refuse()
     presets = [preset for preset in resolved if preset is not None]
+    for index, preset in enumerate(presets):
+        named = ("methods", index, "overrides", "only_teachers"), ("overrides", "only_teachers"), ("presets", number)
+        source.want_student(preset, *named)
+    source.refuse()
     _agree(source, presets)
     runs = []
     for seed in form.seeds:

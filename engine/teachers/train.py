@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,8 +15,8 @@ from torch import Tensor
 from engine.architectures import library_of
 from engine.compiled.changeover import Compile
 from engine.compiled.stepper import stepper_of
-from engine.data import Images, load_images
-from engine.device import resolve_device, use_threads, uses_bf16
+from engine.data import Images
+from engine.device import uses_bf16
 from engine.errors import UserError
 from engine.events import Event, Log
 from engine.keeper import Keeper
@@ -33,7 +33,7 @@ from engine.teachers.chance import chance_level, needed
 from engine.teachers.foreign import load_fitting, refuse_unfit, sketch, unsaid
 from engine.teachers.store import TeacherStore, content_key
 from engine.teachers.weights import pack, unpack
-from engine.trainer import Phase, Trainer, steps_per_epoch
+from engine.trainer import Phase, Trainer
 from engine.version import version
 
 REMEDY = {
@@ -269,27 +269,3 @@ class Classroom:
         else:
             logits = logits_of(model.to(self.device), test, size, self.glance, self.ranks)
         return Trained(model, source, logits, measured(logits, self.images.test.labels).accuracy, key)
-
-
-def train_teachers(
-    preset: Preset, store: TeacherStore, data_root: Path, emit: Callable[[Event], None], poll: Callable[[Trainer], None]
-) -> Iterator[tuple[str, Trained]]:
-    """A preset's teachers without the rest of the run: each with its label, as soon as it is at hand.
-
-    Those from checkpoints come first: what cannot be read is found out before anything is spent. UserError where the preset does
-    not suit the data or this machine; TrainingError where a training cannot go on.
-    """
-    device = resolve_device(preset.hardware)
-    use_threads(preset.hardware)
-    images = load_images(preset.dataset, data_root, device, preset.hardware.workers)
-    images.troubles.listen(lambda level, message: emit(Log(level=level, message=message)))
-    for number, part in enumerate(preset.teachers):
-        if part.trained:
-            steps_per_epoch(images, part.recipe, f"teachers.{number}.train")
-    classroom = Classroom(preset, images, store, device, emit, poll)
-    try:
-        for index in sorted(range(len(preset.teachers)), key=lambda k: preset.teachers[k].trained):
-            label = preset.teacher_labels[index]
-            yield label, classroom.teacher(preset.teachers[index], Phase("teacher", index, label))
-    finally:
-        images.close()

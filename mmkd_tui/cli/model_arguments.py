@@ -52,8 +52,8 @@ def run_folder(name: str, runs_dir: Path) -> Path:
     from engine.run_list import find_run, summary
 
     path = find_run(runs_dir.expanduser(), name)
-    if (state := summary(path).state).live:
-        say(f"{path.name} is {state}: this is its best student so far")
+    if (run := summary(path)).state.live and not run.only_teachers:
+        say(f"{path.name} is {run.state}: this is its best student so far")
     return path
 
 

@@ -34,6 +34,9 @@ Gpus = Annotated[
         "train.batch_size is that of each process.",
     ),
 ]
+Restarts = Annotated[
+    int, typer.Option("--max-restarts", metavar="N", min=0, help="With --gpus: how often to go on when a process is lost.")
+]
 SameGpus = Annotated[
     int | None,
     typer.Option(

@@ -12,7 +12,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from engine.errors import UserError
-from mmkd_tui.cli.options import DataRoot, Device, Force, Gpus, Overrides, Plugin, data_root_of, load_named, load_plugins
+from mmkd_tui.cli.options import (
+    DataRoot,
+    Device,
+    Force,
+    Gpus,
+    Overrides,
+    Plugin,
+    Restarts,
+    data_root_of,
+    load_named,
+    load_plugins,
+)
+from mmkd_tui.cli.talk import told
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -33,10 +45,7 @@ def run_command(
     force: Force = False,
     plugin: Plugin = None,
     gpus: Gpus = 1,
-    restarts: Annotated[
-        int,
-        typer.Option("--max-restarts", metavar="N", min=0, help="With --gpus: how often to go on when a process is lost."),
-    ] = 0,
+    restarts: Restarts = 0,
     as_json: Annotated[bool, typer.Option("--json", help="The result as one JSON object on stdout.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")] = False,
 ) -> int:
@@ -46,22 +55,50 @@ def run_command(
 
     Example: mmkd run quickstart --set train.epochs=20 --seed 1
     """
-    from engine.gpu_lock import refuse_if_busy
-    from mmkd_tui.progress import RunConsole, make_progress
+    from mmkd_tui.progress import RunConsole
 
     console = RunConsole()
     load_plugins(plugin)
     chosen = load_named(preset or _ask(console), overrides, device, seed)
+    result, code = train(chosen, console, data_root, runs_dir, force=force, gpus=gpus, restarts=restarts, quiet=quiet)
+    if as_json:
+        told([json.dumps(result)])
+    return code
+
+
+def train(
+    preset: Preset,
+    console: Console,
+    data_root: Path | None,
+    runs_dir: Path,
+    *,
+    force: bool,
+    gpus: int,
+    restarts: int,
+    quiet: bool,
+) -> tuple[Mapping[str, Any], int]:
+    """Has a preset trained, shows that, and says how it ended; its result and the exit code.
+
+    UserError where the user's mistake ended it.
+    """
+    from engine.gpu_lock import refuse_if_busy
+    from mmkd_tui.progress import make_progress
+
     if not force:
-        refuse_if_busy(chosen.hardware.device, processes=gpus)
+        refuse_if_busy(preset.hardware.device, processes=gpus)
     if not quiet and console.is_terminal:
-        console.print(f"loading {chosen.dataset.name} and PyTorch ...", style="dim", end="\r")
+        console.print(f"loading {preset.dataset.name} and PyTorch ...", style="dim", end="\r")
     if gpus > 1:
         from mmkd_tui.cli.run_on_gpus import launch
 
-        result, code = launch(chosen, make_progress(console, quiet), data_root, runs_dir, force, gpus, restarts)
-        return _told(result, code, console, as_json, quiet)
-    return _serve(chosen, console, data_root, runs_dir, force, as_json, quiet)
+        result, code = launch(preset, make_progress(console, quiet), data_root, runs_dir, force, gpus, restarts)
+    else:
+        result, code = _serve(preset, console, data_root, runs_dir, force, quiet)
+    if result["mistake"]:
+        raise UserError(result["message"])
+    if not quiet or result["state"] == "failed":
+        _conclude(console, result)
+    return result, code
 
 
 def _ask(console: Console) -> str:
@@ -115,8 +152,8 @@ def _choose(console: Console, lines: Mapping[str, str], question: str, names: Co
 
 
 def _serve(
-    preset: Preset, console: Console, data_root: Path | None, runs_dir: Path, force: bool, as_json: bool, quiet: bool
-) -> int:
+    preset: Preset, console: Console, data_root: Path | None, runs_dir: Path, force: bool, quiet: bool
+) -> tuple[Mapping[str, Any], int]:
     from dataclasses import asdict
 
     from engine.run import Run
@@ -132,18 +169,7 @@ def _serve(
             served = serve(run, progress)
     except EndedAtOnce as end:
         os._exit(end.exit_code)  # the training is at work, and would be waited for
-    return _told(asdict(served.result), exit_code(served), console, as_json, quiet)
-
-
-def _told(result: Mapping[str, Any], code: int, console: Console, as_json: bool, quiet: bool) -> int:
-    """Says how a run ended; its exit code."""
-    if result["mistake"]:
-        raise UserError(result["message"])
-    if not quiet or result["state"] == "failed":
-        _conclude(console, result)
-    if as_json:
-        typer.echo(json.dumps(result))
-    return code
+    return asdict(served.result), exit_code(served)
 
 
 def _conclude(console: Console, result: Mapping[str, Any]) -> None:
@@ -162,10 +188,14 @@ def _conclude(console: Console, result: Mapping[str, Any]) -> None:
     try:
         if result["state"] == "done":
             console.print(result_table(result, console.options.ascii_only))
-            say(f"{clock(result['seconds'])} in all, {result['images_per_second']:,.0f} images/s while distilling")
+            pace = result["images_per_second"]
+            say(f"{clock(result['seconds'])} in all" + (f", {pace:,.0f} images/s while distilling" if pace is not None else ""))
             if result["selected_on"] == "test":
                 say("The best epoch was chosen on the test split: these accuracies are too good to report.")
-            say(f"The student is {folder}/student.safetensors, all figures are in {folder}/result.json")
+            what = f"The student is {folder}/student.safetensors"
+            if result["only_teachers"]:
+                what = "mmkd teachers list shows the teachers"
+            say(f"{what}, all figures are in {folder}/result.json")
         elif result["state"] == "stopped":
             if not run_dir.path.exists():
                 say("Stopped before it began.")

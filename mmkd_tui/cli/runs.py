@@ -178,8 +178,8 @@ def _as_json(run: RunSummary) -> dict[str, Any]:
 
 def _cells(run: RunSummary) -> tuple[str, ...]:
     accuracies = (percent(run.student_accuracy), percent(run.student_alone_accuracy))
-    names = (plain(run.path.name, 64), str(run.state), _progress(run), plain(run.method, 16), plain(run.student, 24))
-    return (*names, *accuracies, megabytes(run.size))
+    trained = ("teachers alone", "") if run.only_teachers else (plain(run.method, 16), plain(run.student, 24))
+    return (plain(run.path.name, 64), str(run.state), _progress(run), *trained, *accuracies, megabytes(run.size))
 
 
 def _progress(run: RunSummary) -> str:

@@ -50,6 +50,15 @@ def answered(write: Callable[[], None]) -> bool:
     return True
 
 
+def told(lines: Sequence[str]) -> None:
+    """Puts out on stdout what a run came to. Where a terminal has gone it is not heard, and that is all: its folder has it."""
+    try:
+        for line in lines:
+            typer.echo(line)
+    except OSError:
+        let_go(sys.stdout)
+
+
 def let_go(stream: TextIO) -> None:
     """Of a standard stream that takes nothing any more: Python would complain when it flushes that at the end."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

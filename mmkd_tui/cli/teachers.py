@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,11 +11,21 @@ import typer
 
 from engine.errors import UserError
 from engine.text import plain
-from mmkd_tui.cli import exit_codes
 from mmkd_tui.cli.group import command_group
-from mmkd_tui.cli.options import AsJson, DataRoot, Device, Overrides, Plugin, data_root_of, load_named, load_plugins
+from mmkd_tui.cli.options import (
+    AsJson,
+    DataRoot,
+    Device,
+    Force,
+    Gpus,
+    Overrides,
+    Plugin,
+    Restarts,
+    load_named,
+    load_plugins,
+)
 from mmkd_tui.cli.table import megabytes, print_table
-from mmkd_tui.cli.talk import removed, say
+from mmkd_tui.cli.talk import removed, say, told
 from mmkd_tui.cli.teacher_check import check_command
 from mmkd_tui.figures import moment, percent
 
@@ -28,6 +38,8 @@ app.command("check")(check_command)
 
 COLUMNS = ("key", "architecture", "data set", "seed", "epochs", "test accuracy", "parameters", "size", "made")
 NUMBERS = COLUMNS[3:8]
+SUFFIX = "-teachers"  # of the names of runs that train teachers alone
+MOST_NAME = 64  # characters of a preset's name
 
 
 @app.command("list")
@@ -85,40 +97,51 @@ def train_command(
     overrides: Overrides = None,
     device: Device = None,
     data_root: DataRoot = None,
+    runs_dir: Annotated[Path, typer.Option(help="Where the run's folder is made.")] = Path("runs"),
+    force: Force = False,
     plugin: Plugin = None,
-) -> None:
+    gpus: Gpus = 1,
+    restarts: Restarts = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="The result as one JSON object on stdout.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors, and what is told on stdout.")] = False,
+) -> int:
     """Train the teachers of a preset that are not in the store yet.
 
-    Every later run that asks for the same finds them. A line on stdout for each: key, label, test accuracy, and where it is from.
+    Every later run that asks for the same finds them. It is a run as those of `mmkd run`, of the preset with only_teachers: true:
+    it has a folder and checkpoints, outlives its terminal, and can be watched, stopped and resumed. A line on stdout for each
+    teacher: key, label, test accuracy, and where it is from.
 
     Example: mmkd teachers train quickstart
     """
+    from mmkd_tui.cli.run import train
+    from mmkd_tui.progress import RunConsole
+
     load_plugins(plugin)
-    _train(load_named(preset, overrides, device), data_root_of(data_root))
+    chosen = _teachers_of(load_named(preset, overrides, device))
+    console = RunConsole()
+    result, code = train(chosen, console, data_root, runs_dir, force=force, gpus=gpus, restarts=restarts, quiet=quiet)
+    known = [teacher for teacher in result["teachers"] if teacher["accuracy"] is not None]
+    told([json.dumps(result)] if as_json else [_line(teacher) for teacher in known])
+    return code
 
 
-def _train(preset: Preset, data_root: Path) -> None:
-    from engine.errors import TrainingError
-    from mmkd_tui.progress import PlainProgress, RunConsole
-
+def _teachers_of(preset: Preset) -> Preset:
+    """The same teachers, for a run that ends with them, under a name that says so. UserError where there are none to train."""
     if not preset.teachers:
         raise UserError(f"{preset.name} has no teachers; name a preset that has some")
-    say("loading PyTorch ...")
-    from engine.teachers.train import train_teachers
+    if preset.method.name == "ce":
+        raise UserError(
+            f"{preset.name}: its method, ce, learns from no teachers; name a preset that does, or add --set method.name=aver"
+        )
+    if preset.only_teachers:
+        return preset
+    return preset.model_copy(update={"only_teachers": True, "name": preset.name[: MOST_NAME - len(SUFFIX)] + SUFFIX})
 
-    progress = PlainProgress(RunConsole())
-    try:
-        for label, teacher in train_teachers(preset, _store(), data_root, lambda event: progress([event]), lambda trainer: None):
-            source = {"trained": "trained", "store": "found in the store", "checkpoint": "from its checkpoint"}.get(
-                teacher.source, "its library's weights"
-            )
-            typer.echo(f"{teacher.key or '-':16}  {plain(label)}  {teacher.accuracy:.4f}  {source}")
-    except KeyboardInterrupt:
-        say("stopped; the teachers that were finished are in the store")
-        raise
-    except TrainingError as error:
-        say(f"mmkd: {error}")
-        raise typer.Exit(exit_codes.FAILED) from error
+
+def _line(teacher: Mapping[str, Any]) -> str:
+    words = {"trained": "trained", "store": "found in the store", "checkpoint": "from its checkpoint"}
+    source = words.get(teacher["source"], "its library's weights")
+    return f"{teacher['key'] or '-':16}  {plain(teacher['name'])}  {teacher['accuracy']:.4f}  {source}"
 
 
 def _store() -> TeacherStore:

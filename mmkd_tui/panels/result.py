@@ -32,7 +32,10 @@ def picture(result: Mapping[str, Any], path: Path, ascii: bool, rows: int | None
     folder = shlex.quote(str(path))
     # The folder stands alone: a long path would break the names of the files in it where the terminal is narrow.
     parts.append(Text.assemble(("Its folder  ", "bold"), shown_text(folder, ascii)))
-    parts.append(Text.assemble(("In it       ", "bold"), "the student, student.safetensors; all figures, result.json"))
+    if result.get("only_teachers"):
+        parts.append(Text.assemble(("In it       ", "bold"), "all figures, result.json; mmkd teachers list shows the teachers"))
+    else:
+        parts.append(Text.assemble(("In it       ", "bold"), "the student, student.safetensors; all figures, result.json"))
     parts.append(Text.assemble(("Once more   ", "bold"), shown_text(f"mmkd run {folder}/preset.yaml", ascii)))
     return Group(*parts)
 

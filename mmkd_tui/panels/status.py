@@ -61,6 +61,8 @@ def title(follower: Follower, now: float, width: int, glyphs: Glyphs, label: str
         parts.append((Span(cut(shown(view.started.device, glyphs.ascii), 32, glyphs.more), NOTE),))
         teachers = f"{number_of(len(view.started.teachers), 'teacher')} to " if view.started.teachers else ""
         what = f"{teachers}{view.started.student} on {view.started.dataset}"
+        if view.started.only_teachers:
+            what = f"{number_of(len(view.started.teachers), 'teacher')} alone on {view.started.dataset}"
         parts.append((Span(shown(what, glyphs.ascii), NOTE),))
     return row(parts, width)
 
@@ -75,7 +77,9 @@ def progress(view: RunView, live: bool, now: float, width: int, glyphs: Glyphs) 
     """The training in hand: how much of it is done, and the time it still takes."""
     phase = view.phase
     if phase is None:
-        return (Span("loading the data" if live else "no training was begun", NOTE),)
+        done = view.ended is not None and view.ended.state == "done"  # a run of teachers that were all in the store
+        none = "no training was needed" if done else "no training was begun"
+        return (Span("loading the data" if live else none, NOTE),)
     parts: Parts = [
         (Span(cut(phase_name(view, phase, glyphs), max(width // 3, 16), glyphs.more), NAME),),
         _bar(phase.share, max(min(width // 5, 40), 8), glyphs),

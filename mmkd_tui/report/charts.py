@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from engine.text import one_line
@@ -35,8 +35,14 @@ class Chart:
 
 def charts(record: Record) -> list[Chart]:
     """Those for which the run has figures."""
-    curves = record.distillation or (record.curves[-1] if record.curves else None)
     found: list[Chart | None] = []
+    if record.view.started is not None and record.view.started.only_teachers:
+        for number, of_one in enumerate(record.curves):
+            label = one_line(of_one.label, 40)
+            both = _accuracy(record, of_one), _loss(of_one)
+            found += [replace(one, key=f"{one.key}-{number}", title=f"{one.title} of {label}") for one in both]
+        return [chart for chart in (*found, _teachers(record)) if chart is not None]
+    curves = record.distillation or (record.curves[-1] if record.curves else None)
     if curves is not None:
         found += [_accuracy(record, curves), _loss(curves)]
         found += [_weights(record, curves, kind) for kind in ("logit", "feature")]
@@ -66,7 +72,8 @@ def _accuracy(record: Record, curves: PhaseCurves) -> Chart:
     marks = [(f"teacher {name}", t["accuracy"]) for name, t in zip(names, teachers, strict=True)]
     marks += [("student without teachers", record.result["student_alone_accuracy"])]
     rules = [{"value": value, "what": name} for name, value in marks if value is not None]
-    about = "Dashed: each teacher and the student without teachers, on the test split."
+    alone = record.view.started is not None and record.view.started.only_teachers
+    about = f"Dashed: each teacher{'' if alone else ' and the student without teachers'}, on the test split."
     return Chart("accuracy", "Accuracy", about if rules else "", _lines(rows, "accuracy", percent=True, rules=rules))
 
 

@@ -103,6 +103,8 @@ def judged(record: Record) -> Judged:
 def _why_missing(record: Record) -> str:
     if record.analysis_damaged:
         return "Confusions and hardest images cannot be told: the run's analysis.json is damaged, or of another release."
+    if record.view.started is not None and record.view.started.only_teachers:
+        return "No student was trained: there is none to hold against the teachers."
     if record.state is RunState.FINISHED:
         return "Confusions and hardest images cannot be told: this run left no analysis.json, which older releases did not write."
     return "Confusions and hardest images are told when the run has finished."

@@ -64,7 +64,7 @@ def section(record: Record, number: int) -> Section:
         ("run", shown(record.name)),
         ("state", str(record.state)),
         ("data set", f"{shown(started.dataset)}, {len(started.classes)} classes"),
-        ("method", shown(started.method)),
+        ("method", "" if started.only_teachers else shown(started.method)),
         ("seed", str(started.seed)),
         ("best epoch", best),
         ("began", moment(started.t)),
@@ -211,7 +211,10 @@ def _students(records: Sequence[Record]) -> list[tuple[str, ...]]:
         started, result = record.view.started, record.result
         assert started is not None
         accuracies = (percent(result["student_accuracy"]), percent(result["student_alone_accuracy"]))
-        found.append((one_line(record.name, 80), one_line(started.method, 20), one_line(started.student, 40), *accuracies))
+        trained = one_line(started.method, 20), one_line(started.student, 40)
+        if started.only_teachers:
+            trained = "teachers alone", ""
+        found.append((one_line(record.name, 80), *trained, *accuracies))
     return found
 
 

@@ -131,4 +131,5 @@ def _so_far(path: Path, view: RunView, preset: Preset | None) -> Mapping[str, An
     best = (phase.best_epoch, phase.best_accuracy) if phase is not None else (None, None)
     selected = preset.evaluate.select_on if preset is not None else "validation"
     more = {"student_alone_accuracy": view.alone_accuracy, "best_epoch": best[0], "best_accuracy": best[1]}
+    more |= {"only_teachers": view.started.only_teachers}
     return known | more | {"seconds": view.seconds(view.latest or time.time()), "selected_on": selected}

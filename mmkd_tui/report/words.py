@@ -7,11 +7,12 @@ from collections.abc import Sequence
 
 from engine.run_state import RunState
 from engine.text import one_line
-from mmkd_tui.figures import percent
+from mmkd_tui.figures import number_of, percent
 from mmkd_tui.report.record import Record
 
 NEAR = 0.0005  # of accuracy: what is nearer than this is called the same
 SHOWN = 3  # classes that are named
+TOO_GOOD = "The best epoch was chosen on the test split: these accuracies are too good to report."
 NARROW = 18  # characters for which the narrowest legend of a chart has room
 
 
@@ -40,6 +41,11 @@ def verdict(record: Record) -> list[str]:
             RunState.CRASHED: "The run crashed; mmkd resume goes on with it.",
             RunState.STOPPED: "The run was stopped; mmkd resume goes on with it.",
         }.get(record.state, "The run is not over yet.")
+        if started.only_teachers:
+            teachers = number_of(len(started.teachers), "teacher")
+            about = f"It trains {teachers} on {one_line(started.dataset, 40)}, and no student."
+            too_good = [TOO_GOOD] if result["selected_on"] == "test" else []
+            return [about, *too_good] if record.state is RunState.FINISHED else [ended, about]
         said = f" So far {student} reaches {percent(best)} on the {one_line(result['selected_on'], 20)} split." if best else ""
         return [ended + said]
     found = [f"{student}, trained by {method} on {one_line(started.dataset, 40)}, reaches {percent(own)} on the test split."]
@@ -51,7 +57,7 @@ def verdict(record: Record) -> list[str]:
     if comparisons:
         found.append(f"That is {' and '.join(comparisons)}.")
     if result["selected_on"] == "test":
-        found.append("The best epoch was chosen on the test split: these accuracies are too good to report.")
+        found.append(TOO_GOOD)
     return found
 
 

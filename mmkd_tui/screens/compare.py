@@ -31,7 +31,8 @@ BEST = 5  # runs of a sweep or table that are listed before anything is typed
 
 def row(run: RunSummary, marks: Marks, name: str = "") -> Row:
     """A run in one line: runs of one name differ in when they began, or in their method. `name`: by default the preset's."""
-    cells = (moment(run.started, short=True), name or run.name, run.method, run.state.value, percent(run.student_accuracy))
+    method = "none" if run.only_teachers else run.method
+    cells = (moment(run.started, short=True), name or run.name, method, run.state.value, percent(run.student_accuracy))
     return Row(str(run.path), cells, mark=marks.states[run.state])
 
 

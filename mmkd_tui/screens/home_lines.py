@@ -98,6 +98,8 @@ def preset_row(number: int, item: Offered, stock: Stock, machine: Machine, data_
         if taught
         else f"{preset.method.name}: {preset.student.arch}"
     )
+    if preset.only_teachers:
+        what = f"teachers alone: {taught}"
     lines = (entry.description, below) if entry.description else (below,)
     return Row(str(number), (entry.name, what, about), below=lines, strong=True)
 
@@ -127,12 +129,18 @@ def run_row(run: RunSummary, marks: Marks, now: float, narrow: bool = False) -> 
         cells=(
             state_cell(run.state, marks, narrow),
             run.name,
-            run.method if narrow else f"{run.method} {marks.arrow} {run.student}",
+            _task(run, marks, narrow),
             progress(run, narrow),
             "" if run.started is None else ago(now - run.started, narrow),
         ),
         strong=run.state.live,
     )
+
+
+def _task(run: RunSummary, marks: Marks, narrow: bool) -> str:
+    if run.only_teachers:
+        return "teachers" if narrow else "teachers alone"
+    return run.method if narrow else f"{run.method} {marks.arrow} {run.student}"
 
 
 def state_cell(state: RunState, marks: Marks, narrow: bool) -> str:

@@ -94,13 +94,14 @@ def guess_lines(preset: Preset, bench: Bench) -> list[str]:
         lines.append(f"              {rough_time(sum(new))}")
     if guess.alone:
         lines.append(f"Student alone {rough_time(guess.alone)}")
+    if guess.distil:
+        lines.append(f"Distillation  {rough_time(guess.distil)}")
     lines += [
-        f"Distillation  {rough_time(guess.distil)}",
         f"In all        {rough_time(guess.total)}",
         f"Memory        {size_words(guess.memory)}{' of the GPU' * (guess.kind == 'cuda')}",
         f"Disk          {size_words(guess.disk)}",
     ]
-    if preset.teacher_cache is not None:
+    if preset.teacher_cache is not None and not preset.only_teachers:
         kept = size_words(cache_size(preset))
         lines.append(f"Teacher cache {kept} of {'the memory' if preset.teacher_cache.storage == 'memory' else 'the disk'}")
     if guess.samples:
