@@ -183,4 +183,6 @@ def _cells(run: RunSummary) -> tuple[str, ...]:
 
 
 def _progress(run: RunSummary) -> str:
-    return plain(run.phase, 16) + ("" if run.share is None else f" {run.share:.0%}")
+    # Where all teachers were in the store, no phase was begun.
+    phase = "teacher" if run.only_teachers and run.phase == "start" and run.share == 1.0 else run.phase
+    return plain(phase, 16) + ("" if run.share is None else f" {run.share:.0%}")

@@ -129,6 +129,16 @@ def test_a_mistake_in_an_option_is_told_in_its_words(tmp_path: Path) -> None:
     assert refused(tmp_path, GOOD, "seed=3") == ["--set seed=3: a table gives the seeds itself; change its seeds"]
 
 
+def test_a_table_of_teachers_alone_is_refused(tmp_path: Path) -> None:
+    said = "the run would train teachers alone, and there would be no student to compare; remove only_teachers"
+    assert refused(tmp_path, GOOD, "only_teachers=true") == [f"--set only_teachers=true: {said}"]
+    overridden = GOOD.replace("{train: {lr: 0.02}}", "{only_teachers: true}")
+    assert refused(tmp_path, overridden) == [f"table.yaml:8: overrides.only_teachers: tiny: {said}"]
+    (tmp_path / "alone.yaml").write_text(f"only_teachers: true\n{TINY}")
+    named = GOOD.replace("tiny.yaml", "alone.yaml")
+    assert refused(tmp_path, named) == [f"table.yaml:2: presets.0: tiny: {said}"]
+
+
 def test_a_mistake_in_a_preset_names_the_preset(tmp_path: Path) -> None:
     (tmp_path / "tiny.yaml").write_text(TINY.replace("epochs: 3", "epochs: 0"))
     (tmp_path / "table.yaml").write_text(GOOD)
