@@ -215,6 +215,15 @@ def test_a_mistake_in_an_option_is_told_in_its_words(tmp_path: Path) -> None:
     assert refused(tmp_path, GRID, "train.lr=3") == ["--set train.lr=3: the sweep varies train.lr; change its settings"]
 
 
+def test_a_sweep_of_teachers_alone_is_refused(tmp_path: Path) -> None:
+    said = "the run would train teachers alone, and there would be no student to compare; remove only_teachers"
+    assert refused(tmp_path, GOOD, "only_teachers=true") == [f"--set only_teachers=true: {said}"]
+    varied = GRID.replace("train.lr: [0.01, 0.1]", "only_teachers: [false, true]")
+    assert refused(tmp_path, varied) == [f"sweep.yaml:4: settings.only_teachers: tiny: {said}"]
+    (tmp_path / "alone.yaml").write_text(f"only_teachers: true\n{TINY}")
+    assert refused(tmp_path, GRID.replace("tiny.yaml", "alone.yaml")) == [f"sweep.yaml:2: presets: tiny: {said}"]
+
+
 def test_a_run_is_the_preset_with_its_settings_and_nothing_else(tmp_path: Path) -> None:
     run = planned(tmp_path, GRID).runs[2]
     assert run.preset == load_preset(tmp_path / "tiny.yaml", ["train.lr=0.1"])

@@ -16,7 +16,7 @@ from engine.measure import logits_of, measured
 from engine.models import build_model
 from engine.preset import EvaluatePart, Preset, TeacherPart
 from engine.teachers.store import TeacherStore
-from engine.teachers.train import Trained, train_teachers
+from engine.teachers.train import Trained
 from engine.teachers.weights import pack, unpack
 
 PART = TeacherPart(arch="resnet8", seed=0, train=RECIPE)
@@ -150,27 +150,6 @@ def test_weights_that_share_memory_are_packed() -> None:
 def preset(*teachers: TeacherPart) -> Preset:
     """As the classroom's, with teachers that may be weak."""
     return PRESET.model_copy(update={"teachers": teachers, "evaluate": EvaluatePart(accept_weak_teachers=True)})
-
-
-def test_the_teachers_of_a_preset(tmp_path: Path) -> None:
-    torch.save(build_model("resnet8", 1, 10, 3).state_dict(), tmp_path / "foreign.pth")
-    asked = preset(PART, TeacherPart(arch="resnet8", checkpoint=str(tmp_path / "foreign.pth")))
-    store = TeacherStore(tmp_path / "store")
-
-    def sources() -> list[tuple[str, str]]:
-        found = train_teachers(asked, store, tmp_path, lambda event: None, lambda trainer: None)
-        return [(label, teacher.source) for label, teacher in found]
-
-    assert sources() == [("foreign", "checkpoint"), ("resnet8-s0", "trained")]
-    assert sources() == [("foreign", "checkpoint"), ("resnet8-s0", "store")]
-    assert_same_network(classroom(tmp_path / "store").teacher(PART, PHASE), classroom(tmp_path / "fresh").teacher(PART, PHASE))
-
-
-def test_a_batch_larger_than_the_data(tmp_path: Path) -> None:
-    asked = preset(PART, PART.model_copy(update={"train": RECIPE.model_copy(update={"batch_size": 97})}))
-    with pytest.raises(UserError, match=r"teachers\.1\.train\.batch_size is 97, more than the 96"):
-        list(train_teachers(asked, TeacherStore(tmp_path), tmp_path, lambda event: None, lambda trainer: None))
-    assert not list(tmp_path.iterdir())
 
 
 def test_broken_pictures_are_no_class(tmp_path: Path) -> None:

@@ -5,13 +5,17 @@ from __future__ import annotations
 import json
 import os
 import pty
+import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from support.hosts import Watched, no_process_left, wait_until
 
+from engine.events import Log, Metrics
 from engine.paths import teacher_store
 from engine.teachers.store import Stored, TeacherStore
 from mmkd_tui.cli.main import run_command
@@ -204,22 +208,147 @@ def test_no_torch(arguments: list[str]) -> None:
     assert not {"torch", "torchvision", "safetensors", "numpy", "sklearn", "textual"} & set(done.stderr.split())
 
 
-def test_train(tmp_path: Path, capsys: Capture) -> None:
-    path = tmp_path / "two.yaml"
-    path.write_text(PRESET)
-    assert run_command(["teachers", "train", str(path), "--set", "teachers.1.train.lr=0.1", "--device", "cpu"]) == 0
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder to work in, with a preset of two teachers."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    (tmp_path / "two.yaml").write_text(PRESET)
+    return tmp_path
+
+
+def rows_of(out: str) -> list[list[str]]:
+    return [line.split(maxsplit=3) for line in out.splitlines()]
+
+
+def result_in(place: Path) -> dict[str, Any]:
+    """Of the only run there is."""
+    (folder,) = (place / "runs").iterdir()
+    found = json.loads((folder / "result.json").read_text())
+    assert isinstance(found, dict)
+    return found
+
+
+def test_train(place: Path, capsys: Capture) -> None:
+    assert run_command(["teachers", "train", "two.yaml", "--set", "teachers.1.train.lr=0.1", "--device", "cpu"]) == 0
     out, err = capsys.readouterr()
-    rows = [line.split(maxsplit=3) for line in out.splitlines()]
+    rows = rows_of(out)
     assert [(label, source) for _, label, _, source in rows] == [("resnet8-s0", "trained"), ("resnet8-s1", "trained")]
     assert sorted(key for key, *_ in rows) == sorted(keys())
+    assert "two-teachers: 2 teachers alone on digits" in err
     assert "training teacher 1, resnet8-s0" in err
     assert "training teacher 2, resnet8-s1" in err
+    assert "mmkd teachers list" in err
+    assert "student" not in err
+    (folder,) = (place / "runs").iterdir()
+    assert folder.name.endswith("-two-teachers")
 
-    assert run_command(["teachers", "train", str(path)]) == 0
-    again = [line.split(maxsplit=3) for line in capsys.readouterr().out.splitlines()]
+    assert run_command(["teachers", "train", "two.yaml", "--quiet", "--runs-dir", "elsewhere"]) == 0
+    out, err = capsys.readouterr()
+    again = rows_of(out)
+    assert err == ""
     assert again[0] == [*rows[0][:3], "found in the store"]
     assert again[1][3] == "trained"  # another recipe: the first had --set
     assert len(keys()) == 3
+    assert len(list((place / "elsewhere").iterdir())) == 1
+
+
+def test_train_as_json_and_with_a_name_as_long_as_a_name_may_be(place: Path, capsys: Capture) -> None:
+    (place / "two.yaml").write_text(PRESET.replace("two", "t" * 64))
+    assert run_command(["teachers", "train", "two.yaml", "--json", "--quiet"]) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    result = json.loads(out)
+    assert result == result_in(place)
+    assert result["only_teachers"] is True
+    assert result["name"] == "t" * 55 + "-teachers"
+    assert sorted(teacher["key"] for teacher in result["teachers"]) == sorted(keys())
+
+
+def test_a_lost_terminal_ends_no_training(place: Path) -> None:
+    command = [sys.executable, "-m", "mmkd_tui", "teachers", "train", "two.yaml", "--set", "teachers.0.train.epochs=6"]
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.execv(sys.executable, command)
+    seen = b""
+    while b"teachers alone on digits" not in seen:
+        seen += os.read(terminal, 1 << 16)  # OSError where it ends instead
+    assert not keys()
+    os.close(terminal)  # the kernel sends SIGHUP
+    _, status = os.waitpid(pid, 0)
+    assert os.waitstatus_to_exitcode(status) == 0
+    assert result_in(place)["state"] == "done"
+    assert len(keys()) == 2
+
+
+def test_ctrl_c_saves_and_resume_goes_on(place: Path, capsys: Capture) -> None:
+    command = [sys.executable, "-m", "mmkd_tui", "teachers", "train", "two.yaml", "--set", "teachers.1.train.epochs=100000"]
+    command += ["--set", "evaluate.every=100000", "--set", "checkpoints.every=null"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        events = wait_for_second_teacher(place)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=120)
+    assert process.returncode == 130, err
+    assert [(label, source) for _, label, _, source in rows_of(out)] == [("resnet8-s0", "trained")]
+    folder = events.parent
+    assert f"What there is, a checkpoint, is in runs/{folder.name}; finished teachers are in the store" in err
+    assert result_in(place)["state"] == "stopped"
+    with no_process_left(place / "runs"):
+        assert run_command(["resume"]) == 0
+        run = Watched(folder)
+        run.wait_for(lambda event: isinstance(event, Log) and "resnet8-s1 goes on from" in event.message, "its checkpoint")
+        run.wait_for(lambda event: isinstance(event, Metrics) and event.index == 1, "a step")
+        capsys.readouterr()
+        assert run_command(["stop"]) == 0
+        assert "stopped" in capsys.readouterr().err
+
+
+def wait_for_second_teacher(place: Path) -> Path:
+    """The events of the only run, once they tell of a step of its second teacher."""
+
+    def look() -> list[Path]:
+        return [
+            path for path in place.glob("runs/*/events.jsonl") if '"kind":"metrics"' in path.read_text().partition('"index":1')[2]
+        ]
+
+    wait_until(look, "a step of the second teacher")
+    return look()[0]
+
+
+def test_other_commands_on_such_a_run(place: Path, capsys: Capture) -> None:
+    for _ in range(2):
+        assert run_command(["teachers", "train", "two.yaml", "--quiet"]) == 0
+    capsys.readouterr()
+    names = sorted(path.name for path in (place / "runs").iterdir())
+
+    assert run_command(["runs", "list"]) == 0
+    for line in capsys.readouterr().out.splitlines()[1:]:
+        assert re.search(r"-two-teachers +finished +teacher 100% +teachers alone +\d", line), line
+    assert run_command(["runs", "show", names[0]]) == 0
+    out = capsys.readouterr().out
+    assert "only_teachers: true" in out
+    assert "plain average of the teachers" in out
+    assert "distilled" not in out
+
+    assert run_command(["report", names[0], "--format", "md"]) == 0
+    assert run_command(["report", *names, "-o", "both.html"]) == 0
+    text = (place / "runs" / names[0] / "report.md").read_text()
+    assert "It trains 2 teachers on digits, and no student." in text
+    assert "No student was trained" in text
+    assert "Accuracy of resnet8-s1" in text
+    assert "not over" not in text
+    assert "None" not in text
+    capsys.readouterr()
+
+    assert run_command(["compare", *names]) == 0
+    out, err = capsys.readouterr()
+    assert "None" not in out
+    assert err.count("has no student: it trained teachers alone") == 2
+    for command in (["export", names[0]], ["evaluate", names[0]], ["predict", names[0], "x.png"]):
+        assert run_command(command) == 2
+        out, err = capsys.readouterr()
+        assert out == ""
+        assert f"{names[0]} has no student: it trained teachers alone" in err
 
 
 @pytest.mark.parametrize(
@@ -230,15 +359,31 @@ def test_train(tmp_path: Path, capsys: Capture) -> None:
         (["quickstart", "--device", "gpu"], "cuda"),
     ],
 )
-def test_train_what_is_not_there(arguments: list[str], message: str, capsys: Capture) -> None:
+def test_train_what_is_not_there(arguments: list[str], message: str, place: Path, capsys: Capture) -> None:
     assert run_command(["teachers", "train", *arguments]) == 2
     out, err = capsys.readouterr()
     assert out == ""
     assert message in err
+    assert not (place / "runs").exists()
 
 
-def test_train_a_preset_without_teachers(tmp_path: Path, capsys: Capture) -> None:
-    path = tmp_path / "none.yaml"
-    path.write_text("name: none\ndataset: {name: digits}\nstudent: {arch: resnet8}\nmethod: {name: ce}\n")
-    assert run_command(["teachers", "train", str(path)]) == 2
-    assert "has no teachers" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (("teachers=[]", "method.name=ce"), "two has no teachers; name a preset that has some"),
+        (
+            ("method.name=ce",),
+            "two: its method, ce, learns from no teachers; name a preset that does, or add --set method.name=aver",
+        ),
+        (("teachers.1.train.batch_size=97",), "teachers.1.train.batch_size is 97, more than the 96"),
+    ],
+)
+def test_train_what_makes_no_sense(changes: tuple[str, ...], message: str, place: Path, capsys: Capture) -> None:
+    options = [option for change in changes for option in ("--set", change)]
+    assert run_command(["teachers", "train", "two.yaml", *options]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith(f"mmkd: {message}")
+    assert err.count("\n") == 1
+    assert not list(place.glob("runs/*"))
+    assert keys() == []
