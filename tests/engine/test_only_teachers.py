@@ -57,7 +57,7 @@ def test_it_ends_with_its_teachers_and_a_whole_run_finds_them(tmp_path: Path) ->
     assert not {"student.safetensors", "analysis.json"} & left
     assert not any(name.startswith("teacher-") for name in left)  # checkpoints of what is in the store
 
-    again, events = executed(tiny(*ALONE), tmp_path / "again")
+    again, events = executed(tiny(*ALONE, "hardware.teachers=sharded"), tmp_path / "again")  # shared with nobody
     assert [(t.source, t.key, t.accuracy) for t in again.teachers] == [("store", t.key, t.accuracy) for t in found.teachers]
     assert not any(isinstance(event, PhaseStarted) for event in events)
 

@@ -6,12 +6,30 @@ import dataclasses
 import math
 import os
 import re
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
-from support.screens import DISTILLING, END, SIZES, TEACHING, advance, dashboard, lines, look, played, run, shown, text, until
+from support.screens import (
+    DISTILLING,
+    END,
+    SIZES,
+    STORY,
+    TEACHING,
+    Clock,
+    advance,
+    dashboard,
+    lines,
+    look,
+    played,
+    run,
+    shown,
+    text,
+    until,
+)
 
-from engine.events import EpochEnded, Event, Log, Metrics, RunEnded
+from engine.events import EpochEnded, Event, Log, Metrics, PhaseStarted, RunEnded, RunStarted, TeacherReady
 from engine.run_state import RunState
 from mmkd_tui.fake_client import FakeClient, story
 from mmkd_tui.keys import keys_of
@@ -71,6 +89,44 @@ def test_a_finished_run_shows_the_result_and_what_to_do_next(size: tuple[int, in
             for words in ("finished", "student distilled by mmkd", "91.86 %", "89.74 %", "student.safetensors", "mmkd run"):
                 assert words in said
             assert re.match(r" best 9\d\.\d\d % \(epoch \d+\)  validation 9", said.splitlines()[2])
+
+    run(test())
+
+
+class AloneClient(FakeClient):
+    """Of a run that trained teachers alone."""
+
+    def result(self) -> Mapping[str, Any] | None:
+        found = super().result()
+        none = dict.fromkeys(("student_accuracy", "student_alone_accuracy", "best_epoch", "best_accuracy", "images_per_second"))
+        return None if found is None else {**found, **none, "only_teachers": True}
+
+
+@pytest.mark.parametrize("trained", [True, False])
+@pytest.mark.parametrize("size", SIZES)
+def test_a_run_of_teachers_alone_shows_no_student(size: tuple[int, int], trained: bool) -> None:
+    """`trained`: not all of them were in the store."""
+
+    def alone() -> Iterator[Event]:
+        kinds = (TeacherReady, RunEnded, *((PhaseStarted, Metrics, EpochEnded) if trained else ()))
+        for event in STORY:
+            if isinstance(event, RunStarted):
+                yield dataclasses.replace(event, only_teachers=True)
+            elif isinstance(event, kinds) and getattr(event, "phase", "teacher") == "teacher":
+                yield event
+
+    async def test() -> None:
+        client = AloneClient(tuple(alone()), speed=1.0, clock=Clock())
+        client.skip_to(END)
+        async with shown(client, size) as pilot:
+            await look(pilot)
+            said = text(pilot.app)
+            for words in ("finished", "teacher vgg13", "plain average", "mmkd teachers list", "result.json"):
+                assert words in said
+            assert size[0] < 100 or "3 teachers alone on fashion-mnist" in said
+            for words in ("student", "None", "distil", "no training was begun"):
+                assert words not in said
+            assert ("no training was needed" in said) == (not trained)
 
     run(test())
 

@@ -61,6 +61,13 @@ def test_no_student_alone_where_none_is_asked_for() -> None:
     assert estimate(tiny("method={name: ce}", "teachers=[]"), Stock(), CPU).alone == 0.0
 
 
+def test_of_teachers_alone_nothing_is_guessed_for_a_student() -> None:
+    whole, alone = (estimate(quickstart(*more), Stock(), CPU) for more in ((), ("only_teachers=true", "teacher_cache.views=2")))
+    assert alone.teachers == whole.teachers
+    assert (alone.alone, alone.distil) == (0.0, 0.0)
+    assert alone.memory <= whole.memory
+
+
 def test_the_store_corrects_the_pace(tmp_path: Path) -> None:
     preset = quickstart()
     plain = pace(preset.hardware, CPU, Stock())

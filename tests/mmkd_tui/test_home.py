@@ -408,3 +408,9 @@ def test_one_teacher_is_not_counted_as_many() -> None:
     assert teachers_line(Stock(), one) == "0 of 1 teacher at hand"
     given = tiny("method={name: kd}", "teachers=[{arch: resnet8, checkpoint: w.pth}]")
     assert teachers_line(Stock(), given) == "1 teacher at hand"
+
+
+def test_runs_of_teachers_alone_are_told_as_that() -> None:
+    alone = summary(RunState.FINISHED, only_teachers=True)
+    assert [run_row(alone, ASCII, time.time(), narrow).cells[2] for narrow in (False, True)] == ["teachers alone", "teachers"]
+    assert progress(alone) == ""

@@ -13,9 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from support.hosts import Watched, no_process_left, wait_until
 
 from engine.events import Log, Metrics
+from engine.models import build_model
 from engine.paths import teacher_store
 from engine.teachers.store import Stored, TeacherStore
 from mmkd_tui.cli.main import run_command
@@ -251,6 +253,15 @@ def test_train(place: Path, capsys: Capture) -> None:
     assert again[1][3] == "trained"  # another recipe: the first had --set
     assert len(keys()) == 3
     assert len(list((place / "elsewhere").iterdir())) == 1
+
+
+def test_train_where_one_teacher_has_a_checkpoint(place: Path, capsys: Capture) -> None:
+    torch.save(build_model("resnet8", 1, 10, 3).state_dict(), place / "foreign.pth")
+    given = ["--set", "teachers.1={arch: resnet8, checkpoint: foreign.pth}", "--set", "evaluate.accept_weak_teachers=true"]
+    assert run_command(["teachers", "train", "two.yaml", *given]) == 0
+    rows = rows_of(capsys.readouterr().out)
+    assert [(label, source) for _, label, _, source in rows] == [("resnet8-s0", "trained"), ("foreign", "from its checkpoint")]
+    assert [key for key, *_ in rows] == [*keys(), "-"]
 
 
 def test_train_as_json_and_with_a_name_as_long_as_a_name_may_be(place: Path, capsys: Capture) -> None:
