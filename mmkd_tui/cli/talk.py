@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -51,11 +52,15 @@ def answered(write: Callable[[], None]) -> bool:
 
 
 def told(lines: Sequence[str]) -> None:
-    """Puts out on stdout what a run came to. Where a terminal has gone it is not heard, and that is all: its folder has it."""
+    """Puts out on stdout what a run came to. Where its terminal has gone it is not heard, and that is all: its folder has it.
+    OSError where a file or pipe takes it no more.
+    """
     try:
         for line in lines:
             typer.echo(line)
-    except OSError:
+    except OSError as error:
+        if error.errno != errno.EIO:
+            raise
         let_go(sys.stdout)
 
 
