@@ -117,7 +117,6 @@ def test_rm_asks_in_a_terminal_and_leaves_what_is_not_in_the_folder(runs: Path, 
     for answer, left in ((b"n\n", True), (b"y\n", False)):
         pid, terminal = pty.fork()
         if pid == 0:
-            os.environ["PYTHONPATH"] = str(Path(__file__).parents[3])
             os.execv(sys.executable, [sys.executable, "-m", "mmkd_tui", "runs", "rm", "one"])
         seen = b""
         while b"[y/N]" not in seen:
@@ -175,8 +174,7 @@ for arguments in (["runs", "list"], ["runs", "show", "one"], ["pause"], ["attach
     run_command(arguments)
 assert not {"torch", "numpy"} & set(sys.modules)
 """
-    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[3])}
-    subprocess.run([sys.executable, "-c", code], check=True, env=environment, stdin=subprocess.DEVNULL, capture_output=True)
+    subprocess.run([sys.executable, "-c", code], check=True, stdin=subprocess.DEVNULL, capture_output=True)
 
 
 def aged(run: RunDir, days: float) -> None:
