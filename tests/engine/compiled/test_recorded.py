@@ -31,6 +31,7 @@ from engine.stepping import Stepper
 
 GPU = DEVICE.type == "cuda"
 STEPS = 12  # the first ten are compared
+TEACHERS = ("resnet8", "resnet14")  # quick ones
 
 
 def stand_in(function: Function, args: tuple[Any, ...], device: torch.device) -> Recording:
@@ -118,13 +119,13 @@ def go(stepper: Stepper, panel: TeacherPanel, first: int = 0) -> list[float]:
 
 
 def eager(steps: int = STEPS) -> list[float]:
-    method, panel = mmkd_case(device=DEVICE)
+    method, panel = mmkd_case(teachers=TEACHERS, device=DEVICE)
     stepper = Stepper(method, sgd(method))
     return [loss for first in range(0, steps, STEPS) for loss in go(stepper, panel, first)]
 
 
 def recorded_case() -> tuple[CompiledStepper, TeacherPanel, Compiling, list[str]]:
-    method, panel = mmkd_case(device=DEVICE)
+    method, panel = mmkd_case(teachers=TEACHERS, device=DEVICE)
     told: list[str] = []
     source = Compiling()
     stepper = CompiledStepper(
