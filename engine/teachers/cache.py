@@ -177,6 +177,10 @@ class CachedTeachers:
     def consider(self, seconds_left: float) -> None:
         """Nothing is gained by knowing."""
 
+    def release(self) -> bool:
+        """Nothing that it could do without."""
+        return False
+
     def close(self) -> None:
         """Lets go of files and memory. A second time does nothing."""
         self._rows.clear()
