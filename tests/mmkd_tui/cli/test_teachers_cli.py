@@ -7,12 +7,13 @@ import os
 import pty
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from engine.paths import teacher_store
+from engine.paths import HOUR, teacher_store
 from engine.teachers.store import Stored, TeacherStore
 from mmkd_tui.cli.main import run_command
 
@@ -147,6 +148,15 @@ def test_rm(capsys: Capture) -> None:
     assert run_command(["teachers", "rm", KEY, KEY[:15], "--yes"]) == 0
     assert capsys.readouterr().err == f"removed {KEY} (1.2 MB)\n"
     assert keys() == [OTHER]
+
+
+def test_what_an_interrupted_rm_left_goes_with_the_next() -> None:
+    add(KEY)
+    left = teacher_store() / f".{OTHER}.123-0.removed"
+    left.mkdir()
+    os.utime(left, (time.time() - 2 * HOUR,) * 2)
+    assert run_command(["teachers", "rm", KEY, "--yes"]) == 0
+    assert list(teacher_store().iterdir()) == []
 
 
 def test_rm_removes_nothing_where_one_key_is_wrong(capsys: Capture) -> None:
