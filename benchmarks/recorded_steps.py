@@ -25,7 +25,7 @@ from engine.bench.measure import synchronise
 from engine.bench.networks import Setting, recipe
 from engine.compiled.flat import callable_of, channels_last, compile_flat
 from engine.compiled.pure import Pure, PurePanel
-from engine.compiled.recorded import Recorded, side_by_side
+from engine.compiled.recorded import Recorded, SideBySide
 from engine.control_group import usable_cores
 from engine.device import resolve_device
 from engine.meta.sgd import Sgd, momenta_of
@@ -69,6 +69,8 @@ def main() -> None:
     step = (parameters, momenta, buffers, weights, parameters[0].new_full((), 1e-3), batch.images, batch.labels, *said)
     teachers = (asked_teachers.tensors(), batch.images)
 
+    side_by_side = SideBySide()
+
     def apart(tensors: Sequence[Sequence[Tensor]], images: Tensor) -> list[Tensor]:
         laid_out = images.contiguous(memory_format=torch.channels_last)
         calls = [partial(panel.one, number, laid_out) for number in range(len(tensors))]
@@ -88,7 +90,7 @@ def main() -> None:
             leaves, structure = pytree.tree_flatten(args)
             laid_out = pytree.tree_unflatten(channels_last(leaves), structure)
             forms[f"compiled in {time.monotonic() - began:.0f} s"] = (compiled, laid_out)
-            forms["compiled, recorded"] = (Recorded(compiled, laid_out=True), laid_out)
+            forms["compiled, recorded"] = (Recorded(compiled, compiled=True), laid_out)
         for form, took in in_turn(forms, asked.rounds, device).items():
             print(f"{what:15} {form:24} {took:9.3f} ms")
 

@@ -26,7 +26,8 @@ class Meter:
         self.recent, self.epoch = zeros(6 + 4 * teachers), zeros(6 + 4 * teachers)
         self.recent_meta, self.epoch_meta = zeros(1 + len(_META)), zeros(1 + len(_META))
         self.by_class = zeros(classes, 1 + 2 * teachers)
-        self._one, self._none = zeros(1) + 1, zeros(teachers)
+        self._one = zeros(1) + 1
+        self._none, self._zero = (torch.zeros(shape, device=device) for shape in ((teachers,), ()))
         self.has_logit = self.has_feature = self.has_logit_weights = self.has_feature_weights = False
 
     @torch.no_grad()
@@ -34,36 +35,26 @@ class Meter:
         """Takes in a step on labels [B]. One that was left out because it is not finite does not count."""
         self.has_logit, self.has_feature = step.logit is not None, step.feature is not None
         self.has_logit_weights, self.has_feature_weights = step.logit_weights is not None, step.feature_weights is not None
-        zero = self._none.new_zeros(())
-        accuracy = (step.logits.argmax(1) == labels).double().mean()
-        scalars = torch.stack(
-            [t.detach().double() if t is not None else zero for t in (step.loss, step.ce, step.logit, step.feature, accuracy)]
-        )
-        columns = []
-        parts = [self._one, scalars]
-        for weights in (step.logit_weights, step.feature_weights):
-            if weights is None:
-                parts += [self._none, self._none]
-                columns.append(self._none.expand(len(labels), -1))
-            else:
-                weights = weights.detach().double()
-                parts += [weights.mean(0), weights.square().mean(0)]
-                columns.append(weights)
-        row = torch.cat(parts)
+        # A GPU's small kernels cost what their launch costs: as few as can be.
+        scalars = [self._zero if t is None else t.detach() for t in (step.loss, step.ce, step.logit, step.feature)]
+        right = (step.logits.argmax(1) == labels).mean(dtype=torch.float64)
+        none = self._none.expand(len(labels), -1)
+        weights = [none if w is None else w.detach() for w in (step.logit_weights, step.feature_weights)]
+        weighed = torch.cat(weights, 1).double()  # [B, 2 K]
+        means, squares, k = weighed.mean(0), weighed.square().mean(0), self.teachers
+        row = torch.cat([self._one, torch.stack(scalars).double(), right[None], means[:k], squares[:k], means[k:], squares[k:]])
         finite = None if step.finite is None else step.finite.all()
         if finite is not None:
             row = torch.where(finite, row, 0)
-        self.recent += row
-        self.epoch += row
+        torch._foreach_add_([self.recent, self.epoch], [row, row])
         if self.has_logit_weights:
-            rows = torch.cat([self._one.expand(len(labels), 1), *columns], dim=1)
+            rows = torch.cat([self._one.expand(len(labels), 1), weighed], 1)
             self.by_class.index_add_(0, labels, rows if finite is None else torch.where(finite, rows, 0))
         if meta is not None:
             values = [meta.outer_loss, meta.hard_accuracy, meta.logit_gradient, meta.feature_gradient]
-            row = torch.cat([self._one, torch.stack([value.double() for value in values])])
+            row = torch.cat([self._one, torch.stack(values).double()])
             row = torch.where(meta.finite, row, 0)
-            self.recent_meta += row
-            self.epoch_meta += row
+            torch._foreach_add_([self.recent_meta, self.epoch_meta], [row, row])
 
     def take_recent(self, ranks: Ranks = ALONE) -> dict[str, Any]:
         """The averages since the last call, over the steps of all ranks, as fields of `metrics`; waits for the device."""

@@ -6,6 +6,7 @@ import errno
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -15,6 +16,8 @@ import platformdirs
 
 from engine.errors import UserError
 
+REMOVED = ".removed"  # how the names of folders end that are being deleted
+HOUR = 3600.0  # seconds in which nobody deletes a folder without deleting anything of it
 FULL = (errno.ENOSPC, errno.EDQUOT)  # what a write fails with where there is no room
 
 
@@ -119,3 +122,13 @@ def sync_folder(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def delete_leftovers(root: Path, ending: str, age: float) -> None:
+    """Deletes what processes that were killed left in the middle of writing or deleting it: folders in `root` whose names begin
+    with a dot and have this ending, and in which nothing has come or gone for `age` seconds.
+    """
+    for path in root.glob(f".*{ending}"):
+        with suppress(OSError):
+            if time.time() - path.lstat().st_mtime > age:
+                shutil.rmtree(path)

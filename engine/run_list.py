@@ -14,6 +14,7 @@ from typing import Any
 
 from engine.errors import PresetError, UserError
 from engine.events import RunStarted, from_line
+from engine.paths import HOUR, REMOVED, delete_leftovers
 from engine.preset_yaml import load_preset
 from engine.run_dir import Lock, RunDir
 from engine.run_state import RunState, StateReader, other_machine
@@ -153,6 +154,7 @@ def _named(runs: Path, name: str, live: bool, listed: Callable[[], list[Path]]) 
 def remove_run(path: Path) -> None:
     """Deletes a run's folder; of a link to one, only the link. UserError where a process is at work on it."""
     run_dir = RunDir(path)
+    delete_leftovers(path.parent, REMOVED, HOUR)
     try:
         if path.is_symlink():
             path.unlink()
@@ -162,7 +164,7 @@ def remove_run(path: Path) -> None:
         lock = Lock(run_dir)
         try:
             # Renamed in one step, so that nobody finds half a run.
-            gone = path.rename(path.with_name(f".{path.name}.{os.getpid()}.removed"))
+            gone = path.rename(path.with_name(f".{path.name}.{os.getpid()}{REMOVED}"))
         finally:
             lock.release()  # before its file goes: NFS would keep that under another name, and the folder with it
         shutil.rmtree(gone)

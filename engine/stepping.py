@@ -54,6 +54,10 @@ class Stepper:
     def consider(self, seconds_left: float) -> None:
         """Told now and then how long this training has still to go."""
 
+    def release(self) -> bool:
+        """Gives back memory that steps could do without; whether there was any."""
+        return False
+
     def close(self) -> None:
         """Called after the last step."""
 

@@ -41,9 +41,8 @@ class Tally:
         if step.finite is not None:
             wrong = ~step.finite
             some = wrong.any()
-            self._counts[0] += some
-            self._counts[1 : 1 + len(PARTS)] += wrong
-            self._counts[-1] = (self._counts[-1] + 1) * some
+            self._counts[: 1 + len(PARTS)] += torch.cat([some[None], wrong])
+            self._counts[-1:].add_(1).mul_(some)
         if meta is not None:
             self._counts[-2] += ~meta.finite
 

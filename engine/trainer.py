@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import gc
 import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
-from engine.data import Images
+from engine.data import Batch, Images
 from engine.data.images import Share
 from engine.errors import StoppedError, TrainingError, UserError
 from engine.events import EpochEnded, Event, Log, Metrics, PhaseStarted
@@ -20,6 +22,7 @@ from engine.measure import Measurement, logits_of, measured
 from engine.meta.sgd import momenta_of
 from engine.meter import Meter
 from engine.methods import Method, Teachers
+from engine.methods.base import MetaStep, Step
 from engine.models.build import count_parameters
 from engine.out_of_memory import OutOfMemoryError, lacks_memory, told, told_of
 from engine.preset import EvaluatePart, NonFinitePart, TrainPart
@@ -203,17 +206,7 @@ class Trainer:
             batch = next(batches, None)
             if batch is None:
                 break
-            try:
-                teachers = self.panel.of(batch)
-                step, meta = self.stepper(batch, teachers, self.step)
-            except (RuntimeError, MemoryError) as error:
-                if not lacks_memory(error):
-                    raise
-                why = self._too_large(error)
-            else:
-                why = ""
-            if why:  # and with the error, all that its frames held is gone
-                raise OutOfMemoryError(why)
+            step, meta = self._with_room(partial(self._lesson, batch), self._too_large)
             self.meter.add(step, batch.labels, meta)
             self.tally.add(step, meta)
             self.step_in_epoch += 1
@@ -227,6 +220,26 @@ class Trainer:
                 self._mind(left)
             if self.step_in_epoch < self.steps_per_epoch:
                 self.poll(self)
+
+    def _lesson(self, batch: Batch) -> tuple[Step, MetaStep | None]:
+        return self.stepper(batch, self.panel.of(batch), self.step)
+
+    def _with_room(self, work: Callable[[], T], told: Callable[[BaseException], str]) -> T:
+        """What `work` returns; where memory does not suffice, once more without what could be done without."""
+        for _ in range(2):
+            try:
+                return work()
+            except (RuntimeError, MemoryError) as error:
+                if not lacks_memory(error):
+                    raise
+                why = told(error)
+            # With the error, all that its frames held is gone.
+            if self.ranks.size > 1 or not any([self.stepper.release(), self.panel.release()]):
+                break  # several are in step with each other
+            gc.collect()
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
+        raise OutOfMemoryError(why)
 
     def _due_fields(self) -> dict[str, Any] | None:
         last = self.step == self.recipe.epochs * self.steps_per_epoch
@@ -294,7 +307,8 @@ class Trainer:
             split = self.images.choosing(self.evaluate.select_on)
             # What several ranks do between two steps they do together, and here their passes are not in step.
             poll = (lambda: self.poll(self)) if self.ranks.size == 1 else None
-            logits = logits_of(self.student, split, self.evaluate.batch_size, poll, self.ranks)
+            size = self.evaluate.batch_size
+            logits = self._with_room(lambda: logits_of(self.student, split, size, poll, self.ranks), told_of)
             measurement = measured(logits, split.labels)
             best = self.best.measurement if self.best else None
             # Small validation splits tie often: the smaller loss decides.

@@ -8,7 +8,6 @@ import zipfile
 import zlib
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
-from typing import Self
 
 from engine.errors import UserError
 from engine.text import one_line
@@ -23,11 +22,11 @@ Told = Callable[[int, int], None]  # bytes of the archive that are read, and all
 class BoundedMember(tarfile.TarInfo):
     """What is said of a member is read into memory, however long it is; a compressed archive says gigabytes in few bytes."""
 
-    @classmethod
-    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
-        found = super().frombuf(buf, encoding, errors)
-        if found.type in _NOTES and found.size > MOST_NOTES:
-            raise tarfile.ReadError(f"it says {found.size:,} bytes of one member")
+    def _proc_member(self, archive: tarfile.TarFile) -> tarfile.TarInfo:
+        """The place that tarfile's source names for subclasses. Newer patch releases read headers past the public `frombuf`."""
+        if self.type in _NOTES and self.size > MOST_NOTES:
+            raise tarfile.ReadError(f"it says {self.size:,} bytes of one member")
+        found: tarfile.TarInfo = super()._proc_member(archive)  # type: ignore[misc]
         return found
 
 

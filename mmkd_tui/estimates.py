@@ -13,16 +13,17 @@ from engine.preset import DatasetPart, HardwarePart, MmkdPart, Preset, TrainPart
 from mmkd_tui.machine import Machine
 from mmkd_tui.stock import Stock
 
-# Measured with torch 2.10 on one core of a 2.x GHz server and taken from memory of one GPU of that class: good to a factor of
-# two or three, which is what "rough" means on the screen. Trainings in the store correct them.
+# Measured with torch 2.10 on one core of a 2.x GHz server; layers and meta steps on a GPU, recorded, with torch 2.11 on an H100
+# that had other work as well, the rest of a GPU's from memory: good to a factor of two or three, which is what "rough" means on
+# the screen. Trainings in the store correct them.
 CPU_MACS = 33e9  # multiply-adds a second and core
 CPU_LAYER = 0.5e-3  # seconds a layer and training step that do not depend on its size
 CPU_PARAMETER = 4e-9  # seconds a parameter and step: the optimizer's passes over memory
 GPU_MACS = 3e12
-GPU_LAYER = 0.1e-3
+GPU_LAYER = 0.3e-3
 GPU_PARAMETER = 2e-11
 BF16_GAIN = 1.6  # on a GPU
-META = {"cpu": 0.025, "cuda": 0.01}  # seconds an inner step of a meta step, beside the student's passes
+META = {"cpu": 0.025, "cuda": 0.002}  # seconds an inner step of a meta step, beside the student's passes
 START = {"cpu": 4.0, "cuda": 8.0}  # seconds until the first step: importing, reading, warming up
 
 # Multiply-adds an image for each parameter and pixel: a halved map quarters the work of the layers after it.

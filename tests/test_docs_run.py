@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 from sklearn.datasets import load_digits
+from support.presets import DEVICE
 
 from mmkd_tui.cli.main import run_command
 
@@ -29,7 +30,7 @@ SMALL = [
     "teachers=[{arch: resnet8, train: {epochs: 1, batch_size: 32}}, {arch: resnet14, train: {epochs: 1, batch_size: 32}}]",
     "train.epochs=1",
     "train.batch_size=32",
-    "hardware={compile: off, threads: 1}",
+    f"hardware={{device: {DEVICE}, compile: off, threads: 1}}",
     "method.meta.buffer_size=40",
     "method.meta.every=2",
     "evaluate={accept_weak_teachers: true, student_alone: false}",
@@ -41,7 +42,7 @@ teachers: [{arch: ARCH, train: {epochs: 1, batch_size: 32}}, {arch: resnet8, see
 student: {arch: resnet8}
 method: {name: mmkd, meta: {every: 2, buffer_size: 40}}
 train: {epochs: 1, batch_size: 32}
-hardware: {compile: off, threads: 1}
+hardware: {device: DEVICE, compile: off, threads: 1}
 evaluate: {accept_weak_teachers: true, student_alone: false}
 """
 
@@ -84,7 +85,7 @@ def prepared(page: Path, folder: Path) -> None:
     text = page.read_text()
     arch = "tiny" if "--plugin tiny.py" in text else "resnet14"
     for name in ("my.yaml", "my-pair.yaml"):
-        (folder / name).write_text(MINE.replace("ARCH", arch))
+        (folder / name).write_text(MINE.replace("ARCH", arch).replace("DEVICE", DEVICE))
     for _, language, block in BLOCK.findall(text):
         for name in ("my-table", "my-sweep"):
             example = name == "my-sweep" and re.search("^trials: ", block, re.MULTILINE)
@@ -138,7 +139,6 @@ def test_a_pages_commands_do_what_they_say(
     folder = tmp_path / "here"
     folder.mkdir()
     monkeypatch.chdir(folder)
-    monkeypatch.setenv("PYTHONPATH", str(HOME))
     shutil.copytree(first_run / "teachers", tmp_path / "own-teachers")
     prepared(page, folder)
     commands = [line for line, why in lines(page) if not why and (long or not any(part in line for part in LONG))]

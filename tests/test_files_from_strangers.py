@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
+TESTS = Path(__file__).parent
 QUICK = 12  # of each of some 27 kinds
 MANY = 400
 
 
 def hold(examples: int) -> None:
     """The reasons why are in what the process says."""
-    environment = os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}", "OMP_NUM_THREADS": "1"}
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join((str(TESTS), os.environ["PYTHONPATH"]))}
     command = [sys.executable, "-m", "support.strangers", str(examples)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, errors="replace", check=False)
     assert done.returncode == 0, done.stdout + done.stderr[-3000:]

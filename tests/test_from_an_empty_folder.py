@@ -12,19 +12,19 @@ import numpy as np
 import pytest
 from PIL import Image
 from sklearn.datasets import load_digits
+from support.presets import DEVICE
 
 ROOT = Path(__file__).parents[1]
 SHORTER = [word for number in range(3) for word in ("--set", f"teachers.{number}.train.epochs=4")]
 SHORTER += ["--set", "train.epochs=4", "--set", "dataset.train_images=700", "--set", "evaluate.student_alone=false"]
+SHORTER += ["--device", DEVICE]
 
 
 def mmkd(folder: Path, *arguments: str) -> str:
     """What a command says on stdout, typed in `folder`."""
     places = {f"MMKD_{place.upper()}": str(folder / f"own-{place}") for place in ("teachers", "cache", "data", "config")}
-    known = os.environ.get("PYTHONPATH")
-    path = os.pathsep.join([str(ROOT), *([known] if known else [])])
     command = [sys.executable, "-m", "mmkd_tui", *arguments]
-    environment = os.environ | places | {"PYTHONPATH": path}
+    environment = os.environ | places
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr

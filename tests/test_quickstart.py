@@ -6,7 +6,7 @@ import statistics
 from pathlib import Path
 
 import pytest
-from support.presets import tiny
+from support.presets import DEVICE, tiny
 
 from engine import Run, find_preset, load_preset
 from engine.events import EpochEnded, Event
@@ -44,7 +44,7 @@ def test_feature_weights_learn(tmp_path: Path) -> None:
 def test_quickstart_beats_the_student_alone_over_five_seeds(tmp_path: Path) -> None:
     results = []
     for seed in range(5):
-        run = Run(load_preset(find_preset("quickstart"), [f"seed={seed}"]), tmp_path / str(seed))
+        run = Run(load_preset(find_preset("quickstart"), [f"seed={seed}", f"hardware.device={DEVICE}"]), tmp_path / str(seed))
         events: list[Event] = []
         run.subscribe(events.append)
         results.append(run.execute())

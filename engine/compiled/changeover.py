@@ -85,9 +85,17 @@ class Changeover:
         self._seconds_left = seconds_left
 
     def close(self) -> None:
-        """Ends the compiling, if it goes on."""
+        """Ends the compiling, if it goes on, and lets go of what took over."""
         if self._source is not None:
             self._source.close()
+        self._source = None
+        self.compiled.clear()
+        self._given_up.update(self.parts)
+
+    def awaited(self, part: str) -> bool:
+        """Whether a function is about to be here."""
+        source = None if part in self._given_up else self._source
+        return source is not None and source.ready(part) and source.take(part) is None
 
     def retire(self, part: str) -> None:
         """Something quicker has taken over: what it holds is let go of."""
@@ -161,18 +169,35 @@ class Stages:
 
     def of(self, part: str, *hand: Any) -> tuple[Function | None, Changeover | None]:
         """The quickest function that has taken over, if one has; or one that is to be compared now, and the changeover of it."""
+        awaited = False  # something quicker: nothing else is begun with meanwhile
         for changeover, source in reversed(self._stages):
             found = changeover.compiled.get(part)
             if found is not None:
                 return found, None
-            candidate = changeover.candidate(part, partial(source, *hand))
+            candidate = None if awaited else changeover.candidate(part, partial(source, *hand))
             if candidate is not None:
                 return candidate, changeover
+            awaited = awaited or changeover.awaited(part)
         return None, None
 
     def used(self, part: str) -> Function | None:
         """The quickest function that has taken over."""
         return next((found for changeover, _ in reversed(self._stages) if (found := changeover.compiled.get(part))), None)
+
+    def release(self, spare: Callable[[Function], bool | None]) -> bool:
+        """Has every function that took over give memory back, for good; whether one did.
+
+        `spare` says whether it can go on without, or None where it has nothing to give.
+        """
+        released = False
+        for changeover, _ in self._stages:
+            for function in list(changeover.compiled.values()):
+                goes_on = spare(function)
+                released = released or goes_on is not None
+                if goes_on is False:
+                    for part in changeover.parts:
+                        changeover.retire(part)
+        return released
 
     def settle(self, part: str) -> None:
         """Lets go of what something quicker has taken the place of."""
@@ -188,9 +213,10 @@ class Stages:
             changeover.consider(seconds_left)
 
     def close(self) -> None:
-        """Ends the compiling, if it goes on."""
+        """Ends the compiling, if it goes on, and lets go of what took over."""
         for changeover, _ in self._stages:
             changeover.close()
+        self._stages = ()  # their sources are made by whoever holds these: memory comes back when they go, not at some later time
 
 
 def _difference(result: Result) -> Tensor:

@@ -15,7 +15,7 @@ from torch import Tensor
 from engine.compiled.changeover import Changeover, Compile, Part, Result, Source, Stages, Tell
 from engine.compiled.flat import Function
 from engine.compiled.pure import PurePanel
-from engine.compiled.recorded import WORTH_RECORDING, RecordedSource, records, side_by_side
+from engine.compiled.recorded import WORTH_RECORDING, RecordedSource, SideBySide, records, spared
 from engine.compiled.slices import Slices, slices_of
 from engine.models import Output, paired
 from engine.models.panel import HasImages, TeacherPanel
@@ -77,6 +77,8 @@ class CompiledPanel:
         return RecordedSource(source, fixed=1) if records(self.panel.device) else source
 
     def _record(self, images: Tensor) -> Source:
+        side_by_side = SideBySide()
+
         def teachers(tensors: list[list[Tensor]], images: Tensor) -> list[Tensor]:
             laid_out = images.contiguous(memory_format=torch.channels_last)
             calls = [partial(self.panel.one, number, laid_out) for number in range(len(tensors))]
@@ -90,6 +92,10 @@ class CompiledPanel:
     def consider(self, seconds_left: float) -> None:
         """How long the training has still to go, at the pace that it has now."""
         self.stages.consider(seconds_left)
+
+    def release(self) -> bool:
+        """Gives back the memory that a recording takes, and records nothing more; whether there was any."""
+        return self.stages.release(spared)
 
     def close(self) -> None:
         """Ends the compiling, if it goes on, and the threads."""

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import gc
+import os
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple, TypeVar
 
 import torch
@@ -14,8 +17,8 @@ from engine.compiled.changeover import Source
 from engine.compiled.flat import Function, channels_last
 
 T = TypeVar("T")
+_broken: list[str] = []  # why nothing more is recorded in this process
 WORTH_RECORDING = 5.0  # seconds that a training must have before it: recording takes about one
-WARM_UP = 2  # calls before the recording: libraries choose their algorithms and take their room
 
 
 class Recording(NamedTuple):
@@ -28,22 +31,30 @@ class Recording(NamedTuple):
 
 def records(device: torch.device) -> bool:
     """Whether functions can be recorded there."""
-    return device.type == "cuda"
+    return device.type == "cuda" and os.environ.get("CUDA_LAUNCH_BLOCKING", "0") == "0"
 
 
 def record(function: Function, args: tuple[Any, ...], device: torch.device) -> Recording:
     """By calling `function` a few times. MemoryError where what it keeps would leave too little; any error of the function's."""
+    if _broken:
+        raise RuntimeError(_broken[0])
     aside = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
     aside.wait_stream(torch.cuda.current_stream(device))
     # Backwards in this thread, too: the mode of a recording is a thread's. What other threads do meanwhile does not matter.
-    with torch.cuda.stream(aside), torch.autograd.set_multithreading_enabled(False):
-        for _ in range(WARM_UP):
+    with torch.cuda.stream(aside), torch.autograd.set_multithreading_enabled(False), _without_collecting():
+        function(*args)  # libraries choose their algorithms and take their room
+        with _waiting_for_the_device_is_an_error():
             function(*args)
         graph = torch.cuda.CUDAGraph()
         torch.cuda.empty_cache()
         before = torch.cuda.memory_reserved(device)
-        with torch.cuda.graph(graph, stream=aside, capture_error_mode="thread_local"):
-            results = function(*args)
+        try:
+            with torch.cuda.graph(graph, stream=aside, capture_error_mode="thread_local"):
+                results = function(*args)
+        except Exception as error:
+            # Up to release 2.11 PyTorch's allocator goes on as if the recording did: a second one would fail as well.
+            _broken.append(f"a recording failed before ({type(error).__name__})")
+            raise
         room = torch.cuda.memory_reserved(device) - before
     torch.cuda.current_stream(device).wait_stream(aside)
     if torch.cuda.mem_get_info(device)[0] < room:  # eager steps and measurements need some as well
@@ -51,19 +62,54 @@ def record(function: Function, args: tuple[Any, ...], device: torch.device) -> R
     return Recording(graph.replay, results, room)
 
 
-def side_by_side(calls: Sequence[Callable[[], T]], device: torch.device) -> list[T]:
-    """What each of the calls returns. On a GPU each has a stream of its own: what a small one asks for leaves much of it idle."""
-    if not records(device):
-        return [call() for call in calls]
-    here, found = torch.cuda.current_stream(device), []
-    streams = [torch.cuda.Stream(device) for _ in calls]  # type: ignore[no-untyped-call]
-    for call, stream in zip(calls, streams, strict=True):
-        stream.wait_stream(here)
-        with torch.cuda.stream(stream):
-            found.append(call())
-    for stream in streams:
-        here.wait_stream(stream)
-    return found
+@contextmanager
+def _without_collecting() -> Iterator[None]:
+    """A graph that is collected while another one is recorded would end the recording."""
+    gc.collect()
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collects:
+            gc.enable()
+
+
+@contextmanager
+def _waiting_for_the_device_is_an_error() -> Iterator[None]:
+    """What waits cannot be recorded; to find out by recording would do damage."""
+    before = torch.cuda.get_sync_debug_mode()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        yield
+    finally:
+        torch.cuda.set_sync_debug_mode(before)
+
+
+class SideBySide:
+    """Calls on streams of their own, on a GPU: what a small one asks for leaves much of it idle. Elsewhere one by one."""
+
+    def __init__(self) -> None:
+        self._streams: list[torch.cuda.Stream] = []
+
+    def __call__(self, calls: Sequence[Callable[[], T]], device: torch.device) -> list[T]:
+        """What each of them returns."""
+        if device.type != "cuda":
+            return [call() for call in calls]
+        while len(self._streams) < len(calls):
+            self._streams.append(torch.cuda.Stream(device))  # type: ignore[no-untyped-call]
+        here, found = torch.cuda.current_stream(device), []
+        streams = self._streams[: len(calls)]
+        for stream in streams:
+            stream.wait_stream(here)
+        try:
+            for call, stream in zip(calls, streams, strict=True):
+                with torch.cuda.stream(stream):
+                    found.append(call())
+        finally:
+            for stream in streams:
+                here.wait_stream(stream)
+        return found
 
 
 class Recorded:
@@ -71,12 +117,13 @@ class Recorded:
 
     Each call's results take the place of the last one's: whoever wants to keep them copies them. Arguments are copied to where
     they are read, unless they lie there already; the first `fixed` of them are read where the first call had them, and have to
-    stay there.
+    stay there. A compiled function is called as it is where a recording of it would take too much memory.
     """
 
-    def __init__(self, function: Function, *, fixed: int = 0, laid_out: bool = False) -> None:
-        """`laid_out`: the function takes its arguments channels-last."""
-        self.function, self.fixed, self.laid_out = function, fixed, laid_out
+    def __init__(self, function: Function, *, fixed: int = 0, compiled: bool = False) -> None:
+        """`compiled`: the function is quick as it is, and takes its arguments channels-last."""
+        self.function, self.fixed, self.compiled = function, fixed, compiled
+        self._plain = False
         self._recording: Recording | None = None
         self._given: tuple[Any, ...] = ()
         self._places: list[Tensor] = []
@@ -89,22 +136,36 @@ class Recorded:
     @property
     def room(self) -> int:
         """Bytes that it keeps to itself."""
-        return self._recording.room if self._recording else 0
+        return self._recording.room + sum(place.nbytes for place in self._places) if self._recording else 0
 
     @torch.no_grad()
     def __call__(self, *args: Any) -> Any:
         """The results, which the next call overwrites. The first call raises what `record` does."""
+        if self._plain:
+            self._given = args
+            return self.function(*args)
         if self._recording is None:
-            self._recording = self._record(args)
+            try:
+                self._recording = self._record(args)
+            except MemoryError:
+                if not self.release():
+                    raise
+            if self._recording is None:
+                return self(*args)
         else:
             self._take(pytree.tree_leaves(args[self.fixed :]))
         self._recording.replay()
         return self._recording.results
 
+    def release(self) -> bool:
+        """Gives back all that it keeps; whether it can be called as it is from now on."""
+        self._recording, self._places, self._plain = None, [], True
+        return self.compiled
+
     def _record(self, args: tuple[Any, ...]) -> Recording:
         flat, structure = pytree.tree_flatten(args[self.fixed :])
         places = [tensor.detach().clone() for tensor in flat]
-        self._places = channels_last(places) if self.laid_out else places
+        self._places = channels_last(places) if self.compiled else places
         self._given = (*args[: self.fixed], *pytree.tree_unflatten(self._places, structure))
         return record(self.function, self._given, flat[0].device)
 
@@ -139,12 +200,17 @@ class RecordedSource:
         if isinstance(self._functions, Mapping):
             return Recorded(self._functions[part], fixed=self._fixed)
         found = self._functions.take(part)
-        return Recorded(found, fixed=self._fixed, laid_out=True) if callable(found) else found
+        return Recorded(found, fixed=self._fixed, compiled=True) if callable(found) else found
 
     def close(self) -> None:
         """Ends the compiling."""
         if not isinstance(self._functions, Mapping):
             self._functions.close()
+
+
+def spared(function: Function) -> bool | None:
+    """For `Stages.release`: recordings are what can be done without."""
+    return function.release() if isinstance(function, Recorded) and function.room else None
 
 
 def held_by(function: Function | None) -> int:

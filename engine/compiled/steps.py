@@ -6,6 +6,7 @@ On a GPU those are recorded at first, so that the kernels of an eager step are l
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -14,7 +15,7 @@ from torch import Tensor
 from engine.compiled.changeover import Changeover, Compile, Part, Result, Source, Stages, Tell
 from engine.compiled.flat import Function
 from engine.compiled.pure import Pure
-from engine.compiled.recorded import WORTH_RECORDING, Recorded, RecordedSource, records
+from engine.compiled.recorded import WORTH_RECORDING, Recorded, RecordedSource, records, spared
 from engine.data import Batch
 from engine.meta.sgd import Sgd, Tensors, momenta_of
 from engine.methods.base import Hard, MetaGradient, MetaStep, Method, Step
@@ -48,7 +49,7 @@ class CompiledStepper(Stepper):
         mode: Compile = "auto",
     ) -> None:
         super().__init__(method, optimizer)
-        self._make_source = source
+        self._make_source, self._tell = source, tell
         self._pure = Pure(method, Sgd.of(optimizer))
         parts = {part: Part(NAMES[part], TOLERANCE[part][method.learner.bf16], TRIES) for part in self._pure.parts}
         self.changeover = Changeover(parts, "the steps", WORTH, tell, mode)
@@ -63,9 +64,20 @@ class CompiledStepper(Stepper):
         """How long this training has still to go, at the pace that it has now."""
         self.stages.consider(seconds_left)
 
+    def release(self) -> bool:
+        """Gives back the memory that recordings take, and records nothing more; whether there were any."""
+        released = self.stages.release(spared)
+        if released:
+            self._tell("warning", "there is too little memory for recorded steps: training goes on without them, and slower")
+        return released
+
     def close(self) -> None:
-        """Ends the compiling, if it goes on."""
+        """Ends the compiling, if it goes on. The learner's tensors are its own again."""
+        lies_in_results = isinstance(self.stages.used("train"), Recorded)
         self.stages.close()
+        if lies_in_results:
+            with suppress(torch.OutOfMemoryError):
+                self._swap(*([tensor.clone() for tensor in part] for part in self._parts()))
 
     def compiled(self, part: str) -> bool:
         """Whether steps of this kind ("train" or "meta") have changed over."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
@@ -21,16 +22,16 @@ class Augmentation:
     padding: int
     flip: bool
 
-    def __call__(self, pixels: Tensor, indices: Tensor, seed: int, epoch: int) -> Tensor:
-        """[B, channels, H, W] of the images `indices` [B] -> the same shape; a function of (seed, epoch, index)."""
-        return self._changed(pixels, uniform(indices, 3, seed, "augmentation", epoch))
+    def draws(self, indices: Tensor, seed: int, epoch: int) -> Tensor:
+        """What is done to the images `indices` [B]: [B, 3] in [0, 1), a function of (seed, epoch, index)."""
+        return uniform(indices, 3, seed, "augmentation", epoch)
 
-    def view(self, pixels: Tensor, indices: Tensor, views: Tensor) -> Tensor:
-        """The fixed views `views` [B] of the images `indices` [B], whatever the run's seed: [B, channels, H, W] -> the same."""
-        return self._changed(pixels, uniform_at(indices, views, 3, VIEWS_SEED, "view"))
+    def view_draws(self, indices: Tensor, views: Tensor) -> Tensor:
+        """As `draws`, of the fixed views `views` [B], whatever the run's seed."""
+        return uniform_at(indices, views, 3, VIEWS_SEED, "view")
 
-    def _changed(self, pixels: Tensor, draws: Tensor) -> Tensor:
-        """By three numbers in [0, 1) for each image, [B, 3]."""
+    def __call__(self, pixels: Tensor, draws: Tensor) -> Tensor:
+        """[B, channels, H, W] and what was drawn for each image, [B, 3] -> the same shape."""
         if self.padding:
             shifts = (draws[:, :2] * (2 * self.padding + 1)).long()
             pixels = crop(F.pad(pixels, [self.padding] * 4), shifts, pixels.shape[2], pixels.shape[3])
@@ -68,13 +69,19 @@ class FixedViews:
 
     def __call__(self, pixels: Tensor, indices: Tensor, views: Tensor) -> Tensor:
         """[B, channels, H, W] of the images `indices` [B] -> their views `views` [B]."""
-        return self.augmentation.view(pixels, indices, views) if isinstance(self.augmentation, Augmentation) else pixels
+        own = self.augmentation
+        return own(pixels, own.view_draws(indices, views)) if isinstance(own, Augmentation) else pixels
 
 
 def crop(padded: Tensor, corners: Tensor, height: int, width: int) -> Tensor:
     """[B, c, H, W] and each image's top left corner [B, 2] -> [B, c, height, width]."""
-    device = padded.device
-    image = torch.arange(len(padded), device=device)[:, None, None]
-    rows = corners[:, :1, None] + torch.arange(height, device=device)[None, :, None]
-    columns = corners[:, 1:, None] + torch.arange(width, device=device)[None, None, :]
+    image, down, across = (_numbers(count, padded.device) for count in (len(padded), height, width))
+    image = image[:, None, None]
+    rows = corners[:, :1, None] + down[:, None]
+    columns = corners[:, 1:, None] + across
     return padded.permute(0, 2, 3, 1)[image, rows, columns].permute(0, 3, 1, 2).contiguous()
+
+
+@lru_cache(maxsize=64)  # a GPU's small kernels cost what their launch costs, in every batch
+def _numbers(count: int, device: torch.device) -> Tensor:
+    return torch.arange(count, device=device)

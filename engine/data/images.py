@@ -118,14 +118,15 @@ class Split:
         fixed = augmentation if isinstance(augmentation, FixedViews) else None
         views = fixed.numbers(order.flatten(), seed, epoch).view(order.shape) if fixed else torch.zeros_like(order)
         here, views_here = (t.to(self.labels.device, non_blocking=True) for t in (order, views))
+        own = fixed.augmentation if fixed else augmentation
+        if isinstance(own, Augmentation):  # drawn for the whole epoch at once: a batch's would be dozens of small kernels
+            of, turns = here.flatten(), views_here.flatten()
+            draws = (own.view_draws(of, turns) if fixed else own.draws(of, seed, epoch)).view(*here.shape, -1)
         for number in range(start, len(order)):
-            chosen = here[number]
-            pixels = self.pixels[chosen]
-            if fixed is not None:
-                pixels = fixed(pixels, chosen, views_here[number])
-            elif isinstance(augmentation, Augmentation):
-                pixels = augmentation(pixels, chosen, seed, epoch)
-            batch = self.ready(pixels, self.labels[chosen])
+            pixels = self.pixels[here[number]]
+            if isinstance(own, Augmentation):
+                pixels = own(pixels, draws[number])
+            batch = self.ready(pixels, self.labels[here[number]])
             yield batch._replace(indices=order[number], views=views[number] if fixed else None)
 
     def viewed(self, indices: Tensor, fixed: FixedViews, view: int) -> Batch:

@@ -21,7 +21,7 @@ class HardBuffer:
         self.size = size
         self.count = 0
         self.taken = 0  # places that the last offer filled
-        self.rows: list[Tensor] = []
+        self._rows: list[Tensor] = []  # one more than has a place: what is not taken in goes there, and nothing reads it
 
     @property
     def full(self) -> bool:
@@ -38,23 +38,23 @@ class HardBuffer:
         self.taken = 0
         if finite is not None:
             wrong = wrong & finite
-        if not self.rows:
-            self.rows = self._room_for(batch)
+        if not self._rows:
+            self._rows = self._room_for(batch)
         room = min(self.size - self.count, len(wrong))
         places = order[: len(wrong) - room].to(wrong.device, non_blocking=True)
-        for rows, tensor in zip(self.rows, batch, strict=True):
+        places = torch.where(wrong[room:], places, self.size)
+        for rows, tensor in zip(self._rows, batch, strict=True):
             if room:
                 first = tensor[:room]
                 rows[self.count : self.count + room] = first if finite is None else torch.where(finite, first, 0)
             if len(places):
-                replace = wrong[room:].view(-1, *[1] * (tensor.dim() - 1))
-                rows[places] = torch.where(replace, tensor[room:], rows[places])
+                rows.index_copy_(0, places, tensor[room:])
         self.count += room
         self.taken = room
 
     def _room_for(self, batch: Sequence[Tensor]) -> list[Tensor]:
         try:
-            return [tensor.new_zeros((self.size, *tensor.shape[1:])) for tensor in batch]
+            return [tensor.new_zeros((self.size + 1, *tensor.shape[1:])) for tensor in batch]
         except (RuntimeError, MemoryError) as error:
             if not lacks_memory(error):
                 raise
@@ -68,5 +68,17 @@ class HardBuffer:
 
     def draw(self, places: Tensor) -> list[Tensor]:
         """The samples in `places` [n], a tensor [n, ...] each."""
-        here = places.to(self.rows[0].device, non_blocking=True)
-        return [rows[here] for rows in self.rows]
+        here = places.to(self._rows[0].device, non_blocking=True)
+        return [rows[here] for rows in self._rows]
+
+    @property
+    def rows(self) -> list[Tensor]:
+        """What lies in the places, a tensor [size, ...] each; none before the first offer."""
+        return [rows[: self.size] for rows in self._rows]
+
+    def load_state(self, rows: Sequence[Tensor], count: int, device: torch.device) -> None:
+        """Takes up what `rows` gave, of which `count` places are taken. ValueError where it is of another size."""
+        if any(one.shape[:1] != (self.size,) for one in rows) or not 0 <= count <= (self.size if rows else 0):
+            raise ValueError("the hard buffer is not of this size")
+        self._rows = [torch.cat([one, torch.zeros_like(one[:1])]).to(device) for one in rows]
+        self.count = count

@@ -61,6 +61,9 @@ class Teachers(Protocol):
     def consider(self, seconds_left: float) -> None:
         """Told now and then how long the training has still to go."""
 
+    def release(self) -> bool:
+        """Gives back memory that answering could do without; whether there was any."""
+
     def close(self) -> None:
         """Called after the last batch; a second time does nothing."""
 

@@ -243,8 +243,5 @@ class Mmkd(Method):
             if moments:
                 self.adam.state[weight] = {k: v if k == "step" else v.to(device) for k, v in moments.items()}
         count = sum(k.startswith("buffer.") and k != "buffer.count" for k in state)
-        rows = [state[f"buffer.{number}"].to(device).clone() for number in range(count)]
-        filled = int(state["buffer.count"])
-        if any(one.shape[:1] != (self.buffer.size,) for one in rows) or not 0 <= filled <= (self.buffer.size if rows else 0):
-            raise ValueError("the hard buffer is not of this size")
-        self.buffer.rows, self.buffer.count = rows, filled
+        rows = [state[f"buffer.{number}"] for number in range(count)]
+        self.buffer.load_state(rows, int(state["buffer.count"]), device)

@@ -98,5 +98,9 @@ class TeacherPanel:
     def consider(self, seconds_left: float) -> None:
         """Told now and then how long the training has still to go."""
 
+    def release(self) -> bool:
+        """Gives back memory that answering could do without; whether there was any."""
+        return False
+
     def close(self) -> None:
         """Called after the last batch."""

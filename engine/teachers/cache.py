@@ -177,6 +177,10 @@ class CachedTeachers:
     def consider(self, seconds_left: float) -> None:
         """Nothing is gained by knowing."""
 
+    def release(self) -> bool:
+        """Nothing that it could do without."""
+        return False
+
     def close(self) -> None:
         """Lets go of files and memory. A second time does nothing."""
         self._rows.clear()
@@ -190,7 +194,7 @@ class CachedTeachers:
             self._say("warning", f"teacher_cache.views is {cache.asked}, but {why}: one view is kept")
         where = f"files in {cache.root}" if self.where.files else "memory alone"
         where += f", held on {self.device}" if self.where.held == "device" else ""
-        there = f", of which {size(total - missing)} are there" if self.where.files and missing < total else ""
+        there = f", of which {size(total - missing)} are there and checked first" if self.where.files and missing < total else ""
         count = len(self.subjects)
         self._say(
             "info",

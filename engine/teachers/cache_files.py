@@ -20,7 +20,7 @@ from typing import Any
 
 from engine import locks
 from engine.errors import UserError
-from engine.paths import private_folder, write_whole
+from engine.paths import HOUR, REMOVED, delete_leftovers, private_folder, write_whole
 from engine.text import one_line
 from engine.untrusted import is_file_of, read_object
 
@@ -115,6 +115,7 @@ class CacheStore:
 
     def remove(self, entry: CacheEntry) -> None:
         """Deletes a folder. UserError where a run uses it; OSError where that is not allowed."""
+        delete_leftovers(self.root, REMOVED, HOUR)
         if entry.path.is_symlink():
             entry.path.unlink(missing_ok=True)
             return
@@ -123,7 +124,7 @@ class CacheStore:
             raise UserError(f"{entry.key} is in use by a run; wait until it ends, or stop it")
         try:
             # Renamed first, so that nobody finds half a folder.
-            gone = entry.path.with_name(f".{entry.key}.{os.getpid()}.removed")
+            gone = entry.path.with_name(f".{entry.key}.{os.getpid()}{REMOVED}")
             shutil.rmtree(gone, ignore_errors=True)
             entry.path.rename(gone)
         finally:

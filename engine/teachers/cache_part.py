@@ -14,8 +14,10 @@ import json
 import math
 import os
 import stat
+import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,11 +25,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from engine.control_group import usable_cores
 from engine.file_systems import on_network
 from engine.paths import sync_folder, write_whole
 from engine.untrusted import object_in, open_regular, read_regular, readable
 
 CHUNK = 256  # images of a chunk: also of a teacher's pass, so that a build that is taken up again computes the same
+MOST_THREADS = 4  # that read and check a file: disks are no faster for more
 SYNC_EVERY = 64 << 20  # bytes between two syncs
 SIZES = {"float32": 4, "float16": 2, "bfloat16": 2}  # bytes of a number
 _MOST_MANIFEST = 64 << 20  # bytes
@@ -113,19 +117,33 @@ class PartFile:
             with readable(self.rows, _REMEDY), os.fdopen(open_regular(self.rows), "rb", buffering=0) as file:
                 if os.fstat(file.fileno()).st_size != layout.row * self.images or len(sums) != self.chunks:
                     raise DamagedError("its length is not that of its manifest")
-                buffer = np.empty((CHUNK, layout.row), np.uint8)
-                for chunk, expected in enumerate(sums):
-                    poll()
-                    start = chunk * CHUNK
-                    rows = min(CHUNK, self.images - start)
-                    block = buffer[:rows]
-                    _read_into(file.fileno(), block)
-                    if hashlib.sha256(block.data).hexdigest() != expected:
-                        raise DamagedError(f"the SHA-256 of images {start} to {start + rows - 1} is not the manifest's")
+                self._check(file.fileno(), layout, sums, poll)
                 mapped = np.memmap(file, np.uint8, "r", shape=(self.images, layout.row))
                 return layout, mapped.view(np.ndarray)  # a memmap's own indexing takes several times as long
         except OSError as error:
             raise DamagedError(error.strerror or str(error)) from error
+
+    def _check(self, handle: int, layout: Layout, sums: list[str], poll: Callable[[], None]) -> None:
+        """On a few threads: hashing lets go of Python's lock."""
+        own = threading.local()
+
+        def sum_of(chunk: int) -> str:
+            if not hasattr(own, "buffer"):
+                own.buffer = np.empty((CHUNK, layout.row), np.uint8)
+            block = own.buffer[: min(CHUNK, self.images - chunk * CHUNK)]
+            _read_into(handle, block, chunk * CHUNK * layout.row)
+            return hashlib.sha256(block.data).hexdigest()
+
+        pool = ThreadPoolExecutor(min(MOST_THREADS, usable_cores()), "mmkd-check")
+        try:
+            for chunk, (found, expected) in enumerate(zip(pool.map(sum_of, range(self.chunks)), sums, strict=True)):
+                poll()
+                if found != expected:
+                    start = chunk * CHUNK
+                    last = min(start + CHUNK, self.images) - 1
+                    raise DamagedError(f"the SHA-256 of images {start} to {last} is not the manifest's")
+        finally:
+            pool.shutdown(cancel_futures=True)
 
     def set_aside(self) -> Path:
         """Keeps damaged files under another name. OSError where that is not allowed."""
@@ -246,15 +264,13 @@ def _spelled(layout: Layout) -> dict[str, Any]:
     return {"shape": list(layout.shape), "dtype": layout.dtype}
 
 
-def _read_into(handle: int, block: Bytes, offset: int | None = None) -> None:
-    """Fills `block` from where the file stands, or from `offset`."""
-    if offset is not None:
-        os.lseek(handle, offset, os.SEEK_SET)
+def _read_into(handle: int, block: Bytes, offset: int) -> None:
+    """Fills `block` from `offset`; where the file stands does not matter."""
     view = block.data.cast("B")
     while view:
-        if not (count := os.readv(handle, [view])):
+        if not (count := os.preadv(handle, [view], offset)):
             raise DamagedError("it ends too early")
-        view = view[count:]
+        view, offset = view[count:], offset + count
 
 
 def _write_all(handle: int, view: memoryview) -> None:

@@ -12,8 +12,6 @@ import os
 import re
 import shutil
 import tempfile
-import time
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +20,7 @@ from engine.architectures import identity
 from engine.dataset_facts import DATASETS
 from engine.errors import UnreadableError, UserError
 from engine.image_folders import folder_digest
-from engine.paths import private_folder, sync_folder, write_private
+from engine.paths import HOUR, REMOVED, delete_leftovers, private_folder, sync_folder, write_private
 from engine.preset import DatasetPart, Preset, TrainPart
 from engine.untrusted import object_in, read_regular, read_whole, readable
 
@@ -142,6 +140,7 @@ class TeacherStore:
 
     def remove(self, entry: Stored) -> None:
         """Deletes an entry; what is no folder of its own (a link) is only unlinked. OSError where that is not allowed."""
+        self._clear_leftovers()
         if entry.path.is_symlink():
             entry.path.unlink(missing_ok=True)
         elif (gone := self._rename(entry.path, "removed")) is not None:
@@ -151,10 +150,8 @@ class TeacherStore:
 
     def _clear_leftovers(self) -> None:
         """Deletes what processes that were killed were still writing; one that lives writes for seconds."""
-        for path in self.root.glob(".*.partial"):
-            with suppress(OSError):
-                if time.time() - path.lstat().st_mtime > LEFT_OVER:
-                    shutil.rmtree(path)
+        delete_leftovers(self.root, ".partial", LEFT_OVER)
+        delete_leftovers(self.root, REMOVED, HOUR)
 
     def _put(self, aside: Path, key: str) -> None:
         """Renames a new entry into place, unless a whole one of another process is there by then."""

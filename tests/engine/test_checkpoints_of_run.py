@@ -129,10 +129,13 @@ class Ready:
     def close(self) -> None: ...
 
 
-def changing_over(trainer: Trainer) -> Trainer:
-    source = Ready(trainer)
-    trainer.stepper = CompiledStepper(trainer.method, trainer.optimizer, lambda *_: source, lambda *_: None, "on")
-    return trainer
+def changing_over(trainer: Trainer) -> list[str]:
+    """What it tells."""
+    source, told = Ready(trainer), list[str]()
+    trainer.stepper = CompiledStepper(
+        trainer.method, trainer.optimizer, lambda *_: source, lambda level, text: told.append(text), "on"
+    )
+    return told
 
 
 @pytest.mark.parametrize("again", [False, True], ids=["eagerly", "and changes over again"])
@@ -146,9 +149,10 @@ def test_what_is_saved_after_the_change_over_to_compiled_steps_is_gone_on_with(a
             checkpoints.save(trainer)
             raise StoppedError
 
-    first = changing_over(make_trainer(preset, poll))
+    first = make_trainer(preset, poll)
+    told = changing_over(first)
     found = _run(first)
-    assert all(first.stepper.compiled(part) for part in ("train", "meta"))  # type: ignore[attr-defined]
+    assert [line.partition(" steps")[0] for line in told] == ["compiled training", "compiled meta"]
     second = make_trainer(preset)
     if again:
         changing_over(second)

@@ -43,7 +43,7 @@ from engine.teachers.cache_part import CHUNK, FileWriter, Layout, PartFile
 from engine.teachers.store import TeacherStore
 from mmkd_tui.settings import Settings, load_settings, save_settings
 
-OVERRIDES = ("evaluate.student_alone=false", "hardware.threads=1", "method={name: aver}")
+OVERRIDES = ("evaluate.student_alone=false", "hardware.threads=1", "hardware.device=cpu", "method={name: aver}")
 PRESET = tiny(*OVERRIDES)
 OFTEN = tiny(*OVERRIDES, "checkpoints.every=0")
 ENDLESS = tiny("evaluate.student_alone=false", "hardware.threads=1", "train.epochs=100000")

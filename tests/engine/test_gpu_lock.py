@@ -31,6 +31,12 @@ sys.stdin.read()
 """
 
 
+@pytest.fixture(autouse=True)
+def _all_are_visible(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And have their numbers for names, whatever this machine's user has been given."""
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+
+
 @pytest.fixture
 def holder(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
     """Another process, whose run has the first GPU."""

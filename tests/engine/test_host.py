@@ -54,10 +54,7 @@ print(spawn(tiny("train.epochs=1", "evaluate.student_alone=false"), Path({str(ru
     # A folder called `engine` where the user is must not be taken for ours.
     (runs.parent / "engine").mkdir()
     (runs.parent / "engine" / "host.py").write_text("raise SystemExit(7)")
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    parent = subprocess.run(
-        [sys.executable, "-c", code], cwd=runs.parent, env=environment, capture_output=True, text=True, check=True
-    )
+    parent = subprocess.run([sys.executable, "-c", code], cwd=runs.parent, capture_output=True, text=True, check=True)
     watched = Watched(Path(parent.stdout.strip()))
     states: list[RunState] = []
 

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 import safetensors.torch
-from support.presets import tiny
+from support.presets import ON_CPU, tiny
 
 from engine import Preset, Run
 from engine.events import EpochEnded, Event, Log, Metrics
 
-SETTINGS = ("evaluate.student_alone=false", "hardware.threads=1", "hardware.precision=fp32")
+SETTINGS = ("evaluate.student_alone=false", "hardware.threads=1", "hardware.precision=fp32", ON_CPU)
 METHODS = {
     "fitnet": "{name: fitnet, beta: 1}",
     "ebkd": "{name: ebkd}",

@@ -52,7 +52,7 @@ def test_what_would_have_made_the_past_another_is_refused(change: str, fragment:
     "change",
     [
         "hardware.threads=1",
-        "hardware.device=cpu",
+        "hardware.device=cuda:1",
         "hardware.compile=on",
         "description=other",
         "name=x",
@@ -106,9 +106,9 @@ def with_checkpoint(run_dir: RunDir, name: str, epoch: int) -> None:
 
 def test_a_stopped_run_can_be_given_more_epochs_or_another_device_to_go_on_with(run_dir: RunDir) -> None:
     with_checkpoint(run_dir, "distil-0", 6)
-    respawn(run_dir.path, overrides=["train.epochs=20", "hardware.device=cpu", "checkpoints.every=60"])
+    respawn(run_dir.path, overrides=["train.epochs=20", "hardware.device=cuda:1", "checkpoints.every=60"])
     assert load_preset(run_dir.preset) == tiny(
-        "train.epochs=20", "train.milestones=[5]", "hardware.device=cpu", "checkpoints.every=60"
+        "train.epochs=20", "train.milestones=[5]", "hardware.device=cuda:1", "checkpoints.every=60"
     )
     assert not run_dir.result.exists()
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import safetensors.torch
 from support.hosts import Watched, no_process_left, wait_until
-from support.presets import tiny
+from support.presets import ON_CPU, tiny
 from support.refusal import refused
 
 from engine import Preset, Run
@@ -38,11 +38,11 @@ from engine.spawning import respawn, spawn
 
 EPOCHS = 6
 STEPS = 5  # of an epoch
-PRESET = tiny(f"train.epochs={EPOCHS}", "evaluate.student_alone=false", "hardware.threads=1")
+PRESET = tiny(f"train.epochs={EPOCHS}", "evaluate.student_alone=false", "hardware.threads=1", ON_CPU)
 
 
 def often(every: float) -> Preset:
-    return tiny(f"train.epochs={EPOCHS}", "evaluate.student_alone=false", "hardware.threads=1", f"checkpoints.every={every}")
+    return PRESET.model_copy(update={"checkpoints": PRESET.checkpoints.model_copy(update={"every": every})})
 
 
 def execute(run: Run, stop: Callable[[Event], bool] = lambda event: False) -> list[Event]:
@@ -237,7 +237,7 @@ def test_with_no_usable_checkpoint_the_phase_begins_anew(tmp_path: Path, whole: 
 def test_a_checkpoint_of_another_training_is_refused(tmp_path: Path, whole: tuple[Path, list[Event]]) -> None:
     folder, store = tmp_path / "run", whole[0] / "teachers"
     stopped(folder, PRESET, store, at("distil", 0, 3))
-    other = tiny("student.arch=resnet14", "train.epochs=1", "evaluate.student_alone=false", "hardware.threads=1")
+    other = tiny("student.arch=resnet14", "train.epochs=1", "evaluate.student_alone=false", "hardware.threads=1", ON_CPU)
     run = Run(other, folder, store=store, resume=True)
     execute(run)
     assert run.result is not None

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import safetensors.torch
 import torch
-from support.presets import tiny
+from support.presets import ON_CPU, tiny
 
 from engine import Run, load_preset
 from engine.checkpoint import load_checkpoint
@@ -42,7 +42,7 @@ def run_tiny(folder: Path, *overrides: str, store: Path | None = None) -> tuple[
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, list[Event]]:
     folder = tmp_path_factory.mktemp("run") / "one"
-    return run_tiny(folder)
+    return run_tiny(folder, ON_CPU)
 
 
 def test_ends_with_every_figure(finished: tuple[Run, list[Event]]) -> None:
@@ -106,10 +106,10 @@ def test_same_seed_gives_the_same_metrics_to_the_bit(tmp_path: Path, finished: t
             if isinstance(e, EpochEnded)
         ]
 
-    again, events = run_tiny(tmp_path / "again")
+    again, events = run_tiny(tmp_path / "again", ON_CPU)
     assert exact(events) == exact(finished[1])
     assert weights(again) == weights(finished[0])
-    other, _ = run_tiny(tmp_path / "other", "seed=1", store=again.store.root)
+    other, _ = run_tiny(tmp_path / "other", ON_CPU, "seed=1", store=again.store.root)
     assert weights(other) != weights(again)
     # Another seed of the student asks for the same teachers.
     assert [t.source for t in other.result.teachers] == ["store", "store"]
@@ -275,7 +275,7 @@ import engine
 assert "torch" not in sys.modules
 from pathlib import Path
 sys.path.insert(0, {str(Path(__file__).parents[1])!r})
-from support.presets import tiny
+from support.presets import ON_CPU, tiny
 result = engine.Run(tiny("train.epochs=1"), Path({str(tmp_path / "run")!r}), store=Path({str(tmp_path / "store")!r})).execute()
 assert result.state == "done", result.message
 """

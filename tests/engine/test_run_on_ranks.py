@@ -19,7 +19,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from support.hosts import Watched, no_process_left, wait_until
-from support.presets import tiny
+from support.presets import ON_CPU, tiny
 
 from engine import Preset, Run
 from engine.events import EpochEnded, Event, Log
@@ -33,7 +33,7 @@ from engine.spawning import respawn, start_host
 from engine.teachers.store import TeacherStore
 
 HOME = Path(__file__).parents[2]
-ASKED = ("train.epochs=16", "evaluate.student_alone=false", "hardware.threads=1", "checkpoints.every=0")
+ASKED = ("train.epochs=16", "evaluate.student_alone=false", "hardware.threads=1", "checkpoints.every=0", ON_CPU)
 PRESET = tiny(*ASKED)
 
 
@@ -189,7 +189,7 @@ def test_a_stopped_run_goes_on_with_as_many_processes_to_the_same_bits(
 
 @pytest.mark.slow
 def test_a_run_without_its_launcher_stops_and_saves(store: Path, tmp_path: Path) -> None:
-    endless = tiny("train.epochs=100000", "evaluate.student_alone=false", "hardware.threads=1")
+    endless = tiny("train.epochs=100000", "evaluate.student_alone=false", "hardware.threads=1", ON_CPU)
     launch = Launch(tmp_path / "run", store, endless)
     with launch.started() as (host, run):
         run.wait_for(begun(1), "an epoch")
@@ -226,7 +226,7 @@ def test_processes_share_their_teachers(store: Path, tmp_path: Path, unbroken: L
 def test_the_command_for_several_gpus_stops_on_a_signal_and_says_so(number: int, store: Path, tmp_path: Path) -> None:
     (tmp_path / "tiny.yaml").write_text(dump_preset(tiny(*ASKED, "train.epochs=100000")))
     command = [sys.executable, "-m", "mmkd_tui", "run", "tiny.yaml", "--gpus", "2", "--json"]
-    environment = dict(os.environ) | {"MMKD_TEACHERS": str(store), "OMP_NUM_THREADS": "1", "PYTHONPATH": str(HOME)}
+    environment = dict(os.environ) | {"MMKD_TEACHERS": str(store), "OMP_NUM_THREADS": "1"}
     done = subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
         wait_until(lambda: list(tmp_path.glob("runs/*/events.jsonl")), "the run")
@@ -247,7 +247,7 @@ def test_a_mistake_that_another_process_than_the_first_meets_is_told_once_as_one
     (tmp_path / "plugin.py").write_text(SECOND_HAS_NO_DEVICE)
     options = "--gpus 2 --max-restarts 2 --plugin plugin.py"
     command = [sys.executable, "-m", "mmkd_tui", "run", "tiny.yaml", *options.split()]
-    environment = dict(os.environ) | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(HOME)}
+    environment = dict(os.environ) | {"OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300, check=False)
     (folder,) = (tmp_path / "runs").iterdir()
     console = (folder / "console.log").read_text()

@@ -21,7 +21,7 @@ BASE = ("teacher_cache.views=2",)
     [
         "name=other",
         "description=words",
-        "hardware.device=cpu",
+        "hardware.device=cuda:1",
         "hardware.threads=3",
         "hardware.workers=3",
         "hardware.compile=off",

@@ -36,7 +36,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> Started:
 def stopped(folder: Path, **meta: Any) -> RunDir:
     run_dir = RunDir(folder / "run")
     run_dir.path.mkdir()
-    run_dir.preset.write_text(dump_preset(tiny()))
+    run_dir.preset.write_text(dump_preset(tiny("hardware.device=auto")))
     run_dir.meta.write_text(json.dumps(meta))
     run_dir.result.write_text('{"state": "stopped"}')
     return run_dir
@@ -97,7 +97,8 @@ def test_a_run_whose_launcher_stays_is_left_as_it_is(
     held.release()
 
 
-def test_every_gpu_that_a_run_will_have_must_be_free(tmp_path: Path, started: Started) -> None:
+def test_every_gpu_that_a_run_will_have_must_be_free(tmp_path: Path, started: Started, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     run_dir = stopped(tmp_path, processes=2)
     held = GpuLock.take("1", tmp_path / "another")
     with pytest.raises(GpuBusyError, match=r"GPU 1 is in use by .*/another"):

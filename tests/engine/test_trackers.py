@@ -238,7 +238,6 @@ def test_mlflow_takes_runs_that_begin_together(tmp_path: Path, monkeypatch: pyte
     mlflow = pytest.importorskip("mlflow")
     pytest.importorskip("sqlalchemy")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
     ended = subprocess.run([sys.executable, "-c", TOGETHER], capture_output=True, text=True, timeout=120)
     assert ended.stdout == "[0, 0, 0]\n", ended.stderr
     client = mlflow.MlflowClient()

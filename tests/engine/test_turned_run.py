@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from support.presets import tiny
+from support.presets import ON_CPU, tiny
 
 from engine import Run
 from engine.models.turns import TurnPanel
 
-SETTINGS = ("evaluate.student_alone=false", "hardware.threads=1", "train.epochs=1")
+SETTINGS = ("evaluate.student_alone=false", "hardware.threads=1", "train.epochs=1", ON_CPU)
 
 
 @pytest.fixture(scope="module")

@@ -71,7 +71,6 @@ def test_what_waits_is_bounded() -> None:
 @pytest.mark.slow  # half a minute: the terminal's buffer has to fill up
 def test_a_terminal_that_nobody_reads_stops_no_heartbeat_and_no_wish(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
     (tmp_path / "tiny.yaml").write_text(TINY)
     with no_process_left(tmp_path / "runs"):
         wide = (400, 50)  # each picture is larger, and the buffer sooner full

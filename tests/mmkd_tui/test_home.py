@@ -131,8 +131,9 @@ def test_a_narrow_list_says_what_matters_of_each_run_whole(
     run(look())
 
 
-def test_three_keys_to_a_running_quickstart(tmp_path: Path) -> None:
+def test_three_keys_to_a_running_quickstart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One, in fact: Enter."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")  # on the processor, on every machine
 
     async def look() -> None:
         async with at_home(tmp_path) as pilot:
@@ -151,7 +152,8 @@ def test_three_keys_to_a_running_quickstart(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("answer", ["enter", "escape", "ctrl+c", "s"])
-def test_a_busy_gpu_is_asked_about(answer: str, tmp_path: Path) -> None:
+def test_a_busy_gpu_is_asked_about(answer: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     held = GpuLock.take("0", tmp_path / "another")
 
     async def look() -> None:
@@ -385,8 +387,7 @@ def test_no_viewer_imports_torch() -> None:
         "assert 'mmkd_tui.wizard.review' in sys.modules\n"
         "print([name for name in ('torch', 'sklearn', 'numpy', 'safetensors') if name in sys.modules])\n"
     )
-    env = {**os.environ, "PYTHONPATH": str(Path(home.__file__).parents[2])}
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, env=env)
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert (result.stdout.strip(), result.stderr) == ("[]", "")
 
 

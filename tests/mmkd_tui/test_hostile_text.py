@@ -206,7 +206,6 @@ def test_the_live_picture(count: int) -> None:
 
 @pytest.fixture
 def open_terminal(place: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Terminal]]:
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
     opened: list[Terminal] = []
 
     def open_one(*arguments: str) -> Terminal:

@@ -23,7 +23,6 @@ pytestmark = pytest.mark.slow  # a minute and a half, nearly all of it waiting
 @pytest.fixture
 def open_terminal(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callable[..., Terminal]]:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
     monkeypatch.setenv("MMKD_CONFIG", str(tmp_path / "config"))
     opened: list[Terminal] = []
 

@@ -9,14 +9,20 @@ import torch
 
 from engine.data import Images, load_images
 from engine.events import Event
-from engine.preset import CePart, DatasetPart, Preset, StudentPart, TrainPart
+from engine.preset import CePart, DatasetPart, HardwarePart, Preset, StudentPart, TrainPart
 from engine.teachers.store import TeacherStore
 from engine.teachers.train import Classroom
 from engine.trainer import Phase
 
 DATASET = DatasetPart(name="digits", train_images=96)
 RECIPE = TrainPart(epochs=1, batch_size=32)
-PRESET = Preset(name="test", dataset=DATASET, student=StudentPart(arch="resnet8"), method=CePart(name="ce"))
+PRESET = Preset(
+    name="test",
+    dataset=DATASET,
+    student=StudentPart(arch="resnet8"),
+    method=CePart(name="ce"),
+    hardware=HardwarePart(device="cpu"),
+)
 PHASE = Phase("teacher", 0, "resnet8-s0")
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from support.device import DEVICE
 from support.golden_case import LAYERS, GoldenCase, load_case
 from torch import Tensor, nn
 
@@ -41,7 +42,7 @@ def naive_of(case: GoldenCase) -> tuple[NaiveMmkd, Tensor, Tensor]:
     own = copy.deepcopy(case.method.learner)
     learner = NaiveLearner(own.student, list(own.regressors))
     config = case.config
-    nets = NaiveNets(len(said), config["classes"], config["batch"]).double()
+    nets = NaiveNets(len(said), config["classes"], config["batch"]).double().to(DEVICE)
     nets.load_state_dict(case.method.nets.state_dict())
     names = ("lr", "momentum", "weight_decay", "nesterov")
     optimizer = MetaSgd(learner.parameters(), **{name: config[name] for name in names})

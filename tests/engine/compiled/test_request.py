@@ -14,9 +14,11 @@ from engine.preset import KdPart
 
 
 def test_it_is_compiled_for_one_of_several_gpus() -> None:
-    """Compiled code switches to the GPU that it was made for; a fake tensor is on one that this machine need not have."""
+    """Compiled code switches to the GPU that it was made for. This machine need not have two, and PyTorch makes no tensor, be it
+    a fake one, on a GPU of a kind that it has and a number that it has not: here it is of a kind that it has no code for.
+    """
     with FakeTensorMode():
-        images = torch.empty(16, 1, 8, 8, device="cuda:1")
+        images = torch.empty(16, 1, 8, 8, device="mtia:1")
     plan = Plan(KdPart(name="kd"), "resnet8", 1, 10, 16, teacher_channels=(64,))
     steps = StepsRequest.of(plan, images, [(64, 2, 2)], Sgd(0.05, 0.9, 5e-4, True))
     panel = TeacherPanel([build_model("resnet8", 1, 10, 0)])

@@ -18,6 +18,7 @@ from engine.meta.sgd import Sgd
 from engine.stepping import Stepper
 
 STEPS = 22
+TEACHERS = ("resnet8", "resnet14")  # quick ones
 
 
 class Prepared:
@@ -42,7 +43,7 @@ class Prepared:
 
 def pieces(change: Callable[[dict[str, Any]], dict[str, Any]] = lambda steps: steps, mode: str = "on", **known: bool):
     """MMKD in float64, what its steps are taken from, the stepper, and what it tells."""
-    method, panel = mmkd_case()
+    method, panel = mmkd_case(teachers=TEACHERS)
     optimizer = sgd(method)
     pure = Pure(method, Sgd.of(optimizer))
     source = Prepared(change({"train": pure.train, "meta": pure.meta}), **known)
@@ -63,7 +64,7 @@ def go(stepper: Stepper, panel, at: Callable[[int], None] = lambda number: None)
 
 
 def eager() -> list[float]:
-    method, panel = mmkd_case()
+    method, panel = mmkd_case(teachers=TEACHERS)
     return go(Stepper(method, sgd(method)), panel)
 
 
@@ -88,7 +89,7 @@ def test_a_state_saved_from_compiled_steps_goes_on_eagerly() -> None:
     source.ready_now = True
     go(stepper, panel)
     assert stepper.compiled("train")
-    other, _ = mmkd_case()
+    other, _ = mmkd_case(teachers=TEACHERS)
     other.learner.load_state_dict({name: value.clone() for name, value in method.learner.state_dict().items()})
     other.load_state({name: value.clone() for name, value in method.state().items()})
     optimizer = sgd(other)

@@ -34,7 +34,8 @@ def reference(image: Tensor, padding: int, row: int, column: int, flip: bool) ->
 @pytest.mark.parametrize(("padding", "flip"), [(1, False), (2, True), (0, True), (4, True)])
 def test_equals_plain_python(padding: int, flip: bool) -> None:
     pixels, indices = noise(120), torch.arange(100, 220)
-    result = Augmentation(padding, flip)(pixels, indices, seed=5, epoch=3)
+    augmentation = Augmentation(padding, flip)
+    result = augmentation(pixels, augmentation.draws(indices, seed=5, epoch=3))
     draws = uniform(indices, 3, 5, "augmentation", 3)
     seen = set()
     for image, (down, right, mirror), got in zip(pixels, draws.tolist(), result, strict=True):
@@ -54,39 +55,41 @@ def test_crop_equals_slices() -> None:
 
 def test_nothing_asked_nothing_done() -> None:
     pixels = noise(10)
-    assert torch.equal(Augmentation(0, False)(pixels, torch.arange(10), 0, 0), pixels)
+    assert torch.equal(Augmentation(0, False)(pixels, Augmentation(0, False).draws(torch.arange(10), 0, 0)), pixels)
 
 
 def test_the_pixels_given_stay_as_they_were() -> None:
     pixels = noise(10)
     before = pixels.clone()
-    Augmentation(2, True)(pixels, torch.arange(10), 0, 0)
+    augmentation = Augmentation(2, True)
+    augmentation(pixels, augmentation.draws(torch.arange(10), 0, 0))
     assert torch.equal(pixels, before)
 
 
 def test_order_and_company_do_not_matter() -> None:
     augmentation = Augmentation(2, True)
     pixels, indices = noise(30), torch.arange(30)
-    whole = augmentation(pixels, indices, 1, 2)
+    whole = augmentation(pixels, augmentation.draws(indices, 1, 2))
     shuffled = torch.randperm(30, generator=torch.Generator().manual_seed(1))
-    assert torch.equal(augmentation(pixels[shuffled], indices[shuffled], 1, 2), whole[shuffled])
-    assert torch.equal(augmentation(pixels[4:5], indices[4:5], 1, 2), whole[4:5])
+    assert torch.equal(augmentation(pixels[shuffled], augmentation.draws(indices[shuffled], 1, 2)), whole[shuffled])
+    assert torch.equal(augmentation(pixels[4:5], augmentation.draws(indices[4:5], 1, 2)), whole[4:5])
 
 
 def test_seed_epoch_and_image_matter() -> None:
     augmentation = Augmentation(2, True)
     pixels = noise(1).expand(30, -1, -1, -1)
     indices = torch.arange(30)
-    result = augmentation(pixels, indices, 1, 2)
-    assert not torch.equal(result, augmentation(pixels, indices, 2, 2))
-    assert not torch.equal(result, augmentation(pixels, indices, 1, 3))
-    assert not torch.equal(result, augmentation(pixels, indices + 30, 1, 2))
+    result = augmentation(pixels, augmentation.draws(indices, 1, 2))
+    assert not torch.equal(result, augmentation(pixels, augmentation.draws(indices, 2, 2)))
+    assert not torch.equal(result, augmentation(pixels, augmentation.draws(indices, 1, 3)))
+    assert not torch.equal(result, augmentation(pixels, augmentation.draws(indices + 30, 1, 2)))
     assert len({tuple(image.flatten().tolist()) for image in result}) > 15
 
 
 def test_about_half_are_mirrored() -> None:
     pixels = noise(4000, 1, 3, 3)
-    result = Augmentation(0, True)(pixels, torch.arange(4000), 0, 0)
+    augmentation = Augmentation(0, True)
+    result = augmentation(pixels, augmentation.draws(torch.arange(4000), 0, 0))
     mirrored = (result == pixels.flip(3)).flatten(1).all(1) & ~(result == pixels).flatten(1).all(1)
     # Five standard deviations of 4,000 fair draws are 158.
     assert abs(int(mirrored.sum()) - 2000) < 160
@@ -95,7 +98,8 @@ def test_about_half_are_mirrored() -> None:
 def test_every_shift_is_as_likely() -> None:
     pixels = torch.zeros(5000, 1, 5, 5, dtype=torch.uint8)
     pixels[:, 0, 2, 2] = 1
-    result = Augmentation(2, False)(pixels, torch.arange(5000), 0, 0)
+    augmentation = Augmentation(2, False)
+    result = augmentation(pixels, augmentation.draws(torch.arange(5000), 0, 0))
     counts = result[:, 0].sum(0, dtype=torch.int64)
     assert int(counts.sum()) == 5000
     # 200 expected at each of 25 places, standard deviation 14.
@@ -130,7 +134,8 @@ def test_views_have_every_shift_as_often() -> None:
     pixels = torch.zeros(5000, 1, 5, 5, dtype=torch.uint8)
     pixels[:, 0, 2, 2] = 1
     for view in (0, 1, 999):
-        result = Augmentation(2, False).view(pixels, torch.arange(5000), torch.full((5000,), view))
+        augmentation = Augmentation(2, False)
+        result = augmentation(pixels, augmentation.view_draws(torch.arange(5000), torch.full((5000,), view)))
         counts = result[:, 0].sum(0, dtype=torch.int64)
         assert int(counts.min()) > 130
         assert int(counts.max()) < 270

@@ -47,7 +47,6 @@ def before_each(monkeypatch: pytest.MonkeyPatch) -> list[Callable[[], None]]:
             steps.pop(0)()
         return subprocess.Popen([sys.executable, "-c", HOST, str(run_dir.path)], env=dict(environment or {}) | own)
 
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[3]))
     monkeypatch.setattr(local, "start_host", start)
     monkeypatch.setattr(work_module, "AGAIN", 0.0)
     own = {name: value for name, value in os.environ.items() if name != "CUDA_VISIBLE_DEVICES"}
@@ -55,7 +54,8 @@ def before_each(monkeypatch: pytest.MonkeyPatch) -> list[Callable[[], None]]:
 
 
 def jobs(folder: Path, count: int) -> list[Job]:
-    return [Job(folder / f"run-{seed}", tiny(f"seed={seed}", "teachers=[]", "method={name: ce}")) for seed in range(count)]
+    preset = tiny("hardware.device=auto", "teachers=[]", "method={name: ce}")
+    return [Job(folder / f"run-{seed}", preset.model_copy(update={"seed": seed})) for seed in range(count)]
 
 
 def changes(given: list[Job], executor: LocalExecutor) -> list[tuple[int, str]]:
@@ -100,7 +100,7 @@ def test_a_table_waits_for_its_gpu_and_says_so_once(
         threading.Timer(2.0, lambda: held[0].release()).start()
 
     before_each += [lambda: None, take]
-    assert run_command(["table", "table.yaml"]) == 0
+    assert run_command(["table", "table.yaml", "--device", "auto"]) == 0
     out, err = capfd.readouterr()
     assert "runs are not done" not in out
     assert err.count(f"GPU 0 is in use by {OTHER}; waiting for its end") == 1

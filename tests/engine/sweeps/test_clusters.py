@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 from support.hosts import Watched, no_process_left, wait_until
-from support.presets import TINY
+from support.presets import DEVICE, TINY
 
 from engine.events import CheckpointSaved, EpochEnded, RunStarted, TeacherReady, from_line
 from engine.preset_yaml import parse_preset
@@ -26,7 +26,7 @@ from engine.sweeps.work import work_off
 
 pytestmark = pytest.mark.slow
 
-PRESET = TINY.replace("{compile: off}", "{compile: off, threads: 1, device: cpu}").replace("epochs: 3", "epochs: 6")
+PRESET = TINY.replace(f"device: {DEVICE}", "device: cpu, threads: 1").replace("epochs: 3", "epochs: 6")
 PRESET += "evaluate: {student_alone: false}\n"
 SWEEP = """\
 name: twelve
@@ -39,7 +39,6 @@ seeds: [0, 1]
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[3]))
     (tmp_path / "tiny.yaml").write_text(PRESET)
     (tmp_path / "sweep.yaml").write_text(SWEEP)
     return tmp_path

@@ -37,7 +37,7 @@ def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_run_is_a_job_with_what_was_asked_for(slurm: Path, tmp_path: Path) -> None:
     executor = SlurmExecutor(tmp_path / "logs", partition="gpu", minutes=90)
     assert executor.capacity == 64
-    job = Job(tmp_path / "runs" / "some-run", tiny("hardware.threads=6"))
+    job = Job(tmp_path / "runs" / "some-run", tiny("hardware.device=auto", "hardware.threads=6"))
     handle = executor.submit(job)
     asked = (slurm / "asked").read_text()
     for option in ("partition=gpu", "time=90", "gpus-per-node=1", "cpus-per-task=6", "job-name=mmkd-some-run", "nodes=1"):

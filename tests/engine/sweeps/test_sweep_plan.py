@@ -73,7 +73,7 @@ def test_grid_times_trials_times_seeds(tmp_path: Path) -> None:
 
 def test_folders_are_the_same_whenever_asked_and_change_with_what_is_trained(tmp_path: Path) -> None:
     before = [run.folder for run in planned(tmp_path, GOOD).runs]
-    assert [run.folder for run in planned(tmp_path, GOOD, "hardware.device=cpu").runs] == before
+    assert [run.folder for run in planned(tmp_path, GOOD, "hardware.device=cuda:1").runs] == before
     assert not {run.folder for run in planned(tmp_path, GOOD.replace("0.8", "0.7")).runs} & set(before)
     assert not {run.folder for run in planned(tmp_path, GOOD.replace("trials", "draw_seed: 1\ntrials")).runs} & set(before)
     more = {run.folder for run in planned(tmp_path, GOOD.replace("trials: 3", "trials: 5")).runs}

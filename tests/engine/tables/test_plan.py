@@ -66,7 +66,7 @@ def test_folders_are_the_same_whenever_asked_and_change_with_what_is_trained(tmp
     assert [run.folder for run in planned(tmp_path, GOOD).runs] == before
     assert len(set(before)) == len(before)
     # Where it runs makes no other run of it; what is trained does.
-    assert [run.folder for run in planned(tmp_path, GOOD, "hardware.device=cpu", "checkpoints.keep=9").runs] == before
+    assert [run.folder for run in planned(tmp_path, GOOD, "hardware.device=cuda:1", "checkpoints.keep=9").runs] == before
     assert not {run.folder for run in planned(tmp_path, GOOD, "train.epochs=4").runs} & set(before)
     assert not {run.folder for run in planned(tmp_path, GOOD, "hardware.precision=bf16").runs} & set(before)
 

@@ -142,7 +142,7 @@ def test_without_augmentation_there_is_one_view_and_that_is_said(tmp_path: Path)
 
 def in_a_process(root: Path, views: int, kill_at: int) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "support.caches", str(root), str(views), str(kill_at)]
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join((str(TESTS), str(TESTS.parent)))}
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join((str(TESTS), os.environ["PYTHONPATH"]))}
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
 
 

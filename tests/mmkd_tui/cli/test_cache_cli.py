@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 from support import caches, nfs
 from support.time_zone import in_tokyo
 
-from engine.paths import teacher_cache
+from engine.paths import HOUR, teacher_cache
 from engine.teachers.cache_files import CacheStore
 from mmkd_tui.cli.main import run_command
 
@@ -111,6 +113,16 @@ def test_on_nfs_what_no_run_uses_is_removed(kept: list[str], capsys: Capture, mo
     assert [entry.in_use for entry in CacheStore(teacher_cache()).entries()] == [False, False]
     assert run_command(["cache", "rm", "--all", "--yes"]) == 0
     assert list(teacher_cache().iterdir()) == []
+
+
+def test_what_an_interrupted_rm_left_goes_with_the_next(kept: list[str]) -> None:
+    old, new = (teacher_cache() / f".{key}.123.removed" for key in kept)
+    for left in (old, new):
+        left.mkdir()
+        (left / "view-0000-logits.rows").write_bytes(b"rows")
+    os.utime(old, (time.time() - 2 * HOUR,) * 2)  # the other one is being deleted by somebody
+    assert run_command(["cache", "rm", "--all", "--yes"]) == 0
+    assert list(teacher_cache().iterdir()) == [new]
 
 
 def test_a_link_is_only_unlinked(kept: list[str], tmp_path: Path) -> None:

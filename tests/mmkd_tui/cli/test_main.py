@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -126,7 +127,7 @@ def test_a_terminal_that_knows_only_ascii_gets_escapes() -> None:
     done = subprocess.run(
         [sys.executable, "-c", code],
         cwd=ROOT,
-        env={"PYTHONIOENCODING": "ascii"},
+        env={"PYTHONPATH": os.environ["PYTHONPATH"], "PYTHONIOENCODING": "ascii"},
         capture_output=True,
         text=True,
         timeout=60,

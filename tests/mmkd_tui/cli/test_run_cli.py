@@ -31,7 +31,6 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty folder to work in, with a teacher store of its own and a small preset."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MMKD_TEACHERS", str(tmp_path / "store"))
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[3]))
     (tmp_path / "tiny.yaml").write_text(TINY)
     return tmp_path
 
@@ -55,18 +54,22 @@ def test_json_is_all_of_stdout_and_has_the_figures(place: Path, capfd: pytest.Ca
     assert list((place / "runs").iterdir()) == [place / result["run_dir"]]
 
 
-def test_a_busy_gpu_is_one_line_and_nothing_is_made(place: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_busy_gpu_is_one_line_and_nothing_is_made(
+    place: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    command = ["run", "tiny.yaml", "--device", "auto"]
     held = GpuLock.take("0", place / "runs" / "another")
-    assert run_command(["run", "tiny.yaml"]) == 2
+    assert run_command(command) == 2
     err = capfd.readouterr().err
     assert err.count("\n") == 1
     assert "runs/another" in err
     assert "--force" in err
     assert not (place / "runs").exists()
-    assert run_command(["run", "tiny.yaml", "--quiet", "--force", "--set", "train.epochs=1"]) == 0
+    assert run_command([*command, "--quiet", "--force", "--set", "train.epochs=1"]) == 0
     held.release()
     held = GpuLock.take("1", place / "runs" / "another")
-    assert run_command(["run", "tiny.yaml", "--gpus", "2"]) == 2
+    assert run_command([*command, "--gpus", "2"]) == 2
     assert "GPU 1 is in use by" in capfd.readouterr().err
     assert len(list((place / "runs").iterdir())) == 1
     held.release()

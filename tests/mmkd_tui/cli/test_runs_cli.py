@@ -18,6 +18,7 @@ from support.hosts import Watched, no_process_left
 from support.presets import tiny
 
 from engine.events import Acknowledged, Metrics, RunStarted, to_line
+from engine.paths import HOUR
 from engine.preset_yaml import dump_preset
 from engine.run_dir import Lock, RunDir
 from engine.run_state import RunState
@@ -117,7 +118,6 @@ def test_rm_asks_in_a_terminal_and_leaves_what_is_not_in_the_folder(runs: Path, 
     for answer, left in ((b"n\n", True), (b"y\n", False)):
         pid, terminal = pty.fork()
         if pid == 0:
-            os.environ["PYTHONPATH"] = str(Path(__file__).parents[3])
             os.execv(sys.executable, [sys.executable, "-m", "mmkd_tui", "runs", "rm", "one"])
         seen = b""
         while b"[y/N]" not in seen:
@@ -175,8 +175,7 @@ for arguments in (["runs", "list"], ["runs", "show", "one"], ["pause"], ["attach
     run_command(arguments)
 assert not {"torch", "numpy"} & set(sys.modules)
 """
-    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[3])}
-    subprocess.run([sys.executable, "-c", code], check=True, env=environment, stdin=subprocess.DEVNULL, capture_output=True)
+    subprocess.run([sys.executable, "-c", code], check=True, stdin=subprocess.DEVNULL, capture_output=True)
 
 
 def aged(run: RunDir, days: float) -> None:
@@ -204,6 +203,15 @@ def test_old_runs_are_removed_but_for_the_best_and_the_live(runs: Path, capfd: C
     assert {path.name for path in runs.iterdir()} == {"best", "recent"}
     assert run_command(["runs", "rm", "--older-than", "1w", "--yes"]) == 0
     assert {path.name for path in runs.iterdir()} == {"recent"}
+
+
+def test_what_an_interrupted_rm_left_goes_with_the_next(runs: Path) -> None:
+    make_run(runs, "one", "done")
+    left = runs / ".other.123.removed"
+    left.mkdir()
+    os.utime(left, (time.time() - 2 * HOUR,) * 2)
+    assert run_command(["runs", "rm", "one", "--yes"]) == 0
+    assert list(runs.iterdir()) == []
 
 
 @pytest.mark.parametrize(

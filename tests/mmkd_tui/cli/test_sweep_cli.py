@@ -22,7 +22,7 @@ from mmkd_tui.cli.executors import local_devices
 from mmkd_tui.cli.main import run_command
 from mmkd_tui.machine import Gpu, Machine
 
-QUICK = TINY.replace("epochs: 3", "epochs: 2").replace("{compile: off}", "{threads: 1, precision: fp32, compile: off}")
+QUICK = TINY.replace("epochs: 3", "epochs: 2").replace("compile: off", "threads: 1, precision: fp32, compile: off")
 QUICK = QUICK.replace("{name: mmkd, beta: 1, meta: {every: 2, buffer_size: 40}}", "{name: aver}")
 QUICK += "evaluate: {student_alone: false}\n"
 # The third has no batch of that size.
@@ -33,7 +33,6 @@ LONG = "name: long\npresets: [tiny.yaml]\nsettings: {train.lr: [0.01, 0.02]}\nov
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[3]))
     (tmp_path / "tiny.yaml").write_text(QUICK)
     (tmp_path / "some.yaml").write_text(SWEEP)
     (tmp_path / "long.yaml").write_text(LONG)
@@ -124,9 +123,10 @@ def test_runs_that_are_done_need_no_gpu(place: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     done(place / "long.yaml")
     other = GpuLock.take("0", place / "another-run")
-    assert run_command(["sweep", "long.yaml", "--json"]) == 0
+    command = ["sweep", "long.yaml", "--device", "auto"]
+    assert run_command([*command, "--json"]) == 0
     assert json.loads(capfd.readouterr().out)["counts"] == {"done": 2}
-    assert run_command(["sweep", "long.yaml", "--set", "train.epochs=3"]) == 2
+    assert run_command([*command, "--set", "train.epochs=3"]) == 2
     assert "GPU 0 is in use by" in capfd.readouterr().err
     other.release()
 

@@ -17,7 +17,7 @@ from engine.run_client import DirectoryClient
 from engine.run_state import RunState
 from mmkd_tui.cli.main import run_command
 
-QUICK = TINY.replace("epochs: 3", "epochs: 2").replace("{compile: off}", "{threads: 1, precision: fp32, compile: off}")
+QUICK = TINY.replace("epochs: 3", "epochs: 2").replace("compile: off", "threads: 1, precision: fp32, compile: off")
 QUICK += "evaluate: {student_alone: false}\n"
 TABLE = """\
 name: pair
@@ -44,7 +44,6 @@ seeds: [0]
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[3]))
     (tmp_path / "tiny.yaml").write_text(QUICK)
     (tmp_path / "pair.yaml").write_text(TABLE)
     (tmp_path / "broken.yaml").write_text(BROKEN)

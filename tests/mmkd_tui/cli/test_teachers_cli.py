@@ -9,6 +9,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from support.hosts import Watched, no_process_left, wait_until
 
 from engine.events import Log, Metrics
 from engine.models import build_model
-from engine.paths import teacher_store
+from engine.paths import HOUR, teacher_store
 from engine.teachers.store import Stored, TeacherStore
 from mmkd_tui.cli.main import run_command
 
@@ -153,6 +154,15 @@ def test_rm(capsys: Capture) -> None:
     assert run_command(["teachers", "rm", KEY, KEY[:15], "--yes"]) == 0
     assert capsys.readouterr().err == f"removed {KEY} (1.2 MB)\n"
     assert keys() == [OTHER]
+
+
+def test_what_an_interrupted_rm_left_goes_with_the_next() -> None:
+    add(KEY)
+    left = teacher_store() / f".{OTHER}.123-0.removed"
+    left.mkdir()
+    os.utime(left, (time.time() - 2 * HOUR,) * 2)
+    assert run_command(["teachers", "rm", KEY, "--yes"]) == 0
+    assert list(teacher_store().iterdir()) == []
 
 
 def test_rm_removes_nothing_where_one_key_is_wrong(capsys: Capture) -> None:
@@ -333,8 +343,8 @@ def test_other_commands_on_such_a_run(place: Path, capsys: Capture) -> None:
     names = sorted(path.name for path in (place / "runs").iterdir())
 
     assert run_command(["runs", "list"]) == 0
-    for line in capsys.readouterr().out.splitlines()[1:]:
-        assert re.search(r"-two-teachers +finished +teacher 100% +teachers alone +\d", line), line
+    for line in capsys.readouterr().out.splitlines()[1:]:  # of the same second, the second has a number behind its name
+        assert re.search(r"-two-teachers\S* +finished +teacher 100% +teachers alone +\d", line), line
     assert run_command(["runs", "show", names[0]]) == 0
     out = capsys.readouterr().out
     assert "only_teachers: true" in out
