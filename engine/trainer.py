@@ -229,6 +229,8 @@ class Trainer:
         for _ in range(2):
             try:
                 return work()
+            except OutOfMemoryError as error:  # a measurement has said it already
+                why = str(error)
             except (RuntimeError, MemoryError) as error:
                 if not lacks_memory(error):
                     raise

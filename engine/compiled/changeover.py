@@ -166,9 +166,11 @@ class Stages:
 
     def __init__(self, *stages: tuple[Changeover, Callable[..., Source]]) -> None:
         self._stages = stages
+        self._trying = False
 
     def of(self, part: str, *hand: Any) -> tuple[Function | None, Changeover | None]:
         """The quickest function that has taken over, if one has; or one that is to be compared now, and the changeover of it."""
+        self._trying = False
         awaited = False  # something quicker: nothing else is begun with meanwhile
         for changeover, source in reversed(self._stages):
             found = changeover.compiled.get(part)
@@ -176,6 +178,7 @@ class Stages:
                 return found, None
             candidate = None if awaited else changeover.candidate(part, partial(source, *hand))
             if candidate is not None:
+                self._trying = True
                 return candidate, changeover
             awaited = awaited or changeover.awaited(part)
         return None, None
@@ -184,19 +187,17 @@ class Stages:
         """The quickest function that has taken over."""
         return next((found for changeover, _ in reversed(self._stages) if (found := changeover.compiled.get(part))), None)
 
-    def release(self, spare: Callable[[Function], bool | None]) -> bool:
-        """Has every function that took over give memory back, for good; whether one did.
+    def release(self, spare: Callable[[Function], bool]) -> bool:
+        """Has every function that took over give memory back, and gives recorded ones up; whether any memory came back.
 
-        `spare` says whether it can go on without, or None where it has nothing to give.
+        `spare` has a function do so, and says whether it had something to give. A function that was being compared is gone.
         """
-        released = False
+        given = [spare(function) for changeover, _ in self._stages for function in changeover.compiled.values()]
+        released, self._trying = any(given) or self._trying, False
         for changeover, _ in self._stages:
-            for function in list(changeover.compiled.values()):
-                goes_on = spare(function)
-                released = released or goes_on is not None
-                if goes_on is False:
-                    for part in changeover.parts:
-                        changeover.retire(part)
+            if released and changeover.kind == "recorded":
+                for part in changeover.parts:
+                    changeover.retire(part)
         return released
 
     def settle(self, part: str) -> None:

@@ -36,7 +36,8 @@ class CompiledPanel:
         parts = {PART: Part("teachers", TOLERANCE[panel.bf16])}
         self.changeover = Changeover(parts, "the teachers", WORTH, tell, mode)
         stages = [(self.changeover, self._compile)]
-        if records(panel.device):
+        self._records = records(panel.device)
+        if self._records:
             recorded = Changeover(parts, "the teachers", 0.0, tell, mode, "recorded", WORTH_RECORDING)
             stages.insert(0, (recorded, self._record))
         self.stages = Stages(*stages)
@@ -74,7 +75,7 @@ class CompiledPanel:
     def _compile(self, images: Tensor) -> Source:
         count = slices_of(images)
         source = self._make_source(images[: len(images) // count], torch.get_num_threads() if count == 1 else 1)
-        return RecordedSource(source, fixed=1) if records(self.panel.device) else source
+        return RecordedSource(source, lambda: self._records, fixed=1) if self._records else source
 
     def _record(self, images: Tensor) -> Source:
         side_by_side = SideBySide()
@@ -84,7 +85,7 @@ class CompiledPanel:
             calls = [partial(self.panel.one, number, laid_out) for number in range(len(tensors))]
             return [tensor for output in side_by_side(calls, images.device) for tensor in output]
 
-        return RecordedSource({PART: teachers}, fixed=1)
+        return RecordedSource({PART: teachers}, lambda: self._records, fixed=1)
 
     def _ask(self, function: Function, images: Tensor) -> list[Tensor]:
         return self._slices(lambda part: function(self._tensors, part), images, slices_of(images))
@@ -95,7 +96,9 @@ class CompiledPanel:
 
     def release(self) -> bool:
         """Gives back the memory that a recording takes, and records nothing more; whether there was any."""
-        return self.stages.release(spared)
+        released = self._records and self.stages.release(spared)
+        self._records = self._records and not released
+        return released
 
     def close(self) -> None:
         """Ends the compiling, if it goes on, and the threads."""

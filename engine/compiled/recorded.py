@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import warnings
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,6 +18,8 @@ from engine.compiled.changeover import Source
 from engine.compiled.flat import Function, channels_last
 
 T = TypeVar("T")
+# PyTorch says it once a process, in the middle of a live picture.
+warnings.filterwarnings("ignore", message="Synchronization debug mode is a prototype")
 _broken: list[str] = []  # why nothing more is recorded in this process
 WORTH_RECORDING = 5.0  # seconds that a training must have before it: recording takes about one
 
@@ -39,7 +42,20 @@ def record(function: Function, args: tuple[Any, ...], device: torch.device) -> R
     if _broken:
         raise RuntimeError(_broken[0])
     aside = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
-    aside.wait_stream(torch.cuda.current_stream(device))
+    here = torch.cuda.current_stream(device)
+    aside.wait_stream(here)
+    try:
+        graph, results, room = _captured(function, args, aside, device)
+    finally:
+        here.wait_stream(aside)  # what was given may be freed by then
+    if torch.cuda.mem_get_info(device)[0] < room:  # eager steps and measurements need some as well
+        raise MemoryError(f"the {room >> 20} MiB of a recording would leave too little memory on the GPU")
+    return Recording(graph.replay, results, room)
+
+
+def _captured(
+    function: Function, args: tuple[Any, ...], aside: torch.cuda.Stream, device: torch.device
+) -> tuple[torch.cuda.CUDAGraph, Any, int]:
     # Backwards in this thread, too: the mode of a recording is a thread's. What other threads do meanwhile does not matter.
     with torch.cuda.stream(aside), torch.autograd.set_multithreading_enabled(False), _without_collecting():
         function(*args)  # libraries choose their algorithms and take their room
@@ -55,11 +71,7 @@ def record(function: Function, args: tuple[Any, ...], device: torch.device) -> R
             # Up to release 2.11 PyTorch's allocator goes on as if the recording did: a second one would fail as well.
             _broken.append(f"a recording failed before ({type(error).__name__})")
             raise
-        room = torch.cuda.memory_reserved(device) - before
-    torch.cuda.current_stream(device).wait_stream(aside)
-    if torch.cuda.mem_get_info(device)[0] < room:  # eager steps and measurements need some as well
-        raise MemoryError(f"the {room >> 20} MiB of a recording would leave too little memory on the GPU")
-    return Recording(graph.replay, results, room)
+        return graph, results, torch.cuda.memory_reserved(device) - before
 
 
 @contextmanager
@@ -148,8 +160,9 @@ class Recorded:
             try:
                 self._recording = self._record(args)
             except MemoryError:
-                if not self.release():
+                if not self.compiled:
                     raise
+                self.release()
             if self._recording is None:
                 return self(*args)
         else:
@@ -157,10 +170,9 @@ class Recorded:
         self._recording.replay()
         return self._recording.results
 
-    def release(self) -> bool:
-        """Gives back all that it keeps; whether it can be called as it is from now on."""
+    def release(self) -> None:
+        """Gives back all that it keeps: the function is called as it is from now on."""
         self._recording, self._places, self._plain = None, [], True
-        return self.compiled
 
     def _record(self, args: tuple[Any, ...]) -> Recording:
         flat, structure = pytree.tree_flatten(args[self.fixed :])
@@ -183,8 +195,9 @@ class Recorded:
 class RecordedSource:
     """A source of recorded functions: those of another source, or some that need no compiling."""
 
-    def __init__(self, functions: Mapping[str, Function] | Source, *, fixed: int = 0) -> None:
-        self._functions, self._fixed = functions, fixed
+    def __init__(self, functions: Mapping[str, Function] | Source, wanted: Callable[[], bool], *, fixed: int = 0) -> None:
+        """`wanted`: whether there is still room for recordings; without, compiled functions are given as they are."""
+        self._functions, self._wanted, self._fixed = functions, wanted, fixed
 
     def ready(self, part: str) -> bool:
         """Whether it needs no compiling."""
@@ -200,7 +213,7 @@ class RecordedSource:
         if isinstance(self._functions, Mapping):
             return Recorded(self._functions[part], fixed=self._fixed)
         found = self._functions.take(part)
-        return Recorded(found, fixed=self._fixed, compiled=True) if callable(found) else found
+        return Recorded(found, fixed=self._fixed, compiled=True) if callable(found) and self._wanted() else found
 
     def close(self) -> None:
         """Ends the compiling."""
@@ -208,9 +221,12 @@ class RecordedSource:
             self._functions.close()
 
 
-def spared(function: Function) -> bool | None:
+def spared(function: Function) -> bool:
     """For `Stages.release`: recordings are what can be done without."""
-    return function.release() if isinstance(function, Recorded) and function.room else None
+    if not isinstance(function, Recorded) or not function.room:
+        return False
+    function.release()
+    return True
 
 
 def held_by(function: Function | None) -> int:

@@ -66,8 +66,9 @@ class CompiledStepper(Stepper):
 
     def release(self) -> bool:
         """Gives back the memory that recordings take, and records nothing more; whether there were any."""
-        released = self.stages.release(spared)
+        released = self._records and self.stages.release(spared)
         if released:
+            self._records = False
             self._tell("warning", "there is too little memory for recorded steps: training goes on without them, and slower")
         return released
 
@@ -137,10 +138,10 @@ class CompiledStepper(Stepper):
 
     def _compile(self, batch: Batch, teachers: Sequence[Output]) -> Source:
         source = self._make_source(batch, teachers, Sgd.of(self.optimizer))
-        return RecordedSource(source) if self._records else source
+        return RecordedSource(source, lambda: self._records) if self._records else source
 
     def _record(self, batch: Batch, teachers: Sequence[Output]) -> Source:
-        return RecordedSource({part: getattr(self._pure, part) for part in self._pure.parts})
+        return RecordedSource({part: getattr(self._pure, part) for part in self._pure.parts}, lambda: self._records)
 
     def _arguments(self, batch: Batch, teachers: Sequence[Output]) -> tuple[Any, ...]:
         momenta = momenta_of(self.optimizer, self.parameters)

@@ -225,8 +225,11 @@ def test_what_cannot_be_recorded_for_want_of_memory_is_used_as_it_is_once_it_is_
     assert losses == pytest.approx(eager(2 * STEPS), rel=1e-6)
 
 
-def test_a_training_goes_on_without_recordings_where_there_is_no_memory_for_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A meta step takes several times a training step, and the first one comes when those have been recorded."""
+@pytest.mark.parametrize("where", ["comparison", "meta step", "measurement"])
+def test_a_training_goes_on_without_recordings_where_there_is_no_memory_for_them(
+    where: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A meta step or a measurement takes several times a training step, and the first comes when those have been recorded."""
     preset = tiny("train.epochs=2")
     expected = make_trainer(preset, device=DEVICE).run().measurement
     trainer = make_trainer(preset, device=DEVICE)
@@ -234,16 +237,22 @@ def test_a_training_goes_on_without_recordings_where_there_is_no_memory_for_them
     trainer.stepper = stepper = CompiledStepper(
         trainer.method, trainer.optimizer, lambda *hand: Compiling(), lambda level, text: told.append(text), "on"
     )
-    whole = trainer.method.meta_gradient
+    owner: Any = {"comparison": Stepper, "meta step": trainer.method, "measurement": trainer.student}[where]
+    name = {"comparison": "train", "meta step": "meta_gradient", "measurement": "forward"}[where]
+    whole, failures = getattr(owner, name), []
 
     def short(*args: Any) -> Any:
-        if stepper.stages.used("train") is not None:
+        measuring = where != "measurement" or not trainer.student.training
+        if measuring and (stepper.stages.used("train") is not None or (where == "comparison" and not failures)):
+            failures.append(where)
             raise torch.OutOfMemoryError("CUDA out of memory")
         return whole(*args)
 
-    monkeypatch.setattr(trainer.method, "meta_gradient", short)
+    monkeypatch.setattr(owner, name, short)
     found = trainer.run().measurement
-    assert [line for line in told if line.startswith("there is too little memory for recorded steps")]
+    assert failures == [where]
+    assert len([line for line in told if line.startswith("there is too little memory for recorded steps")]) == 1
+    assert stepper.stages.used("train") is None
     assert found.loss == pytest.approx(expected.loss, rel=1e-3 if GPU else 1e-5)
 
 
