@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import shutil
 import tempfile
 import time
@@ -17,6 +18,7 @@ import platformdirs
 from engine.errors import UserError
 
 REMOVED = ".removed"  # how the names of folders end that are being deleted
+_ASIDE = re.compile(r"\..+\.(\d+(-\d+)?\.removed|[a-z0-9_]+\.partial)")  # a process's number, or what tempfile makes up
 HOUR = 3600.0  # seconds in which nobody deletes a folder without deleting anything of it
 FULL = (errno.ENOSPC, errno.EDQUOT)  # what a write fails with where there is no room
 
@@ -124,11 +126,26 @@ def sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
+def put_aside(folder: Path) -> Path:
+    """Renames a folder that is to be deleted, in one step, so that nobody finds half of it. OSError where that is not allowed."""
+    with suppress(OSError):
+        os.utime(folder)  # so that nobody takes it for a leftover
+    return folder.rename(folder.with_name(f".{folder.name}.{os.getpid()}{REMOVED}"))
+
+
+def delete(folder: Path) -> None:
+    """With all that is in it. OSError where that is not allowed; somebody else may be deleting it as well."""
+    try:
+        shutil.rmtree(folder)
+    except FileNotFoundError:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 def delete_leftovers(root: Path, ending: str, age: float) -> None:
-    """Deletes what processes that were killed left in the middle of writing or deleting it: folders in `root` whose names begin
-    with a dot and have this ending, and in which nothing has come or gone for `age` seconds.
+    """Deletes what processes that were killed left in the middle of writing or deleting it: folders in `root` whose names are as
+    ours are then, and have this ending, and in which nothing has come or gone for `age` seconds.
     """
     for path in root.glob(f".*{ending}"):
         with suppress(OSError):
-            if time.time() - path.lstat().st_mtime > age:
+            if _ASIDE.fullmatch(path.name) and time.time() - path.lstat().st_mtime > age:
                 shutil.rmtree(path)

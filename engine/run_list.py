@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -14,7 +13,7 @@ from typing import Any
 
 from engine.errors import PresetError, UserError
 from engine.events import RunStarted, from_line
-from engine.paths import HOUR, REMOVED, delete_leftovers
+from engine.paths import HOUR, REMOVED, delete, delete_leftovers, put_aside
 from engine.preset_yaml import load_preset
 from engine.run_dir import Lock, RunDir
 from engine.run_state import RunState, StateReader, other_machine
@@ -163,11 +162,10 @@ def remove_run(path: Path) -> None:
             raise UserError(f"{plain(path.name)} is live ({state}); {how_to_end(path, state)}")
         lock = Lock(run_dir)
         try:
-            # Renamed in one step, so that nobody finds half a run.
-            gone = path.rename(path.with_name(f".{path.name}.{os.getpid()}{REMOVED}"))
+            gone = put_aside(path)
         finally:
             lock.release()  # before its file goes: NFS would keep that under another name, and the folder with it
-        shutil.rmtree(gone)
+        delete(gone)
     except OSError as error:
         raise UserError(f"{plain(str(path))} cannot be removed: {error.strerror or error}") from error
 

@@ -26,8 +26,17 @@ class BoundedMember(tarfile.TarInfo):
         """The place that tarfile's source names for subclasses. Newer patch releases read headers past the public `frombuf`."""
         if self.type in _NOTES and self.size > MOST_NOTES:
             raise tarfile.ReadError(f"it says {self.size:,} bytes of one member")
+        if self.size < 0:
+            raise tarfile.ReadError("a member's length is below 0")
+        if self.type == tarfile.GNUTYPE_SPARSE:
+            self._sparse()
         found: tarfile.TarInfo = super()._proc_member(archive)  # type: ignore[misc]
         return found
+
+    def _sparse(self, *_: object) -> None:
+        raise tarfile.ReadError("it has files with holes, whose maps have no bound")
+
+    _proc_gnusparse_00 = _proc_gnusparse_01 = _proc_gnusparse_10 = _sparse
 
 
 _NOTES = (
@@ -54,7 +63,7 @@ def unpack(path: Path, folder: Path, most: int, told: Told) -> None:
             _unpack_zip(path, folder, most, told)
         else:
             _unpack_tar(path, folder, most, told)
-    except (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error, NotImplementedError, RuntimeError) as error:
+    except (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error, NotImplementedError, RuntimeError, ValueError) as error:
         raise UserError(f"{path} is damaged: {one_line(str(error), 200)}; remove it and fetch it again") from error
 
 

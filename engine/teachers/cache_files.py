@@ -13,14 +13,13 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from engine import locks
 from engine.errors import UserError
-from engine.paths import HOUR, REMOVED, delete_leftovers, private_folder, write_whole
+from engine.paths import HOUR, REMOVED, delete, delete_leftovers, private_folder, put_aside, write_whole
 from engine.text import one_line
 from engine.untrusted import is_file_of, read_object
 
@@ -123,13 +122,10 @@ class CacheStore:
         if handle is None:
             raise UserError(f"{entry.key} is in use by a run; wait until it ends, or stop it")
         try:
-            # Renamed first, so that nobody finds half a folder.
-            gone = entry.path.with_name(f".{entry.key}.{os.getpid()}{REMOVED}")
-            shutil.rmtree(gone, ignore_errors=True)
-            entry.path.rename(gone)
+            gone = put_aside(entry.path)
         finally:
             os.close(handle)  # before its file goes: NFS would keep that under another name, and the folder with it
-        shutil.rmtree(gone)
+        delete(gone)
 
     def _entry(self, path: Path) -> CacheEntry | None:
         if not KEY.fullmatch(path.name) or (facts := read_object(path / "facts.json")) is None:

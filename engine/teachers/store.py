@@ -20,7 +20,7 @@ from engine.architectures import identity
 from engine.dataset_facts import DATASETS
 from engine.errors import UnreadableError, UserError
 from engine.image_folders import folder_digest
-from engine.paths import HOUR, REMOVED, delete_leftovers, private_folder, sync_folder, write_private
+from engine.paths import HOUR, REMOVED, delete, delete_leftovers, private_folder, put_aside, sync_folder, write_private
 from engine.preset import DatasetPart, Preset, TrainPart
 from engine.untrusted import object_in, read_regular, read_whole, readable
 
@@ -143,10 +143,8 @@ class TeacherStore:
         self._clear_leftovers()
         if entry.path.is_symlink():
             entry.path.unlink(missing_ok=True)
-        elif (gone := self._rename(entry.path, "removed")) is not None:
-            shutil.rmtree(gone)
         elif entry.path.exists():
-            raise PermissionError(f"{entry.path} cannot be removed")
+            delete(put_aside(entry.path))
 
     def _clear_leftovers(self) -> None:
         """Deletes what processes that were killed were still writing; one that lives writes for seconds."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from engine.errors import UserError
+from mmkd_tui.cli import exit_codes
 from mmkd_tui.cli.options import (
     DataRoot,
     Device,
@@ -61,9 +62,8 @@ def run_command(
     load_plugins(plugin)
     chosen = load_named(preset or _ask(console), overrides, device, seed)
     result, code = train(chosen, console, data_root, runs_dir, force=force, gpus=gpus, restarts=restarts, quiet=quiet)
-    if as_json:
-        told([json.dumps(result)])
-    return code
+    heard = told([json.dumps(result)] if as_json else [], result["run_dir"])
+    return code if heard else code or exit_codes.FAILED
 
 
 def train(

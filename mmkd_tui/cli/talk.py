@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -51,17 +52,22 @@ def answered(write: Callable[[], None]) -> bool:
     return True
 
 
-def told(lines: Sequence[str]) -> None:
+def told(lines: Sequence[str], folder: str) -> bool:
     """Puts out on stdout what a run came to. Where its terminal has gone it is not heard, and that is all: its folder has it.
-    OSError where a file or pipe takes it no more.
+    Where a file takes it no more, a line and False. BrokenPipeError where nobody reads any further.
     """
     try:
         for line in lines:
             typer.echo(line)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
     except OSError as error:
-        if error.errno != errno.EIO:
-            raise
         let_go(sys.stdout)
+        if error.errno != errno.EIO:
+            say(f"mmkd: the result cannot be written: {error.strerror or error}; {shlex.quote(folder)}/result.json has it")
+            return False
+    return True
 
 
 def let_go(stream: TextIO) -> None:

@@ -11,6 +11,7 @@ import typer
 
 from engine.errors import UserError
 from engine.text import plain
+from mmkd_tui.cli import exit_codes
 from mmkd_tui.cli.group import command_group
 from mmkd_tui.cli.options import (
     AsJson,
@@ -121,8 +122,8 @@ def train_command(
     console = RunConsole()
     result, code = train(chosen, console, data_root, runs_dir, force=force, gpus=gpus, restarts=restarts, quiet=quiet)
     known = [teacher for teacher in result["teachers"] if teacher["accuracy"] is not None]
-    told([json.dumps(result)] if as_json else [_line(teacher) for teacher in known])
-    return code
+    heard = told([json.dumps(result)] if as_json else [_line(teacher) for teacher in known], result["run_dir"])
+    return code if heard else code or exit_codes.FAILED
 
 
 def _teachers_of(preset: Preset) -> Preset:

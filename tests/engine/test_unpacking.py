@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import tarfile
 import zipfile
@@ -102,6 +103,49 @@ def test_no_bomb_in_what_is_said_of_a_member(kind: bytes, tmp_path: Path) -> Non
     (tmp_path / "x.tar.gz").write_bytes(out.getvalue())
     with pytest.raises(UserError, match=r"is damaged: .*it says 5,242,880 bytes of one member"):
         unpack(tmp_path / "x.tar.gz", tmp_path / "out", 1 << 30, quiet)
+
+
+def header(kind: bytes, size: int, name: str = "x", also: int | None = None) -> bytes:
+    """As tarfile would not write it."""
+    member = tarfile.TarInfo(name)
+    member.type = kind
+    found = bytearray(member.tobuf(tarfile.GNU_FORMAT)[:512])
+    found[124:136] = tarfile.itn(size, 12, tarfile.GNU_FORMAT)
+    if also is not None:
+        found[also] = 1
+    found[148:156] = b" " * 8
+    found[148:156] = b"%06o\0 " % sum(found)
+    return bytes(found)
+
+
+def noted(**notes: str) -> bytes:
+    """Pax headers of the member that follows."""
+    lines = b""
+    for key, value in notes.items():
+        rest = f" {key.replace('_', '.')}={value}\n"
+        length = len(rest) + 2
+        lines += f"{length}{rest}".encode()
+    return header(tarfile.XHDTYPE, len(lines)) + lines + bytes(-len(lines) % 512)
+
+
+EXTENSION = (b"00000000001\0" * 42).ljust(504, b"\0") + b"\1" + bytes(7)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        header(tarfile.GNUTYPE_SPARSE, 0, also=482) + EXTENSION * 2000,
+        noted(GNU_sparse_major="1", GNU_sparse_minor="0") + header(b"0", 4 << 20) + b"99999999\n" + b"1\n" * 500_000,
+        noted(GNU_sparse_map="0,1,5,1", GNU_sparse_size="9") + header(b"0", 0),
+        header(b"0", -5),
+        header(tarfile.XHDTYPE, -5),
+    ],
+    ids=["old sparse", "sparse 1.0", "sparse 0.1", "negative", "negative notes"],
+)
+def test_a_map_without_bound_or_a_length_below_zero_is_damage(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "x.tar.gz").write_bytes(gzip.compress(content))
+    with pytest.raises(UserError, match=r"x.tar.gz is damaged: .*(holes|below 0)"):
+        unpack(tmp_path / "x.tar.gz", tmp_path / "out", 1 << 20, quiet)
 
 
 def test_many_members(tmp_path: Path) -> None:

@@ -287,7 +287,7 @@ def test_train_as_json_and_with_a_name_as_long_as_a_name_may_be(place: Path, cap
 
 
 def test_a_lost_terminal_ends_no_training(place: Path) -> None:
-    command = [sys.executable, "-m", "mmkd_tui", "teachers", "train", "two.yaml", "--set", "teachers.0.train.epochs=6"]
+    command = [sys.executable, "-m", "mmkd_tui", "teachers", "train", "two.yaml", "--set", "teachers.0.train.epochs=40"]
     pid, terminal = pty.fork()
     if pid == 0:
         os.execv(sys.executable, command)
@@ -299,6 +299,18 @@ def test_a_lost_terminal_ends_no_training(place: Path) -> None:
     _, status = os.waitpid(pid, 0)
     assert os.waitstatus_to_exitcode(status) == 0
     assert result_in(place)["state"] == "done"
+    assert len(keys()) == 2
+
+
+def test_a_full_disk_behind_stdout_is_told(place: Path) -> None:
+    command = [sys.executable, "-m", "mmkd_tui", "teachers", "train", "two.yaml", "--quiet"]
+    with open("/dev/full", "w") as full:  # noqa: PTH123
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, timeout=120)
+    (folder,) = (place / "runs").iterdir()
+    assert done.returncode == 1
+    assert done.stderr == (
+        f"mmkd: the result cannot be written: No space left on device; runs/{folder.name}/result.json has it\n"
+    )
     assert len(keys()) == 2
 
 
