@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -75,13 +77,23 @@ def test_rounds_go_there_and_back_and_settle_first() -> None:
     assert all(len(series.samples) == 2 for measured in subjects for _, series in measured.series())
 
 
+PEAK = """
+import torch
+from engine.bench import memory
+
+def step():
+    for _ in range(3):
+        torch.ones(16_000_000)
+
+print(memory.peak_of(step, torch.device("cpu")))
+"""
+
+
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="needs Linux")
 def test_the_peak_is_what_the_step_held_at_once() -> None:
-    def step() -> None:
-        for _ in range(3):
-            torch.ones(16_000_000)
-
-    assert 60e6 < memory.peak_of(step, CPU) < 130e6
+    """In a process of its own, as the benchmark has: what else a process has done decides what it gives back when."""
+    done = subprocess.run([sys.executable, "-c", PEAK], capture_output=True, text=True, check=True, timeout=120)
+    assert 60e6 < int(done.stdout) < 130e6
 
 
 def test_where_the_system_does_not_tell_there_is_no_peak(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
