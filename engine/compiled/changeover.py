@@ -92,9 +92,13 @@ class Changeover:
         self.compiled.clear()
         self._given_up.update(self.parts)
 
+    def gave_up(self, part: str) -> bool:
+        """Whether nothing will take over any more."""
+        return part in self._given_up
+
     def awaited(self, part: str) -> bool:
         """Whether a function is about to be here."""
-        source = None if part in self._given_up else self._source
+        source = self._source
         return source is not None and source.ready(part) and source.take(part) is None
 
     def retire(self, part: str) -> None:
@@ -171,16 +175,20 @@ class Stages:
     def of(self, part: str, *hand: Any) -> tuple[Function | None, Changeover | None]:
         """The quickest function that has taken over, if one has; or one that is to be compared now, and the changeover of it."""
         self._trying = False
-        awaited = False  # something quicker: nothing else is begun with meanwhile
+        quicker: list[Changeover] = []
         for changeover, source in reversed(self._stages):
             found = changeover.compiled.get(part)
             if found is not None:
                 return found, None
-            candidate = None if awaited else changeover.candidate(part, partial(source, *hand))
+            if changeover.gave_up(part):
+                continue
+            if any(other.awaited(part) for other in quicker):
+                break  # nothing else is begun with meanwhile
+            candidate = changeover.candidate(part, partial(source, *hand))
             if candidate is not None:
                 self._trying = True
                 return candidate, changeover
-            awaited = awaited or changeover.awaited(part)
+            quicker.append(changeover)
         return None, None
 
     def used(self, part: str) -> Function | None:

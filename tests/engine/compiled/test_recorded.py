@@ -59,9 +59,10 @@ class Compiling:
 
     def __init__(self) -> None:
         self.functions: dict[str, Function] = {}
+        self.loading = False
 
     def ready(self, part: str) -> bool:
-        return False
+        return self.loading
 
     def start(self) -> None: ...
 
@@ -157,6 +158,16 @@ def test_a_training_changes_over_to_recorded_steps_and_then_to_compiled_ones_and
         "info: compiled training steps",
         "info: compiled meta steps",
     ]
+
+
+def test_nothing_is_recorded_while_compiled_steps_are_being_loaded() -> None:
+    stepper, panel, source, _ = recorded_case()
+    source.loading = True
+    go(stepper, panel)
+    assert stepper.stages.used("train") is None
+    source.loading = False
+    go(stepper, panel, STEPS)
+    assert isinstance(stepper.stages.used("train"), Recorded)
 
 
 def test_a_state_that_is_loaded_into_recorded_steps_is_what_they_go_on_from() -> None:
