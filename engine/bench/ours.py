@@ -186,7 +186,7 @@ class _Asked:
     def settled(self) -> Taught:
         """Batches, and what the teachers say of them, in their final form from the first one on."""
         batches = self.setting.in_turn()
-        while self.setting.case.compiled and not self.panel.compiled:
+        while self.setting.case.compiled and not self.panel.quick:
             self.panel.of(next(batches))
         return ((batch, self.panel.of(batch)) for batch in batches)
 

@@ -34,13 +34,12 @@ class CompiledPanel:
         self.panel, self._make_source = panel, source
         self._slices = Slices()
         parts = {PART: Part("teachers", TOLERANCE[panel.bf16])}
-        self.changeover = Changeover(parts, "the teachers", WORTH, tell, mode)
-        stages = [(self.changeover, self._compile)]
-        self._records = records(panel.device)
-        if self._records:
-            recorded = Changeover(parts, "the teachers", 0.0, tell, mode, "recorded", WORTH_RECORDING)
-            stages.insert(0, (recorded, self._record))
-        self.stages = Stages(*stages)
+        if records(panel.device):
+            self.changeover = Changeover(parts, "the teachers", 0.0, tell, mode, "recorded", WORTH_RECORDING)
+            self.stages = Stages((self.changeover, self._record))
+        else:
+            self.changeover = Changeover(parts, "the teachers", WORTH, tell, mode)
+            self.stages = Stages((self.changeover, self._compile))
         self._tensors: list[list[Tensor]] = []
 
     @property
@@ -49,8 +48,8 @@ class CompiledPanel:
         return self.panel.channels
 
     @property
-    def compiled(self) -> bool:
-        """Whether the compiled pass has taken over."""
+    def quick(self) -> bool:
+        """Whether the compiled or recorded pass has taken over."""
         return PART in self.changeover.compiled
 
     @torch.no_grad()
@@ -74,8 +73,7 @@ class CompiledPanel:
 
     def _compile(self, images: Tensor) -> Source:
         count = slices_of(images)
-        source = self._make_source(images[: len(images) // count], torch.get_num_threads() if count == 1 else 1)
-        return RecordedSource(source, lambda: self._records, fixed=1) if self._records else source
+        return self._make_source(images[: len(images) // count], torch.get_num_threads() if count == 1 else 1)
 
     def _record(self, images: Tensor) -> Source:
         side_by_side = SideBySide()
@@ -85,7 +83,7 @@ class CompiledPanel:
             calls = [partial(self.panel.one, number, laid_out) for number in range(len(tensors))]
             return [tensor for output in side_by_side(calls, images.device) for tensor in output]
 
-        return RecordedSource({PART: teachers}, lambda: self._records, fixed=1)
+        return RecordedSource({PART: teachers}, lambda: True, fixed=1)
 
     def _ask(self, function: Function, images: Tensor) -> list[Tensor]:
         return self._slices(lambda part: function(self._tensors, part), images, slices_of(images))
@@ -96,9 +94,7 @@ class CompiledPanel:
 
     def release(self) -> bool:
         """Gives back the memory that a recording takes, and records nothing more; whether there was any."""
-        released = self._records and self.stages.release(spared)
-        self._records = self._records and not released
-        return released
+        return self.stages.release(spared)
 
     def close(self) -> None:
         """Ends the compiling, if it goes on, and the threads."""

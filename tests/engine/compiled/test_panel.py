@@ -55,7 +55,7 @@ def said(change: Any, bf16: bool = False) -> tuple[list[Tensor], list[Tensor], P
 def test_it_takes_over_after_one_batch_on_which_both_agree(bf16: bool) -> None:
     ours, theirs, source, compiled, told = said(lambda t: t, bf16)
     assert all(torch.equal(one, other) for one, other in zip(ours, theirs, strict=True))
-    assert compiled.compiled
+    assert compiled.quick
     assert source.asked == 4
     (line,) = told
     assert re.fullmatch(r"info: compiled teachers from here on: faster, results agree to within 0\.\d+ %", line)
@@ -70,7 +70,7 @@ def only(dimensions: int) -> Any:
 def test_what_is_wrong_is_never_used(change: Any) -> None:
     ours, theirs, _, compiled, told = said(change)
     assert all(torch.equal(one, other) for one, other in zip(ours, theirs, strict=True))
-    assert not compiled.compiled
+    assert not compiled.quick
     (line,) = told
     assert line.startswith("warning: training goes on as before, but no faster: no compiled teachers (RuntimeError: ")
 
