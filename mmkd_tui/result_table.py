@@ -39,19 +39,22 @@ class ResultTable:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         longest = max(cell_len(row.name) for row in self.rows)
         room = options.max_width - GAP - len(ACCURACY)  # for the names
-        shown_weights = 0
-        for title in WEIGHTS:
+        weights: list[int] = []  # kinds that some teacher has, as far as there is room
+        for number, title in enumerate(WEIGHTS):
+            if not any(str(cell) for row in self.rows for cell in row.weights[number : number + 1]):
+                continue
             size = GAP + max(len(title), BAR + len(" 0.000"))
             if room - size < min(longest, LEAST_NAME):
                 break
             room -= size
-            shown_weights += 1
+            weights.append(number)
         table = Table(box=None, padding=(0, GAP, 0, 0), pad_edge=False, header_style="bold")
-        for title in ("network", ACCURACY, *WEIGHTS[:shown_weights]):
+        for title in ("network", ACCURACY, *(WEIGHTS[number] for number in weights)):
             table.add_column(title, no_wrap=True, justify="right" if title == ACCURACY else "left")
         for row in self.rows:
             name = Text(cut(row.name, max(room, 1), self.more))
-            table.add_row(name, row.accuracy, *row.weights[:shown_weights], style=row.style)
+            cells = [row.weights[number] if number < len(row.weights) else "" for number in weights]
+            table.add_row(name, row.accuracy, *cells, style=row.style)
         yield table
 
 

@@ -198,3 +198,15 @@ def test_the_dashboards_lines_show_the_teacher_cache() -> None:
     assert "teacher cache" in line
     assert "view 2/4" in line
     assert "asking a  25 images/s" in "".join(span.text for span in status.numbers(view.phase, True, 120, UNICODE))
+
+
+@pytest.mark.parametrize(("logit", "feature"), [(None, None), (0.5, None), (None, 0.5), (0.5, 0.5)])
+def test_weights_that_no_teacher_has_take_no_column(logit: float | None, feature: float | None) -> None:
+    teachers = [{"name": f"vgg8-s{k}", "accuracy": 0.97, "logit_weight": logit, "feature_weight": feature} for k in (0, 1)]
+    accuracies = {"ensemble_accuracy": 0.98, "student_alone_accuracy": 0.96, "student_accuracy": 0.975, "method": "aver"}
+    console = Console(file=io.StringIO(), width=80, color_system=None)
+    console.print(result_table({"teachers": teachers, **accuracies}))
+    title, *rows = console.file.getvalue().splitlines()
+    assert ("logit weight" in title) == (logit is not None)
+    assert ("feature weight" in title) == (feature is not None)
+    assert all(row.count("0.500") == (logit is not None) + (feature is not None) for row in rows[:2])
