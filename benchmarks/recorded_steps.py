@@ -8,20 +8,18 @@ Medians in ms, in turn. `--compile` adds compiled functions and their recordings
 from __future__ import annotations
 
 import argparse
-import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
-from typing import Any
 
 from engine.bench.cases import CASES  # before torch: it says how OpenMP's threads wait
 
 # isort: split
 import torch
 import torch.utils._pytree as pytree
+from teachers_pass import in_turn
 from torch import Tensor
 
-from engine.bench.measure import synchronise
 from engine.bench.networks import Setting, recipe
 from engine.compiled.flat import callable_of, channels_last, compile_flat
 from engine.compiled.pure import Pure, PurePanel
@@ -32,8 +30,6 @@ from engine.meta.sgd import Sgd, momenta_of
 from engine.methods.make import make_method
 from engine.models.panel import TeacherPanel
 from engine.preset import HardwarePart, MetaPart, MmkdPart
-
-Form = Callable[..., Any]
 
 
 def main() -> None:
@@ -81,32 +77,18 @@ def main() -> None:
         ("meta step", pure.meta, step),
         ("teachers", asked_teachers.teachers, teachers),
     ):
-        forms: dict[str, tuple[Form, tuple[Any, ...]]] = {"eager": (function, args), "recorded": (Recorded(function), args)}
+        forms = {"eager": partial(function, *args), "recorded": partial(Recorded(function), *args)}
         if what == "teachers":
-            forms["recorded apart"] = (Recorded(apart, fixed=1), args)
+            forms["recorded apart"] = partial(Recorded(apart, fixed=1), *args)
         if asked.compile:
             began = time.monotonic()
             compiled = callable_of(*compile_flat(function, args, 1, workers=usable_cores()))
             leaves, structure = pytree.tree_flatten(args)
             laid_out = pytree.tree_unflatten(channels_last(leaves), structure)
-            forms[f"compiled in {time.monotonic() - began:.0f} s"] = (compiled, laid_out)
-            forms["compiled, recorded"] = (Recorded(compiled, compiled=True), laid_out)
+            forms[f"compiled in {time.monotonic() - began:.0f} s"] = partial(compiled, *laid_out)
+            forms["compiled, recorded"] = partial(Recorded(compiled, compiled=True), *laid_out)
         for form, took in in_turn(forms, asked.rounds, device).items():
             print(f"{what:15} {form:24} {took:9.3f} ms")
-
-
-def in_turn(forms: dict[str, tuple[Form, tuple[Any, ...]]], rounds: int, device: torch.device) -> dict[str, float]:
-    """Medians, there and back; two rounds to warm up."""
-    taken: dict[str, list[float]] = {form: [] for form in forms}
-    for number in range(rounds + 2):
-        for form in list(forms) if number % 2 else reversed(list(forms)):
-            function, args = forms[form]
-            synchronise(device)
-            began = time.perf_counter()
-            function(*args)
-            synchronise(device)
-            taken[form].append((time.perf_counter() - began) * 1000)
-    return {form: statistics.median(series[2:]) for form, series in taken.items()}
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from torch import Tensor
 from engine.compiled.changeover import Changeover, Compile, Part, Result, Source, Stages, Tell
 from engine.compiled.flat import Function
 from engine.compiled.pure import PurePanel
-from engine.compiled.recorded import WORTH_RECORDING, RecordedSource, SideBySide, records, spared
+from engine.compiled.recorded import WORTH_RECORDING, Recorder, SideBySide, records, spared
 from engine.compiled.slices import Slices, slices_of
 from engine.models import Output, paired
 from engine.models.panel import HasImages, TeacherPanel
@@ -68,7 +68,6 @@ class CompiledPanel:
                 changeover.give_up(PART, error)
             else:
                 changeover.agree(PART, function, _compared(paired(found), expected))
-                self.stages.settle(PART)
         return expected
 
     def _compile(self, images: Tensor) -> Source:
@@ -83,7 +82,7 @@ class CompiledPanel:
             calls = [partial(self.panel.one, number, laid_out) for number in range(len(tensors))]
             return [tensor for output in side_by_side(calls, images.device) for tensor in output]
 
-        return RecordedSource({PART: teachers}, lambda: True, fixed=1)
+        return Recorder({PART: teachers}, fixed=1)
 
     def _ask(self, function: Function, images: Tensor) -> list[Tensor]:
         return self._slices(lambda part: function(self._tensors, part), images, slices_of(images))

@@ -192,33 +192,38 @@ class Recorded:
             torch._foreach_copy_(places, tensors)
 
 
-class RecordedSource:
-    """A source of recorded functions: those of another source, or some that need no compiling."""
+class Recorder:
+    """A source of functions that are recorded as they are: there is nothing to compile."""
 
-    def __init__(self, functions: Mapping[str, Function] | Source, wanted: Callable[[], bool], *, fixed: int = 0) -> None:
-        """`wanted`: whether there is still room for recordings; without, compiled functions are given as they are."""
-        self._functions, self._wanted, self._fixed = functions, wanted, fixed
+    def __init__(self, functions: Mapping[str, Function], *, fixed: int = 0) -> None:
+        self._functions, self._fixed = functions, fixed
 
     def ready(self, part: str) -> bool:
-        """Whether it needs no compiling."""
-        return isinstance(self._functions, Mapping) or self._functions.ready(part)
+        """Always."""
+        return True
 
     def start(self) -> None:
-        """Begins to compile."""
-        if not isinstance(self._functions, Mapping):
-            self._functions.start()
+        """Nothing begins."""
 
-    def take(self, part: str) -> Function | Exception | None:
+    def take(self, part: str) -> Function:
         """A new one each time: it is taken again only if the last one did not agree."""
-        if isinstance(self._functions, Mapping):
-            return Recorded(self._functions[part], fixed=self._fixed)
-        found = self._functions.take(part)
-        return Recorded(found, fixed=self._fixed, compiled=True) if callable(found) and self._wanted() else found
+        return Recorded(self._functions[part], fixed=self._fixed)
 
     def close(self) -> None:
-        """Ends the compiling."""
-        if not isinstance(self._functions, Mapping):
-            self._functions.close()
+        """Nothing ends."""
+
+
+class RecordedSource:
+    """Another source, whose functions are recorded as long as there is room for that (`wanted`)."""
+
+    def __init__(self, source: Source, wanted: Callable[[], bool]) -> None:
+        self._source, self._wanted = source, wanted
+        self.ready, self.start, self.close = source.ready, source.start, source.close
+
+    def take(self, part: str) -> Function | Exception | None:
+        """A new one each time, as by `Recorder`."""
+        found = self._source.take(part)
+        return Recorded(found, compiled=True) if callable(found) and self._wanted() else found
 
 
 def spared(function: Function) -> bool:

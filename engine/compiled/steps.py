@@ -15,7 +15,7 @@ from torch import Tensor
 from engine.compiled.changeover import Changeover, Compile, Part, Result, Source, Stages, Tell
 from engine.compiled.flat import Function
 from engine.compiled.pure import Pure
-from engine.compiled.recorded import WORTH_RECORDING, Recorded, RecordedSource, records, spared
+from engine.compiled.recorded import WORTH_RECORDING, Recorded, RecordedSource, Recorder, records, spared
 from engine.data import Batch
 from engine.meta.sgd import Sgd, Tensors, momenta_of
 from engine.methods.base import Hard, MetaGradient, MetaStep, Method, Step
@@ -141,7 +141,7 @@ class CompiledStepper(Stepper):
         return RecordedSource(source, lambda: self._records) if self._records else source
 
     def _record(self, batch: Batch, teachers: Sequence[Output]) -> Source:
-        return RecordedSource({part: getattr(self._pure, part) for part in self._pure.parts}, lambda: self._records)
+        return Recorder({part: getattr(self._pure, part) for part in self._pure.parts})
 
     def _arguments(self, batch: Batch, teachers: Sequence[Output]) -> tuple[Any, ...]:
         momenta = momenta_of(self.optimizer, self.parameters)
