@@ -172,7 +172,7 @@ class Recorded:
 
     def release(self) -> None:
         """Gives back all that it keeps: the function is called as it is from now on."""
-        self._recording, self._places, self._plain = None, [], True
+        self._recording, self._given, self._places, self._plain = None, (), [], True
 
     def _record(self, args: tuple[Any, ...]) -> Recording:
         flat, structure = pytree.tree_flatten(args[self.fixed :])

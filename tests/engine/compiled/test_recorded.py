@@ -106,6 +106,17 @@ def test_what_is_fixed_is_read_where_it_lies() -> None:
     assert recorded(weight, torch.full((2,), 2.0, device=DEVICE)).tolist() == [10.0, 10.0]
 
 
+def test_what_is_released_holds_nothing_and_is_called_as_it_is() -> None:
+    recorded = Recorded(lambda tensor: tensor * 2, compiled=True)
+    recorded(torch.ones(4, device=DEVICE))
+    place = weakref.ref(recorded.given[0])
+    assert recorded.room >= 16
+    recorded.release()
+    assert place() is None
+    assert recorded.room == 0
+    assert recorded(torch.full((4,), 3.0, device=DEVICE)).tolist() == [6.0] * 4
+
+
 @pytest.mark.skipif(not GPU, reason="records on a GPU")
 def test_a_function_that_asks_the_device_for_a_number_is_not_recorded_and_others_still_are() -> None:
     with pytest.raises(RuntimeError):
