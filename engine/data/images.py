@@ -36,6 +36,9 @@ class Share(NamedTuple):
 
 WHOLE = Share()
 LEFT_OUT = -100  # the label of an image that cannot be read: no measurement counts it
+# Several batches are augmented at once, since a small kernel costs what its launch costs.
+AT_ONCE = 16 << 20  # bytes of float32 images
+MOST_AT_ONCE = 16  # batches
 _EXACT = 100_000_000  # numbers: statistics of more are reckoned in integers, a piece at a time
 Augmenting = Augmentation | ResizedCrop | FixedViews | None
 
@@ -122,12 +125,16 @@ class Split:
         if isinstance(own, Augmentation):  # drawn for the whole epoch at once: a batch's would be dozens of small kernels
             of, turns = here.flatten(), views_here.flatten()
             draws = (own.view_draws(of, turns) if fixed else own.draws(of, seed, epoch)).view(*here.shape, -1)
-        for number in range(start, len(order)):
-            pixels = self.pixels[here[number]]
+        together = min(max(1, AT_ONCE // max(1, 4 * size * self.pixels.shape[1:].numel())), MOST_AT_ONCE)
+        for first in range(start, len(order), together):
+            several = range(first, min(first + together, len(order)))
+            chosen = here[first : several.stop].flatten()
+            pixels = self.pixels[chosen]
             if isinstance(own, Augmentation):
-                pixels = own(pixels, draws[number])
-            batch = self.ready(pixels, self.labels[here[number]])
-            yield batch._replace(indices=order[number], views=views[number] if fixed else None)
+                pixels = own(pixels, draws[first : several.stop].flatten(0, 1))
+            images, labels = self.ready(pixels, self.labels[chosen])[:2]
+            for number, own_images, own_labels in zip(several, torch.split(images, size), torch.split(labels, size), strict=True):
+                yield Batch(own_images, own_labels, order[number], views[number] if fixed else None)
 
     def viewed(self, indices: Tensor, fixed: FixedViews, view: int) -> Batch:
         """See AnySplit."""

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from engine.data import Split
+from engine.data import Split, images
 from engine.data.augment import Augmentation, FixedViews
 from engine.data.images import Share
 
@@ -51,8 +51,10 @@ def test_the_order_needs_no_global_generator() -> None:
     assert torch.equal(torch.get_rng_state(), before)
 
 
+@pytest.mark.parametrize("together", [2, 16])
 @pytest.mark.parametrize("start", range(5))
-def test_start_skips_batches(start: int) -> None:
+def test_start_skips_batches(start: int, together: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(images, "MOST_AT_ONCE", together)
     split = numbered()
     augmentation = Augmentation(1, True)
     whole = list(split.shuffled(5, 0, 0, augmentation))[start:]
