@@ -39,7 +39,7 @@ class Request(ABC):
 
     KIND: ClassVar[str]
     device: str  # "cpu", "cuda:1"
-    threads: int
+    threads: int  # of a CPU
 
     @property
     @abstractmethod
@@ -101,7 +101,7 @@ class StepsRequest(Request):
             weight_decay=sgd.weight_decay,
             nesterov=sgd.nesterov,
             device=str(images.device),
-            threads=torch.get_num_threads(),
+            threads=torch.get_num_threads() if images.device.type == "cpu" else 1,
             features=plan.features,
             renormalised=plan.renormalised,
         )
