@@ -11,7 +11,7 @@ PARTS = ("loss", "gradient", "normalisation statistics")  # what `finite_parts` 
 
 
 def all_finite(tensors: Iterable[Tensor], device: torch.device | None = None) -> Tensor:
-    """A bool scalar: whether the L2 norm of each tensor is finite (so a norm that overflows counts as infinite, too).
+    """A bool scalar: whether the L2 norms of all tensors are finite (so norms that overflow count as infinite, too).
 
     On `device`; if none is given, where the first one lies. They need not all lie there: Adam counts its steps on the CPU.
     """
@@ -19,7 +19,11 @@ def all_finite(tensors: Iterable[Tensor], device: torch.device | None = None) ->
     if not numbers:
         return torch.ones((), dtype=torch.bool, device=device)
     device = device or numbers[0].device
-    return torch.stack([norm.to(device, torch.float32) for norm in torch._foreach_norm(numbers)]).isfinite().all()
+    norms = [norm.to(device, torch.float32) for norm in torch._foreach_norm(numbers)]
+    while len(norms) > 1:  # as a sum: to stack them, a compiler copies each by a kernel of its own
+        half = len(norms) // 2
+        norms = [*torch._foreach_add(norms[:half], norms[half : 2 * half]), *norms[2 * half :]]
+    return norms[0].isfinite()
 
 
 def finite_parts(loss: Tensor, gradients: Sequence[Tensor], buffers: Sequence[Tensor]) -> Tensor:
