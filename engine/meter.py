@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from engine.methods.base import MetaStep, Step
+from engine.methods.step import MetaStep, Step
 from engine.ranks import ALONE, Ranks
 
 _META = ("outer_loss", "hard_accuracy", "logit_gradient", "feature_gradient")
@@ -22,12 +22,11 @@ class Meter:
         def zeros(*shape: int) -> Tensor:
             return torch.zeros(shape, dtype=torch.float64, device=device)
 
-        # A row: how many steps; loss, ce, logit, feature, accuracy; then mean and mean square of each kind of weight.
+        # A row is as in `account_of`.
         self.recent, self.epoch = zeros(6 + 4 * teachers), zeros(6 + 4 * teachers)
         self.recent_meta, self.epoch_meta = zeros(1 + len(_META)), zeros(1 + len(_META))
         self.by_class = zeros(classes, 1 + 2 * teachers)
         self._one = zeros(1) + 1
-        self._none, self._zero = (torch.zeros(shape, device=device) for shape in ((teachers,), ()))
         self.has_logit = self.has_feature = self.has_logit_weights = self.has_feature_weights = False
 
     @torch.no_grad()
@@ -35,21 +34,11 @@ class Meter:
         """Takes in a step on labels [B]. One that was left out because it is not finite does not count."""
         self.has_logit, self.has_feature = step.logit is not None, step.feature is not None
         self.has_logit_weights, self.has_feature_weights = step.logit_weights is not None, step.feature_weights is not None
-        # A GPU's small kernels cost what their launch costs: as few as can be.
-        scalars = [self._zero if t is None else t.detach() for t in (step.loss, step.ce, step.logit, step.feature)]
-        right = (step.logits.argmax(1) == labels).mean(dtype=torch.float64)
-        none = self._none.expand(len(labels), -1)
-        weights = [none if w is None else w.detach() for w in (step.logit_weights, step.feature_weights)]
-        weighed = torch.cat(weights, 1).double()  # [B, 2 K]
-        means, squares, k = weighed.mean(0), weighed.square().mean(0), self.teachers
-        row = torch.cat([self._one, torch.stack(scalars).double(), right[None], means[:k], squares[:k], means[k:], squares[k:]])
-        finite = None if step.finite is None else step.finite.all()
-        if finite is not None:
-            row = torch.where(finite, row, 0)
-        torch._foreach_add_([self.recent, self.epoch], [row, row])
-        if self.has_logit_weights:
-            rows = torch.cat([self._one.expand(len(labels), 1), weighed], 1)
-            self.by_class.index_add_(0, labels, rows if finite is None else torch.where(finite, rows, 0))
+        account = step.account
+        assert account is not None, "who takes a step says it"
+        torch._foreach_add_([self.recent, self.epoch], [account.row, account.row])
+        if account.rows is not None:
+            self.by_class.index_add_(0, labels, account.rows)
         if meta is not None:
             values = [meta.outer_loss, meta.hard_accuracy, meta.logit_gradient, meta.feature_gradient]
             row = torch.cat([self._one, torch.stack(values).double()])

@@ -12,6 +12,7 @@ from engine.data import Batch
 from engine.kernels.finite import Guard, finite_parts
 from engine.meta.sgd import Sgd, momenta_of
 from engine.methods.base import Hard, MetaGradient, MetaStep, Method, Step
+from engine.methods.step import account_of
 from engine.models import Output
 from engine.out_of_memory import lacks_memory
 
@@ -76,7 +77,8 @@ class Stepper:
         finite = self.method.ranks.everywhere(finite)
         self.optimizer.step()
         self._guard.settle(self._state(), finite.all())
-        return replace(step, finite=finite)
+        step = replace(step, finite=finite)
+        return replace(step, account=account_of(step, batch.labels, len(teachers)))
 
     def _state(self) -> list[Tensor]:
         """What a training step changes."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from engine.kernels.finite import PARTS
-from engine.methods.base import MetaStep, Step
+from engine.methods.step import MetaStep, Step
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,11 +38,8 @@ class Tally:
     @torch.no_grad()
     def add(self, step: Step, meta: MetaStep | None) -> None:
         """Takes in a step."""
-        if step.finite is not None:
-            wrong = ~step.finite
-            some = wrong.any()
-            self._counts[: 1 + len(PARTS)] += torch.cat([some[None], wrong])
-            self._counts[-1:].add_(1).mul_(some)
+        assert step.account is not None, "who takes a step says it"
+        self._counts.add_(step.account.more).mul_(step.account.kept)
         if meta is not None:
             self._counts[-2] += ~meta.finite
 

@@ -2,23 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from engine.data import Batch
 from engine.kernels import Arithmetic
 from engine.kernels.finite import finite_parts
 from engine.meta.sgd import Sgd, Tensors
 from engine.methods.base import MetaGradient, Method, Step
+from engine.methods.step import Account, account_of
 from engine.models import Classifier, Output, paired
 from engine.models.functional import call_with
 from engine.models.panel import TeacherPanel
 
-FIELDS = tuple(field.name for field in fields(Step))
+FIELDS = tuple(field.name for field in fields(Step) if field.name != "account")
+
+
+def told_of(step: Step) -> dict[str, Tensor]:
+    """A step and its account, by name; what is not there is left out."""
+    assert step.account is not None, "who takes a step says it"
+    told = {name: getattr(step, name) for name in FIELDS} | step.account._asdict()
+    return {name: value.detach() for name, value in told.items() if value is not None}
+
+
+def step_of(told: Mapping[str, Tensor]) -> Step:
+    """What `told_of` took apart."""
+    fields = {name: told[name] for name in FIELDS if name in told}
+    account = Account(**{name: told[name] for name in Account._fields if name in told})
+    return Step(**fields, account=account)
 
 
 class Pure:
@@ -32,6 +47,8 @@ class Pure:
         self.parameter_names = [f"learner.{name}" for name, _ in method.learner.named_parameters()]
         self.buffer_names = [f"learner.{name}" for name, _ in method.learner.named_buffers()]
         self.weight_names = [name for name, _ in method.named_parameters() if not name.startswith("learner.")]
+        names = (self.parameter_names, self.buffer_names, self.weight_names)
+        self._slots = [[_slot(method, name) for name in part] for part in names]
 
     @property
     def parts(self) -> tuple[str, ...]:
@@ -40,10 +57,16 @@ class Pure:
 
     def tensors(self) -> tuple[Tensors, Tensors, Tensors]:
         """The learner's parameters, its buffers, and what the meta steps learn, as they are now."""
-        every = dict(self.method.named_parameters()) | dict(self.method.named_buffers())
-        names = (self.parameter_names, self.buffer_names, self.weight_names)
-        parameters, buffers, weights = ([every[name].detach() for name in part] for part in names)
+        parameters, buffers, weights = ([tensors[name].detach() for tensors, name in part] for part in self._slots)
         return parameters, buffers, weights
+
+    def buffers(self) -> Tensors:
+        """The learner's."""
+        return [tensors[name] for tensors, name in self._slots[1]]
+
+    def weights(self) -> Tensors:
+        """What the meta steps learn, as it is now."""
+        return [tensors[name].detach() for tensors, name in self._slots[2]]
 
     @torch.enable_grad()
     def train(
@@ -71,8 +94,8 @@ class Pure:
             chosen = [torch.where(ok, new, old) for new, old in pairs]
             count = len(parameters)
             after, moved, own = chosen[:count], chosen[count : 2 * count], chosen[2 * count :]
-        told = {name: getattr(step, name) for name in FIELDS} | {"finite": finite}
-        return after, moved, own, {name: value.detach() for name, value in told.items() if value is not None}
+        step = replace(step, finite=finite)
+        return after, moved, own, told_of(replace(step, account=account_of(step, labels, len(teachers) // 2)))
 
     @torch.enable_grad()
     def meta(
@@ -122,6 +145,13 @@ class PurePanel:
                 output: Output = call_with(model, dict(zip(names, own, strict=True)), (images,))
             said += [part.float() if narrow else part for part in output]
         return said
+
+
+def _slot(module: nn.Module, name: str) -> tuple[dict[str, Any], str]:
+    """Where a parameter or a buffer is kept: to walk through all modules for it takes longer than a recorded step."""
+    owner, _, own = name.rpartition(".")
+    found = module.get_submodule(owner)
+    return (found._parameters if own in found._parameters else found._buffers), own
 
 
 def _tensors_of(model: Classifier) -> dict[str, Tensor]:

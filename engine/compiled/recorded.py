@@ -127,9 +127,9 @@ class SideBySide:
 class Recorded:
     """Calls as `function` does, whose tensors all lie on one GPU and which changes none that it is given.
 
-    Each call's results take the place of the last one's: whoever wants to keep them copies them. Arguments are copied to where
-    they are read, unless they lie there already; the first `fixed` of them are read where the first call had them, and have to
-    stay there. A compiled function is called as it is where a recording of it would take too much memory.
+    Each call's results are the same tensors, in the places of the last one's: whoever wants to keep them copies them. Arguments
+    are tensors and lists of them, copied to where they are read; the first `fixed` are read where the first call had them, and
+    have to stay there. A compiled function is called as it is where a recording of it would take too much memory.
     """
 
     def __init__(self, function: Function, *, fixed: int = 0, compiled: bool = False) -> None:
@@ -139,6 +139,7 @@ class Recorded:
         self._recording: Recording | None = None
         self._given: tuple[Any, ...] = ()
         self._places: list[Tensor] = []
+        self._known: dict[int, tuple[Any, list[tuple[list[Tensor], list[Tensor]]]]] = {}  # arguments of the last call
 
     @property
     def given(self) -> tuple[Any, ...]:
@@ -166,13 +167,17 @@ class Recorded:
             if self._recording is None:
                 return self(*args)
         else:
-            self._take(pytree.tree_leaves(args[self.fixed :]))
+            self._take(args[self.fixed :])
         self._recording.replay()
         return self._recording.results
 
+    def forget(self) -> None:
+        """Lets go of the last call's arguments, which it knows again otherwise."""
+        self._known.clear()
+
     def release(self) -> None:
         """Gives back all that it keeps: the function is called as it is from now on."""
-        self._recording, self._given, self._places, self._plain = None, (), [], True
+        self._recording, self._given, self._places, self._known, self._plain = None, (), [], {}, True
 
     def _record(self, args: tuple[Any, ...]) -> Recording:
         flat, structure = pytree.tree_flatten(args[self.fixed :])
@@ -181,15 +186,41 @@ class Recorded:
         self._given = (*args[: self.fixed], *pytree.tree_unflatten(self._places, structure))
         return record(self.function, self._given, flat[0].device)
 
-    def _take(self, given: Sequence[Tensor]) -> None:
-        copies: dict[torch.dtype, tuple[list[Tensor], list[Tensor]]] = defaultdict(lambda: ([], []))
-        for place, tensor in zip(self._places, given, strict=True):
-            if place.data_ptr() != tensor.data_ptr():
-                places, tensors = copies[tensor.dtype]
-                places.append(place)
-                tensors.append(tensor)
-        for places, tensors in copies.values():
-            torch._foreach_copy_(places, tensors)
+    def _take(self, args: Sequence[Any]) -> None:
+        places = self._given[self.fixed :]
+        alone = [number for number, arg in enumerate(args) if isinstance(arg, Tensor)]
+        for number, arg in enumerate(args):
+            if isinstance(arg, Tensor):
+                continue
+            known = self._known.get(number)
+            if known is None or known[0] is not arg:
+                # A step's results, which are the next one's arguments, are one list: looked at once.
+                known = self._known[number] = arg, _alike(_leaves(places[number]), _leaves(arg))
+            for pair in known[1]:
+                torch._foreach_copy_(*pair)
+        for pair in _alike([places[number] for number in alone], [args[number] for number in alone]):
+            torch._foreach_copy_(*pair)
+
+
+def _alike(places: Sequence[Tensor], tensors: Sequence[Tensor]) -> list[tuple[list[Tensor], list[Tensor]]]:
+    """Pairs that one kernel copies: one other among them, and each would be copied by a kernel of its own."""
+    pairs: dict[Any, tuple[list[Tensor], list[Tensor]]] = defaultdict(lambda: ([], []))
+    for place, tensor in zip(places, tensors, strict=True):
+        own, given = pairs[tensor.dtype, tensor.stride() == place.stride()]
+        own.append(place)
+        given.append(tensor)
+    return list(pairs.values())
+
+
+def _leaves(given: Sequence[Any]) -> list[Tensor]:
+    """As pytree has them, which takes longer than all else that is done on the host for a recorded step."""
+    found: list[Tensor] = []
+    for one in given:
+        if isinstance(one, Tensor):
+            found.append(one)
+        else:
+            found += _leaves(one)
+    return found
 
 
 class Recorder:

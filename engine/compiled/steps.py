@@ -14,10 +14,10 @@ from torch import Tensor
 
 from engine.compiled.changeover import Changeover, Compile, Part, Result, Source, Stages, Tell
 from engine.compiled.flat import Function
-from engine.compiled.pure import Pure
+from engine.compiled.pure import Pure, step_of, told_of
 from engine.compiled.recorded import WORTH_RECORDING, Recorded, RecordedSource, Recorder, records, spared
 from engine.data import Batch
-from engine.meta.sgd import Sgd, Tensors, momenta_of
+from engine.meta.sgd import Sgd, Tensors
 from engine.methods.base import Hard, MetaGradient, MetaStep, Method, Step
 from engine.models import Output
 from engine.stepping import Stepper
@@ -54,6 +54,7 @@ class CompiledStepper(Stepper):
         parts = {part: Part(NAMES[part], TOLERANCE[part][method.learner.bf16], TRIES) for part in self._pure.parts}
         self.changeover = Changeover(parts, "the steps", WORTH, tell, mode)
         self._records = records(self.parameters[0].device)
+        self._left: tuple[Tensors, Tensors, Tensors] | None = None
         stages = [(self.changeover, self._compile)]
         if self._records:
             recorded = Changeover(parts, "the steps", 0.0, tell, mode, "recorded", WORTH_RECORDING)
@@ -68,7 +69,7 @@ class CompiledStepper(Stepper):
         """Gives back the memory that recordings take, and records nothing more; whether there were any."""
         released = self._records and self.stages.release(spared)
         if released:
-            self._records = False
+            self._records, self._left = False, None
             self._tell("warning", "there is too little memory for recorded steps: training goes on without them, and slower")
         return released
 
@@ -76,6 +77,7 @@ class CompiledStepper(Stepper):
         """Ends the compiling, if it goes on. The learner's tensors are its own again."""
         lies_in_results = isinstance(self.stages.used("train"), Recorded)
         self.stages.close()
+        self._left = None
         if lies_in_results:
             with suppress(torch.OutOfMemoryError):
                 self._swap(*([tensor.clone() for tensor in part] for part in self._parts()))
@@ -101,16 +103,19 @@ class CompiledStepper(Stepper):
         if step.finite is not None and not step.finite.all():
             return step  # it was left out: there is nothing to compare
         changes = [
-            Result(words, _changes(old, new), _changes(old, expected))
-            for words, old, new, expected in zip(STATE, before, after, self._parts(), strict=True)
+            Result(words, _changes(old, new), _changes(old, other))
+            for words, old, new, other in zip(STATE, before, after, self._parts(), strict=True)
         ]
+        expected = told_of(step)
         said = [
-            Result(name.replace("_", " "), [value], [getattr(step, name)])
-            for name, value in told.items()
-            if value.is_floating_point()
+            Result(name.replace("_", " "), [value], [expected[name]]) for name, value in told.items() if value.is_floating_point()
         ]
         if changeover.agree("train", function, [*(result for result in changes if result.expected), *said]):
             self.stages.settle("train")
+            self._left = None
+            meta = self.stages.used("meta")
+            if isinstance(meta, Recorded):  # it knows the results of the step that has been replaced
+                meta.forget()
             if changeover is self.changeover:
                 # From here on in the layout in which the compiled step gives its results.
                 self.method.learner.to(memory_format=torch.channels_last)
@@ -144,26 +149,42 @@ class CompiledStepper(Stepper):
         return Recorder({part: getattr(self._pure, part) for part in self._pure.parts})
 
     def _arguments(self, batch: Batch, teachers: Sequence[Output]) -> tuple[Any, ...]:
-        momenta = momenta_of(self.optimizer, self.parameters)
-        parameters, buffers, weights = self._pure.tensors()
+        parameters, momenta, buffers = self._lying_as_left() or self._parts()
         lr = parameters[0].new_full((), self.optimizer.param_groups[0]["lr"])  # filled on the device, not copied to it
         outputs = [tensor for teacher in teachers for tensor in teacher]
-        return parameters, momenta, buffers, weights, lr, batch.images, batch.labels, *outputs
+        return parameters, momenta, buffers, self._pure.weights(), lr, batch.images, batch.labels, *outputs
 
     def _update(self, function: Function, arguments: tuple[Any, ...]) -> Step:
         """Puts a quicker step's results in place: tensors change hands, none is copied."""
-        parameters, momenta, buffers, told = function(*arguments)
+        *after, told = function(*arguments)
         # A recorded step's results lie where the last one's lay: what was before is where it was read.
         before = function.given if isinstance(function, Recorded) else arguments
         self._restore = lambda: self._swap(*before[:3])
-        self._swap(parameters, momenta, buffers)
-        return Step(**told)
+        if after[0] is not arguments[0]:
+            self._swap(*after)
+            self._left = (after[0], after[1], after[2]) if isinstance(function, Recorded) else None
+        return step_of(told)
+
+    def _lying_as_left(self) -> tuple[Tensors, Tensors, Tensors] | None:
+        """The results of the last recorded step, where what a training step changes still lies in them: then they are not looked
+        at again.
+        """
+        if self._left is None:
+            return None
+        parameters, momenta, buffers = self._left
+        states = self.optimizer.state
+        lies_there = (
+            all(own.data_ptr() == left.data_ptr() for own, left in zip(self.parameters, parameters, strict=True))
+            and all(states[own]["momentum_buffer"] is left for own, left in zip(self.parameters, momenta, strict=True))
+            and all(own.data_ptr() == left.data_ptr() for own, left in zip(self._pure.buffers(), buffers, strict=True))
+        )
+        return self._left if lies_there else None
 
     def _swap(self, parameters: Tensors, momenta: Tensors, buffers: Tensors) -> None:
         for parameter, momentum, value in zip(self.parameters, momenta, parameters, strict=True):
             parameter.data = value
             self.optimizer.state[parameter]["momentum_buffer"] = momentum
-        for buffer, value in zip(self.method.learner.buffers(), buffers, strict=True):
+        for buffer, value in zip(self._pure.buffers(), buffers, strict=True):
             buffer.data = value
 
     def _parts(self) -> tuple[Tensors, Tensors, Tensors]:

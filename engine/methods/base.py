@@ -7,45 +7,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
-import torch
 from torch import Tensor, nn
 
 from engine.data import Batch
 from engine.meta.sgd import Sgd, Tensors
+from engine.methods.step import MetaStep, Step
 from engine.models import Output
 from engine.models.regressor import Learner, LearnerOutput
 from engine.ranks import ALONE, Ranks
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """What a training step computed on a batch of B images."""
-
-    loss: Tensor  # scalar: what is differentiated
-    logits: Tensor  # [B, C]
-    ce: Tensor  # scalar, without its factor; so are the next two
-    logit: Tensor | None = None
-    feature: Tensor | None = None
-    logit_weights: Tensor | None = None  # [B, K]
-    feature_weights: Tensor | None = None  # [B, K]
-    finite: Tensor | None = (
-        None  # [3] bool, see kernels.finite.PARTS; all of them, or the step was left out. Who takes it says so
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class MetaStep:
-    """What a meta step tells of itself; scalars."""
-
-    outer_loss: Tensor
-    hard_accuracy: Tensor  # of the student, on the batch from the hard buffer
-    logit_gradient: Tensor  # norm of the logit net's hyper-gradient
-    feature_gradient: Tensor
-
-    @property
-    def finite(self) -> Tensor:
-        """A bool scalar: whether its hyper-gradient is finite; else nothing was learned from it."""
-        return torch.stack([self.outer_loss, self.logit_gradient, self.feature_gradient]).isfinite().all()
 
 
 class Teachers(Protocol):

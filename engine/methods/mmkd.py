@@ -22,6 +22,7 @@ from engine.meta.sgd import Sgd, Tensors
 from engine.meta.weight_nets import WeightNets
 from engine.methods.base import Hard, LearnerOutput, MetaGradient, MetaStep, Method, Step, sizes_of
 from engine.methods.losses import distances, divergences
+from engine.methods.step import account_of
 from engine.models import Output, paired
 from engine.models.functional import call_with
 from engine.models.regressor import Learner
@@ -115,19 +116,16 @@ class Mmkd(Method):
 
     def after_step(self, batch: Batch, teachers: Sequence[Output], step: Step, number: int) -> Hard | None:
         """Offers the batch to the hard buffer and, every `meta.every` steps once that is full, draws one from it."""
-        finite = None if step.finite is None else step.finite.all()
+        account = step.account or account_of(step, batch.labels, len(teachers))
         if self.joint:
             gradients = [weight.grad for weight in self.weights if weight.grad is not None]
             self.ranks.average(gradients)
-            own = all_finite(gradients)
-            self._adapt(own if finite is None else own & finite)
+            self._adapt(all_finite(gradients) & account.counted)
             return None
-        wrong = step.logits.argmax(1) != batch.labels
-        if self.settings.meta.batches == "random":
-            wrong = torch.ones_like(wrong)
+        wrong = torch.ones_like(account.wrong) if self.settings.meta.batches == "random" else account.wrong
         order = permutation(self.buffer.size, self.seed, "buffer places", number)
         outputs = [tensor for teacher in teachers for tensor in teacher]
-        self.buffer.offer([batch.images, batch.labels, *outputs], wrong, order, finite)
+        self.buffer.offer([batch.images, batch.labels, *outputs], wrong, order, account.counted)
         if (number + 1) % self.settings.meta.every or not self.buffer.full:
             return None
         drawn = permutation(self.buffer.size, self.seed, "buffer draw", number)[: len(batch.labels)]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from engine.meter import Meter
-from engine.methods.base import MetaStep, Step
+from engine.methods.step import MetaStep, Step, account_of
 from engine.tally import Tally
 
 CLASSES, BATCH, STEPS = 4, 6, 5
@@ -32,6 +34,7 @@ def test_averages_are_those_of_the_steps_that_counted(kinds: tuple[str, ...], dt
         step = Step(loss=loss, ce=ce, logits=torch.tensor(logits, dtype=dtype), finite=finite, **given)
         meta = random.random(4) if number % 2 else None
         told = None if meta is None else MetaStep(*torch.tensor(meta, dtype=dtype))
+        step = replace(step, account=account_of(step, torch.tensor(labels), teachers))
         meter.add(step, torch.tensor(labels), told)
         tally.add(step, told)
         if number not in LEFT_OUT:
