@@ -13,11 +13,11 @@ import statistics
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 
-from engine.bench.cases import CASES  # before torch: it says how OpenMP's threads wait
+from engine.bench.cases import CASES, Case  # before torch: it says how OpenMP's threads wait
 
 # isort: split
 import torch
@@ -48,9 +48,56 @@ def busy(device: torch.device, samples: list[int]) -> Iterator[None]:
 
     thread = threading.Thread(target=sample, daemon=True)
     thread.start()
-    yield
-    done.set()
-    thread.join()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+
+
+def trainer_of(
+    case: Case,
+    hardware: HardwarePart,
+    images: int,
+    epochs: int,
+    emit: Callable[[Event], None],
+    tell: Callable[[str, str], None],
+    poll: Callable[[Trainer], None] = lambda trainer: None,
+) -> Trainer:
+    """MMKD on `images` random images of the case's size, its teachers' weights random as well."""
+    device = resolve_device(hardware)
+    setting = Setting(case, device)
+    facts = replace(DATASETS["cifar-100"], size=case.size)
+    generator = torch.Generator().manual_seed(0)
+
+    def drawn(count: int) -> tuple[torch.Tensor, torch.Tensor]:
+        pixels = torch.randint(256, (count, 3, case.size, case.size), generator=generator, dtype=torch.uint8)
+        return pixels, torch.randint(case.classes, (count,), generator=generator)
+
+    held = 100
+    split = split_images(
+        facts, drawn(images + held), drawn(held), validation_fraction=held / (images + held), train_images=None, split_seed=0,
+        device=device,
+    )  # fmt: skip
+    bf16 = uses_bf16(hardware, device)
+    panel = TeacherPanel(setting.teachers(), bf16)
+    parts = [TeacherPart(arch=arch, features=case.features) for arch in case.teachers]
+    method = MmkdPart(name="mmkd", meta=MetaPart(every=case.every, buffer_size=case.buffer))
+    plan = Plan(
+        method, case.student, 3, case.classes, case.batch, tuple(panel.channels), bf16, size=case.size, features=case.features
+    )
+    return Trainer(
+        plan.build(0, device),
+        split,
+        panel_of(panel, parts, case.classes, hardware.compile, tell),
+        TrainPart(epochs=epochs, batch_size=case.batch, lr=0.01),
+        EvaluatePart(every=epochs),
+        seed=0,
+        phase=Phase("distil", 0, case.name),
+        emit=emit,
+        poll=poll,
+        stepper=stepper_of(plan, hardware.compile, tell),
+    )
 
 
 def main() -> None:
@@ -65,35 +112,14 @@ def main() -> None:
     asked = parser.parse_args()
 
     hardware = HardwarePart(device=asked.device, precision=asked.precision, compile=asked.compile)
-    device = resolve_device(hardware)
-    case = CASES[asked.case]
-    setting = Setting(case, device)
-    facts = replace(DATASETS["cifar-100"], size=case.size)
-    generator = torch.Generator().manual_seed(0)
-
-    def drawn(count: int) -> tuple[torch.Tensor, torch.Tensor]:
-        pixels = torch.randint(256, (count, 3, case.size, case.size), generator=generator, dtype=torch.uint8)
-        return pixels, torch.randint(case.classes, (count,), generator=generator)
-
-    images = split_images(
-        facts, drawn(asked.images + 100), drawn(100), validation_fraction=100 / (asked.images + 100), train_images=None,
-        split_seed=0, device=device,
-    )  # fmt: skip
-    bf16 = uses_bf16(hardware, device)
     began = time.monotonic()
 
     def tell(level: str, message: str) -> None:
         print(f"{time.monotonic() - began:7.1f} s  {level}: {message}", flush=True)
 
-    panel = TeacherPanel(setting.teachers(), bf16)
-    parts = [TeacherPart(arch=arch, features=case.features) for arch in case.teachers]
-    method = MmkdPart(name="mmkd", meta=MetaPart(every=case.every, buffer_size=case.buffer))
-    plan = Plan(
-        method, case.student, 3, case.classes, case.batch, tuple(panel.channels), bf16, size=case.size, features=case.features
-    )
     rates: list[float] = []
     samples: list[int] = []
-    last = [time.monotonic()]
+    last = [began]
 
     class EnoughError(Exception):
         pass
@@ -103,7 +129,7 @@ def main() -> None:
             tell(event.level, event.message)
         if isinstance(event, EpochEnded):
             now = time.monotonic()
-            rate = trainer.steps_per_epoch * case.batch / (now - last[0])
+            rate = trainer.steps_per_epoch * trainer.recipe.batch_size / (now - last[0])
             rates.append(rate)
             share = f", GPU busy {statistics.mean(samples):.0f} %" if samples else ""
             tell("epoch", f"{len(rates)}: {rate:,.0f} images/s{share}, loss {event.loss}")
@@ -112,24 +138,10 @@ def main() -> None:
             if now - began > asked.seconds:
                 raise EnoughError
 
-    trainer = Trainer(
-        plan.build(0, device),
-        images,
-        panel_of(panel, parts, case.classes, asked.compile, tell),
-        TrainPart(epochs=asked.epochs, batch_size=case.batch, lr=0.01),
-        EvaluatePart(every=asked.epochs),
-        seed=0,
-        phase=Phase("distil", 0, case.name),
-        emit=emit,
-        poll=lambda trainer: None,
-        stepper=stepper_of(plan, asked.compile, tell),
-    )
-    with busy(device, samples):
-        try:
-            trainer.run()
-        except EnoughError:
-            trainer.stepper.close()
-            trainer.panel.close()
+    trainer = trainer_of(CASES[asked.case], hardware, asked.images, asked.epochs, emit, tell)
+    last[0] = time.monotonic()
+    with busy(resolve_device(hardware), samples), suppress(EnoughError):
+        trainer.run()
     print(f"median of the last three epochs: {statistics.median(rates[-3:]):,.0f} images/s", file=sys.stdout)
 
 
