@@ -24,6 +24,7 @@ from engine.meter import Meter
 from engine.methods import Method, Teachers
 from engine.methods.base import MetaStep, Step
 from engine.models.build import count_parameters
+from engine.optimizers import SGD
 from engine.out_of_memory import OutOfMemoryError, lacks_memory, told, told_of
 from engine.preset import EvaluatePart, NonFinitePart, TrainPart
 from engine.ranks import ALONE, Ranks
@@ -104,7 +105,7 @@ class Trainer:
         self.ranks = method.ranks = ranks
         self.student = method.learner.student
         self.parameters = list(method.learner.parameters())
-        self.optimizer = torch.optim.SGD(
+        self.optimizer = SGD(
             self.parameters,
             lr=recipe.lr,
             momentum=recipe.momentum,

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
-import torchvision
 from torch import Tensor
 
 from engine import paths
@@ -62,7 +61,7 @@ class Request(ABC):
         """Where its functions are kept: elsewhere for each release of PyTorch, of our code, and each kind of processor."""
         device = torch.device(self.device)
         where = torch.cuda.get_device_name(device) if device.type == "cuda" else torch.backends.cpu.get_cpu_capability()
-        releases = [torch.__version__, torchvision.__version__, _timm()]
+        releases = [torch.__version__, _release("torchvision"), _release("timm")]
         asked = [FORMAT, self.to_json(), *releases, platform.machine(), where, _code()]
         return paths.cache_dir() / "compiled" / hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:16]
 
@@ -205,10 +204,10 @@ def _frozen(value: Any) -> Any:
 
 
 @cache
-def _timm() -> str | None:
-    """The release of timm, whose networks' code may end up in a compiled step."""
+def _release(package: str) -> str | None:
+    """The release of a package whose networks' code may end up in a compiled step; to import it would take seconds."""
     try:
-        return importlib.metadata.version("timm")
+        return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
         return None
 

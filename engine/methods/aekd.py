@@ -12,7 +12,6 @@ import numpy as np
 import numpy.typing as npt
 import torch
 import torch.nn.functional as F
-from scipy.optimize import minimize
 from torch import Tensor
 
 from engine.data import Batch
@@ -91,6 +90,8 @@ def shortest(gram: Array, most: float) -> Array:
     if not np.isfinite(gram).all() or size <= 0:
         return equal
     scaled = gram / size
+    from scipy.optimize import minimize  # here, since it takes half a second of every start otherwise
+
     found = minimize(
         lambda w: 0.5 * w @ scaled @ w,
         equal,

@@ -26,6 +26,7 @@ from engine.methods.step import account_of
 from engine.models import Output, paired
 from engine.models.functional import call_with
 from engine.models.regressor import Learner
+from engine.optimizers import Adam
 from engine.preset import MmkdPart
 from engine.randomness import permutation
 
@@ -66,7 +67,7 @@ class Mmkd(Method):
         self.nets = nets
         self.seed = seed
         self.buffer = HardBuffer(settings.meta.buffer_size)
-        self.adam = torch.optim.Adam(nets.parameters(), lr=settings.meta.lr, weight_decay=settings.meta.weight_decay)
+        self.adam = Adam(nets.parameters(), lr=settings.meta.lr, weight_decay=settings.meta.weight_decay)
         self._guard = Guard(self.weights[0].device.type != "cpu")
 
     def step(self, batch: Batch, teachers: Sequence[Output]) -> Step:

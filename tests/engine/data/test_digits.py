@@ -11,6 +11,7 @@ from sklearn.datasets import load_digits
 from torch import Tensor
 
 from engine.data import Images, Split, load_images
+from engine.data.digits import FILE
 from engine.errors import UserError
 from engine.preset import DatasetPart
 
@@ -41,7 +42,9 @@ def test_sizes() -> None:
     assert images.classes == 10
 
 
-def test_the_three_splits_are_scikit_learns_images_once_each() -> None:
+@pytest.mark.parametrize("file", [FILE, "where/it/was.csv.gz"])
+def test_the_three_splits_are_scikit_learns_images_once_each(file: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("engine.data.digits.FILE", file)
     images = digits()
     bunch = load_digits()
     together = rows(images.train) + rows(images.validation) + rows(images.test)
