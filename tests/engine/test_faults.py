@@ -579,6 +579,7 @@ from engine import Run
 from engine.serving import exit_code, serve
 from engine.events import Metrics
 from support.presets import tiny
+import torch.fx.experimental.symbolic_shapes  # as PyTorch does at the first meta step: its files may be root's alone
 folder = Path({folder!r})
 run = Run(tiny("evaluate.student_alone=false", "train.epochs=100000"), folder, store=Path({store!r}))
 def protect(event):
