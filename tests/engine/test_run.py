@@ -265,8 +265,10 @@ def test_a_folder_in_use_is_refused(tmp_path: Path) -> None:
     assert "holds another run" in again.result.message
 
 
-def test_engine_trains_with_no_display_library(tmp_path: Path) -> None:
-    """`import engine` trains where textual, rich and typer cannot be imported, and importing it alone imports no torch."""
+def test_engine_trains_with_no_display_library_and_imports_nothing_slow_in_vain(tmp_path: Path) -> None:
+    """`import engine` trains where textual, rich and typer cannot be imported, and importing it alone imports no torch. A run
+    that needs none of its networks and data sets waits for no large library to be imported.
+    """
     code = f"""
 import sys
 for name in ("textual", "rich", "typer", "mmkd_tui"):
@@ -278,6 +280,7 @@ sys.path.insert(0, {str(Path(__file__).parents[1])!r})
 from support.presets import ON_CPU, tiny
 result = engine.Run(tiny("train.epochs=1"), Path({str(tmp_path / "run")!r}), store=Path({str(tmp_path / "store")!r})).execute()
 assert result.state == "done", result.message
+assert not sys.modules.keys() & {{"torchvision", "timm", "sklearn", "scipy.optimize"}}
 """
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[2])
 
