@@ -2,8 +2,8 @@
 
 python benchmarks/recorded_host.py [--steps 2000]
 
-Recordings are hollow, so that their replay takes no time, and the networks tiny. Medians in ms of a step without and with a meta
-step, and their mean where every fifth has one.
+Three ResNet20 -> ResNet8 on a CPU, batches of four. Recordings are hollow: a replay takes no time. Medians in ms of a step
+without and with a meta step, and their mean where every fifth has one.
 """
 
 from __future__ import annotations

@@ -23,18 +23,18 @@ class _Plain(torch.optim.Optimizer):
 
 
 class SGD(_Plain, torch.optim.SGD):
-    """torch.optim.SGD."""
+    """torch.optim.SGD, but that nothing can be differentiated through a step, and no closure is taken."""
 
     @torch.no_grad()
-    def step(self, closure: None = None) -> None:  # type: ignore[override]
-        """As torch.optim.SGD, whose wrappers are left out: hooks, which we have none of, and gradients through the step."""
+    def step(self) -> None:  # type: ignore[override]
+        """As torch.optim.SGD."""
         inspect.unwrap(torch.optim.SGD.step)(self)
 
 
 class Adam(_Plain, torch.optim.Adam):
-    """torch.optim.Adam."""
+    """torch.optim.Adam, likewise."""
 
     @torch.no_grad()
-    def step(self, closure: None = None) -> None:  # type: ignore[override]
-        """As torch.optim.Adam, likewise."""
+    def step(self) -> None:  # type: ignore[override]
+        """As torch.optim.Adam."""
         inspect.unwrap(torch.optim.Adam.step)(self)

@@ -39,7 +39,7 @@ class Tally:
     def add(self, step: Step, meta: MetaStep | None) -> None:
         """Takes in a step."""
         assert step.account is not None, "who takes a step says it"
-        self._counts.add_(step.account.more).mul_(step.account.kept)
+        self._counts.add_(step.account.counts).mul_(step.account.factors)
         if meta is not None:
             self._counts[-2] += ~meta.finite
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, TypeVar
@@ -198,9 +198,8 @@ class Trainer:
         self.optimizer.param_groups[0]["lr"] = lr
         augmentation = self.images.augmenting(self.recipe.augment)
         share = Share(self.ranks.rank, self.ranks.size)
-        batches = self.images.train.shuffled(
-            self.recipe.batch_size, self.seed, self.epoch, augmentation, self.step_in_epoch, share
-        )
+        train, size, seed, epoch = self.images.train, self.recipe.batch_size, self.seed, self.epoch
+        batches = self._with_room_for(lambda start: train.shuffled(size, seed, epoch, augmentation, start, share))
         self.poll(self)
         while True:
             began = time.monotonic()  # waiting for pictures to be decoded counts, too
@@ -224,6 +223,22 @@ class Trainer:
 
     def _lesson(self, batch: Batch) -> tuple[Step, MetaStep | None]:
         return self.stepper(batch, self.panel.of(batch), self.step)
+
+    def _with_room_for(self, shuffled: Callable[[int], Iterator[Batch]]) -> Iterator[Batch]:
+        """The epoch's batches from the step in hand on, given those from any step on; as `_with_room`."""
+        batches = shuffled(self.step_in_epoch)
+
+        def take() -> Batch | None:
+            nonlocal batches
+            try:
+                return next(batches, None)
+            except (RuntimeError, MemoryError) as error:
+                if lacks_memory(error):  # a generator that has raised is at its end
+                    batches = shuffled(self.step_in_epoch)
+                raise
+
+        while (batch := self._with_room(take, told_of)) is not None:
+            yield batch
 
     def _with_room(self, work: Callable[[], T], told: Callable[[BaseException], str]) -> T:
         """What `work` returns; where memory does not suffice, once more without what could be done without."""

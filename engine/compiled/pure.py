@@ -22,7 +22,7 @@ from engine.models.panel import TeacherPanel
 FIELDS = tuple(field.name for field in fields(Step) if field.name != "account")
 
 
-def told_of(step: Step) -> dict[str, Tensor]:
+def tensors_of(step: Step) -> dict[str, Tensor]:
     """A step and its account, by name; what is not there is left out."""
     assert step.account is not None, "who takes a step says it"
     told = {name: getattr(step, name) for name in FIELDS} | step.account._asdict()
@@ -30,10 +30,9 @@ def told_of(step: Step) -> dict[str, Tensor]:
 
 
 def step_of(told: Mapping[str, Tensor]) -> Step:
-    """What `told_of` took apart."""
-    fields = {name: told[name] for name in FIELDS if name in told}
+    """What `tensors_of` took apart."""
     account = Account(**{name: told[name] for name in Account._fields if name in told})
-    return Step(**fields, account=account)
+    return Step(**{name: told[name] for name in FIELDS if name in told}, account=account)
 
 
 class Pure:
@@ -95,7 +94,7 @@ class Pure:
             count = len(parameters)
             after, moved, own = chosen[:count], chosen[count : 2 * count], chosen[2 * count :]
         step = replace(step, finite=finite)
-        return after, moved, own, told_of(replace(step, account=account_of(step, labels, len(teachers) // 2)))
+        return after, moved, own, tensors_of(replace(step, account=account_of(step, labels, len(teachers) // 2)))
 
     @torch.enable_grad()
     def meta(

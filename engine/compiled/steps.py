@@ -14,7 +14,7 @@ from torch import Tensor
 
 from engine.compiled.changeover import Changeover, Compile, Part, Result, Source, Stages, Tell
 from engine.compiled.flat import Function
-from engine.compiled.pure import Pure, step_of, told_of
+from engine.compiled.pure import FIELDS, Pure, step_of
 from engine.compiled.recorded import WORTH_RECORDING, Recorded, RecordedSource, Recorder, records, spared
 from engine.data import Batch
 from engine.meta.sgd import Sgd, Tensors
@@ -106,9 +106,10 @@ class CompiledStepper(Stepper):
             Result(words, _changes(old, new), _changes(old, other))
             for words, old, new, other in zip(STATE, before, after, self._parts(), strict=True)
         ]
-        expected = told_of(step)
         said = [
-            Result(name.replace("_", " "), [value], [expected[name]]) for name, value in told.items() if value.is_floating_point()
+            Result(name.replace("_", " "), [value], [getattr(step, name)])
+            for name, value in told.items()
+            if name in FIELDS and value.is_floating_point()
         ]
         if changeover.agree("train", function, [*(result for result in changes if result.expected), *said]):
             self.stages.settle("train")

@@ -25,7 +25,7 @@ from engine.text import one_line
 # A reader's module of images that are held in memory offers read(data_root) -> ((pixels, labels) to train, (pixels, labels) to
 # test), and names(data_root) where the classes' names stand in the publisher's files. That of pictures in files offers
 # read(data_root) -> PictureFolder. A module that has a way of its own to unpack offers fetch(data_root, tell) -> the folder.
-# Each is imported when it is asked for: torchvision and scikit-learn take a second or two, and no run needs both.
+# Each is imported when it is asked for: torchvision takes two seconds.
 READERS = {
     "digits": "digits",
     "fashion-mnist": "fashion_mnist",

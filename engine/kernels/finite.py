@@ -11,7 +11,7 @@ PARTS = ("loss", "gradient", "normalisation statistics")  # what `finite_parts` 
 
 
 def all_finite(tensors: Iterable[Tensor], device: torch.device | None = None) -> Tensor:
-    """A bool scalar: whether the L2 norms of all tensors are finite (so norms that overflow count as infinite, too).
+    """A bool scalar: whether the L2 norms of all tensors add up to a finite number in float32: an overflow counts as infinite.
 
     On `device`; if none is given, where the first one lies. They need not all lie there: Adam counts its steps on the CPU.
     """

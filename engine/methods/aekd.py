@@ -84,14 +84,14 @@ def shortest(gram: Array, most: float) -> Array:
 
     Equal weights where there is no gradient to weigh, or one that is not finite (the loss will say so).
     """
+    from scipy.optimize import minimize  # half a second, which no other method needs
+
     count = len(gram)
     equal = np.full(count, 1 / count)
     size = np.trace(gram) / count
     if not np.isfinite(gram).all() or size <= 0:
         return equal
     scaled = gram / size
-    from scipy.optimize import minimize  # here, since it takes half a second of every start otherwise
-
     found = minimize(
         lambda w: 0.5 * w @ scaled @ w,
         equal,

@@ -22,7 +22,6 @@ from engine.meta.sgd import Sgd, Tensors
 from engine.meta.weight_nets import WeightNets
 from engine.methods.base import Hard, LearnerOutput, MetaGradient, MetaStep, Method, Step, sizes_of
 from engine.methods.losses import distances, divergences
-from engine.methods.step import account_of
 from engine.models import Output, paired
 from engine.models.functional import call_with
 from engine.models.regressor import Learner
@@ -117,7 +116,8 @@ class Mmkd(Method):
 
     def after_step(self, batch: Batch, teachers: Sequence[Output], step: Step, number: int) -> Hard | None:
         """Offers the batch to the hard buffer and, every `meta.every` steps once that is full, draws one from it."""
-        account = step.account or account_of(step, batch.labels, len(teachers))
+        account = step.account
+        assert account is not None, "who takes a step says it"
         if self.joint:
             gradients = [weight.grad for weight in self.weights if weight.grad is not None]
             self.ranks.average(gradients)

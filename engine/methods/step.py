@@ -19,8 +19,8 @@ class Account(NamedTuple):
     counted: Tensor  # bool scalar: every part is finite, so the step was not left out
     wrong: Tensor  # [B] bool: samples that the student got wrong
     row: Tensor  # [6 + 4 K] float64, see `account_of`; zeros where it was left out
-    more: Tensor  # [3 + PARTS] int64: what is added to `Tally`'s counts ...
-    kept: Tensor  # ... and by what they are then multiplied
+    counts: Tensor  # [3 + PARTS] int64: what is added to those of `Tally` ...
+    factors: Tensor  # ... and by what they are then multiplied
     rows: Tensor | None = None  # [B, 1 + 2 K] float64: 1 and the weights of each sample; zeros where it was left out
 
 
@@ -64,10 +64,10 @@ def account_of(step: Step, labels: Tensor, teachers: int) -> Account:
     """
     finite = torch.ones(len(PARTS), dtype=torch.bool, device=labels.device) if step.finite is None else step.finite
     counted = finite.all()
-    zero, none = step.loss.new_zeros(()), step.loss.new_zeros(len(labels), teachers)
+    zero, unweighed = step.loss.new_zeros(()), step.loss.new_zeros(len(labels), teachers)
     scalars = [zero if t is None else t.detach() for t in (step.loss, step.ce, step.logit, step.feature)]
     wrong = step.logits.argmax(1) != labels
-    weights = [none if w is None else w.detach() for w in (step.logit_weights, step.feature_weights)]
+    weights = [unweighed if w is None else w.detach() for w in (step.logit_weights, step.feature_weights)]
     weighed = torch.cat(weights, 1).double()  # [B, 2 K]
     means, squares, k = weighed.mean(0), weighed.square().mean(0), teachers
     one = torch.ones(1, dtype=torch.float64, device=labels.device)
@@ -75,12 +75,12 @@ def account_of(step: Step, labels: Tensor, teachers: int) -> Account:
     row = torch.cat([one, torch.stack(scalars).double(), right, means[:k], squares[:k], means[k:], squares[k:]])
     rows = None if step.logit_weights is None else torch.cat([one.expand(len(labels), 1), weighed], 1)
     left_out, missing = (~counted).long()[None], (~finite).long()
-    unit = torch.ones_like(left_out)
+    unit, none = torch.ones_like(left_out), torch.zeros_like(left_out)
     return Account(
         counted=counted,
         wrong=wrong,
         row=torch.where(counted, row, 0),
-        more=torch.cat([left_out, missing, unit - unit, unit]),
-        kept=torch.cat([unit.expand(len(PARTS) + 2), left_out]),
+        counts=torch.cat([left_out, missing, none, unit]),
+        factors=torch.cat([unit.expand(len(PARTS) + 2), left_out]),
         rows=None if rows is None else torch.where(counted, rows, 0),
     )

@@ -265,9 +265,9 @@ def test_a_folder_in_use_is_refused(tmp_path: Path) -> None:
     assert "holds another run" in again.result.message
 
 
-def test_engine_trains_with_no_display_library_and_imports_nothing_slow_in_vain(tmp_path: Path) -> None:
+def test_engine_trains_with_no_display_library_and_imports_no_large_one_in_vain(tmp_path: Path) -> None:
     """`import engine` trains where textual, rich and typer cannot be imported, and importing it alone imports no torch. A run
-    that needs none of its networks and data sets waits for no large library to be imported.
+    that needs none of its networks and data sets imports none of the libraries that have them.
     """
     code = f"""
 import sys

@@ -7,7 +7,7 @@ import torch
 from support.nets import mmkd_case, random_batch, sgd
 
 from engine.compiled.flat import channels_last
-from engine.compiled.pure import Pure, told_of
+from engine.compiled.pure import Pure, step_of, tensors_of
 from engine.meta.sgd import Sgd, momenta_of
 from engine.methods.base import Hard
 from engine.stepping import Stepper
@@ -43,8 +43,11 @@ def test_a_training_step_is_the_one_of_torch_optim(nesterov: bool) -> None:
         assert close(ours, theirs)
     for ours, theirs in zip(buffers, method.learner.buffers(), strict=True):
         assert close(ours, theirs)
-    expected = told_of(step)
-    assert told.keys() == expected.keys()
+    expected = tensors_of(step)
+    assert told.keys() == expected.keys() == tensors_of(step_of(told)).keys() == {
+        "loss", "logits", "ce", "logit", "feature", "logit_weights", "feature_weights", "finite",
+        "counted", "wrong", "row", "rows", "counts", "factors",
+    }  # fmt: skip
     for name, value in told.items():
         assert close(value, expected[name]), name
 

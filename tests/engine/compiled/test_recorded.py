@@ -25,7 +25,7 @@ from engine.compiled.panel import CompiledPanel
 from engine.compiled.pure import Pure
 from engine.compiled.recorded import Recorded, Recording
 from engine.compiled.steps import CompiledStepper
-from engine.data import Batch
+from engine.data import Batch, Split
 from engine.meta.sgd import Sgd
 from engine.models import build_model
 from engine.models.panel import TeacherPanel
@@ -247,7 +247,7 @@ def test_what_cannot_be_recorded_for_want_of_memory_is_used_as_it_is_once_it_is_
     assert losses == pytest.approx(eager(2 * STEPS), rel=1e-6)
 
 
-@pytest.mark.parametrize("where", ["comparison", "meta step", "measurement"])
+@pytest.mark.parametrize("where", ["batch", "comparison", "meta step", "measurement"])
 def test_a_training_goes_on_without_recordings_where_there_is_no_memory_for_them(
     where: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -259,8 +259,9 @@ def test_a_training_goes_on_without_recordings_where_there_is_no_memory_for_them
     trainer.stepper = stepper = CompiledStepper(
         trainer.method, trainer.optimizer, lambda *hand: Compiling(), lambda level, text: told.append(text), "on"
     )
-    owner: Any = {"comparison": Stepper, "meta step": trainer.method, "measurement": trainer.student}[where]
-    name = {"comparison": "train", "meta step": "meta_gradient", "measurement": "forward"}[where]
+    owners = {"batch": Split, "comparison": Stepper, "meta step": trainer.method, "measurement": trainer.student}
+    owner: Any = owners[where]
+    name = {"batch": "ready", "comparison": "train", "meta step": "meta_gradient", "measurement": "forward"}[where]
     whole, failures = getattr(owner, name), []
 
     def short(*args: Any) -> Any:

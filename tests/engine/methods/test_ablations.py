@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from support.nets import method_case, mmkd_case, random_batch, sgd
@@ -11,6 +13,7 @@ from engine.compiled.stepper import EagerStepper
 from engine.compiled.steps import WORTH
 from engine.meta.sgd import Sgd, momenta_of
 from engine.methods.base import Hard
+from engine.methods.step import account_of
 from engine.preset import MetaPart
 from engine.stepping import Stepper
 
@@ -96,6 +99,7 @@ def test_random_batches_take_samples_that_the_student_gets_right(batches: str, t
         batch, teachers = random_batch(panel, 8, seed=number)
         step = method.step(batch, teachers)
         right = batch._replace(labels=step.logits.argmax(1))
+        step = replace(step, account=account_of(step, right.labels, len(teachers)))
         method.after_step(right, teachers, step, number)
     images = method.buffer.rows[0]
     assert sum(bool((images == image).flatten(1).all(1).any()) for image in batch.images) == taken

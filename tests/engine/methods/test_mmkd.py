@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import torch
 from support.nets import mmkd_case, random_batch, sgd
 
 from engine.methods.base import Hard
+from engine.methods.step import account_of
 from engine.stepping import Stepper
 
 
@@ -71,7 +73,9 @@ def test_state_restores_weights_moments_and_buffer() -> None:
         losses = []
         for number in numbers:
             batch, teachers = random_batch(panel, 8, seed=number, dtype=torch.float32)
-            hard = m.after_step(batch, teachers, m.step(batch, teachers), number)
+            step = m.step(batch, teachers)
+            step = replace(step, account=account_of(step, batch.labels, len(teachers)))
+            hard = m.after_step(batch, teachers, step, number)
             if hard is not None:
                 found = Stepper(m, optimizer).meta_gradient(hard)
                 m.learn(found)
