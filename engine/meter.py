@@ -22,7 +22,7 @@ class Meter:
         def zeros(*shape: int) -> Tensor:
             return torch.zeros(shape, dtype=torch.float64, device=device)
 
-        # A row is as in `account_of`.
+        # A row is as in `accounted`.
         self.recent, self.epoch = zeros(6 + 4 * teachers), zeros(6 + 4 * teachers)
         self.recent_meta, self.epoch_meta = zeros(1 + len(_META)), zeros(1 + len(_META))
         self.by_class = zeros(classes, 1 + 2 * teachers)

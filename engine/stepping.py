@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -12,7 +11,7 @@ from engine.data import Batch
 from engine.kernels.finite import Guard, finite_parts
 from engine.meta.sgd import Sgd, momenta_of
 from engine.methods.base import Hard, MetaGradient, MetaStep, Method, Step
-from engine.methods.step import account_of
+from engine.methods.step import accounted
 from engine.models import Output
 from engine.out_of_memory import lacks_memory
 
@@ -77,8 +76,7 @@ class Stepper:
         finite = self.method.ranks.everywhere(finite)
         self.optimizer.step()
         self._guard.settle(self._state(), finite.all())
-        step = replace(step, finite=finite)
-        return replace(step, account=account_of(step, batch.labels, len(teachers)))
+        return accounted(step, finite, batch.labels, len(teachers))
 
     def _state(self) -> list[Tensor]:
         """What a training step changes."""

@@ -199,7 +199,7 @@ class Trainer:
         augmentation = self.images.augmenting(self.recipe.augment)
         share = Share(self.ranks.rank, self.ranks.size)
         train, size, seed, epoch = self.images.train, self.recipe.batch_size, self.seed, self.epoch
-        batches = self._with_room_for(lambda start: train.shuffled(size, seed, epoch, augmentation, start, share))
+        batches = self._batches(lambda start: train.shuffled(size, seed, epoch, augmentation, start, share))
         self.poll(self)
         while True:
             began = time.monotonic()  # waiting for pictures to be decoded counts, too
@@ -224,7 +224,7 @@ class Trainer:
     def _lesson(self, batch: Batch) -> tuple[Step, MetaStep | None]:
         return self.stepper(batch, self.panel.of(batch), self.step)
 
-    def _with_room_for(self, shuffled: Callable[[int], Iterator[Batch]]) -> Iterator[Batch]:
+    def _batches(self, shuffled: Callable[[int], Iterator[Batch]]) -> Iterator[Batch]:
         """The epoch's batches from the step in hand on, given those from any step on; as `_with_room`."""
         batches = shuffled(self.step_in_epoch)
 

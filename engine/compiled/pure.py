@@ -14,7 +14,7 @@ from engine.kernels import Arithmetic
 from engine.kernels.finite import finite_parts
 from engine.meta.sgd import Sgd, Tensors
 from engine.methods.base import MetaGradient, Method, Step
-from engine.methods.step import Account, account_of
+from engine.methods.step import Account, accounted
 from engine.models import Classifier, Output, paired
 from engine.models.functional import call_with
 from engine.models.panel import TeacherPanel
@@ -56,11 +56,10 @@ class Pure:
 
     def tensors(self) -> tuple[Tensors, Tensors, Tensors]:
         """The learner's parameters, its buffers, and what the meta steps learn, as they are now."""
-        parameters, buffers, weights = ([tensors[name].detach() for tensors, name in part] for part in self._slots)
-        return parameters, buffers, weights
+        return [tensors[name].detach() for tensors, name in self._slots[0]], [b.detach() for b in self.buffers()], self.weights()
 
     def buffers(self) -> Tensors:
-        """The learner's."""
+        """The learner's own, which can be given other values."""
         return [tensors[name] for tensors, name in self._slots[1]]
 
     def weights(self) -> Tensors:
@@ -93,8 +92,7 @@ class Pure:
             chosen = [torch.where(ok, new, old) for new, old in pairs]
             count = len(parameters)
             after, moved, own = chosen[:count], chosen[count : 2 * count], chosen[2 * count :]
-        step = replace(step, finite=finite)
-        return after, moved, own, tensors_of(replace(step, account=account_of(step, labels, len(teachers) // 2)))
+        return after, moved, own, tensors_of(accounted(step, finite, labels, len(teachers) // 2))
 
     @torch.enable_grad()
     def meta(

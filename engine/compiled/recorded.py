@@ -128,8 +128,9 @@ class Recorded:
     """Calls as `function` does, whose tensors all lie on one GPU and which changes none that it is given.
 
     Each call's results are the same tensors, in the places of the last one's: whoever wants to keep them copies them. Arguments
-    are tensors and lists of them, copied to where they are read; the first `fixed` are read where the first call had them, and
-    have to stay there. A compiled function is called as it is where a recording of it would take too much memory.
+    are tensors and lists of them, copied to where they are read: a list that is given again has to hold the same tensors. The
+    first `fixed` are read where the first call had them, and have to stay there. A compiled function is called as it is where a
+    recording of it would take too much memory.
     """
 
     def __init__(self, function: Function, *, fixed: int = 0, compiled: bool = False) -> None:
@@ -138,7 +139,6 @@ class Recorded:
         self._plain = False
         self._recording: Recording | None = None
         self._given: tuple[Any, ...] = ()
-        self._places: list[Tensor] = []
         self._known: dict[int, tuple[Any, list[tuple[list[Tensor], list[Tensor]]]]] = {}  # arguments of the last call
 
     @property
@@ -149,7 +149,8 @@ class Recorded:
     @property
     def room(self) -> int:
         """Bytes that it keeps to itself."""
-        return self._recording.room + sum(place.nbytes for place in self._places) if self._recording else 0
+        places = _leaves(self._given[self.fixed :])
+        return self._recording.room + sum(place.nbytes for place in places) if self._recording else 0
 
     @torch.no_grad()
     def __call__(self, *args: Any) -> Any:
@@ -177,13 +178,13 @@ class Recorded:
 
     def release(self) -> None:
         """Gives back all that it keeps: the function is called as it is from now on."""
-        self._recording, self._given, self._places, self._known, self._plain = None, (), [], {}, True
+        self._recording, self._given, self._known, self._plain = None, (), {}, True
 
     def _record(self, args: tuple[Any, ...]) -> Recording:
         flat, structure = pytree.tree_flatten(args[self.fixed :])
         places = [tensor.detach().clone() for tensor in flat]
-        self._places = channels_last(places) if self.compiled else places
-        self._given = (*args[: self.fixed], *pytree.tree_unflatten(self._places, structure))
+        places = channels_last(places) if self.compiled else places
+        self._given = (*args[: self.fixed], *pytree.tree_unflatten(places, structure))
         return record(self.function, self._given, flat[0].device)
 
     def _take(self, args: Sequence[Any]) -> None:
@@ -213,7 +214,7 @@ def _alike(places: Sequence[Tensor], tensors: Sequence[Tensor]) -> list[tuple[li
 
 
 def _leaves(given: Sequence[Any]) -> list[Tensor]:
-    """As pytree has them, which takes longer than all else that is done on the host for a recorded step."""
+    """As pytree has them, which takes ten times as long: much, for a recorded step."""
     found: list[Tensor] = []
     for one in given:
         if isinstance(one, Tensor):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
@@ -18,7 +18,7 @@ class Account(NamedTuple):
 
     counted: Tensor  # bool scalar: every part is finite, so the step was not left out
     wrong: Tensor  # [B] bool: samples that the student got wrong
-    row: Tensor  # [6 + 4 K] float64, see `account_of`; zeros where it was left out
+    row: Tensor  # [6 + 4 K] float64, see `accounted`; zeros where it was left out
     counts: Tensor  # [3 + PARTS] int64: what is added to those of `Tally` ...
     factors: Tensor  # ... and by what they are then multiplied
     rows: Tensor | None = None  # [B, 1 + 2 K] float64: 1 and the weights of each sample; zeros where it was left out
@@ -56,13 +56,12 @@ class MetaStep:
 
 
 @torch.no_grad()
-def account_of(step: Step, labels: Tensor, teachers: int) -> Account:
-    """Of a step on labels [B] with K `teachers`; `step.finite` tells whether it counts, and it does where that is not known.
+def accounted(step: Step, finite: Tensor, labels: Tensor, teachers: int) -> Step:
+    """With `finite` and the account of a step on labels [B] with K `teachers`.
 
-    Its row: 1; loss, ce, logit, feature, accuracy; then mean and mean square over the samples of each teacher's logit weight, and
-    of each one's feature weight. Zeros stand for what the method has not.
+    The account's row: 1; loss, ce, logit, feature, accuracy; then mean and mean square over the samples of each teacher's logit
+    weight, and of each one's feature weight. Zeros stand for what the method has not.
     """
-    finite = torch.ones(len(PARTS), dtype=torch.bool, device=labels.device) if step.finite is None else step.finite
     counted = finite.all()
     zero, unweighed = step.loss.new_zeros(()), step.loss.new_zeros(len(labels), teachers)
     scalars = [zero if t is None else t.detach() for t in (step.loss, step.ce, step.logit, step.feature)]
@@ -76,7 +75,7 @@ def account_of(step: Step, labels: Tensor, teachers: int) -> Account:
     rows = None if step.logit_weights is None else torch.cat([one.expand(len(labels), 1), weighed], 1)
     left_out, missing = (~counted).long()[None], (~finite).long()
     unit, none = torch.ones_like(left_out), torch.zeros_like(left_out)
-    return Account(
+    account = Account(
         counted=counted,
         wrong=wrong,
         row=torch.where(counted, row, 0),
@@ -84,3 +83,4 @@ def account_of(step: Step, labels: Tensor, teachers: int) -> Account:
         factors=torch.cat([unit.expand(len(PARTS) + 2), left_out]),
         rows=None if rows is None else torch.where(counted, rows, 0),
     )
+    return replace(step, finite=finite, account=account)

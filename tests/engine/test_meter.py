@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 import torch
 
 from engine.meter import Meter
-from engine.methods.step import MetaStep, Step, account_of
+from engine.methods.step import MetaStep, Step, accounted
 from engine.tally import Tally
 
 CLASSES, BATCH, STEPS = 4, 6, 5
@@ -31,10 +29,10 @@ def test_averages_are_those_of_the_steps_that_counted(kinds: tuple[str, ...], dt
         given |= {kind: torch.tensor(losses[2 + place], dtype=dtype) for place, kind in enumerate(kinds)}
         finite = torch.tensor([number not in LEFT_OUT, True, number != LEFT_OUT[0]])
         loss, ce = (torch.tensor(value, dtype=dtype) for value in losses[:2])
-        step = Step(loss=loss, ce=ce, logits=torch.tensor(logits, dtype=dtype), finite=finite, **given)
+        step = Step(loss=loss, ce=ce, logits=torch.tensor(logits, dtype=dtype), **given)
         meta = random.random(4) if number % 2 else None
         told = None if meta is None else MetaStep(*torch.tensor(meta, dtype=dtype))
-        step = replace(step, account=account_of(step, torch.tensor(labels), teachers))
+        step = accounted(step, finite, torch.tensor(labels), teachers)
         meter.add(step, torch.tensor(labels), told)
         tally.add(step, told)
         if number not in LEFT_OUT:

@@ -69,6 +69,9 @@ def test_what_is_finite() -> None:
     assert all_finite([])
     for wrong in (NAN, INF, -INF):
         assert not all_finite([good, torch.tensor([1.0, wrong])])
+        for count in range(1, 8):  # wherever it is, however many there are
+            for place in range(count):
+                assert not all_finite([torch.tensor([wrong if place == other else 1.0]) for other in range(count)])
     found = finite_parts(torch.tensor(INF), [good], [good, torch.tensor([NAN])])
     assert found.tolist() == [False, True, False]
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 import torch
 from support.nets import method_case, mmkd_case, random_batch, sgd
@@ -13,9 +11,11 @@ from engine.compiled.stepper import EagerStepper
 from engine.compiled.steps import WORTH
 from engine.meta.sgd import Sgd, momenta_of
 from engine.methods.base import Hard
-from engine.methods.step import account_of
+from engine.methods.step import accounted
 from engine.preset import MetaPart
 from engine.stepping import Stepper
+
+FINITE = torch.ones(3, dtype=torch.bool)  # every part of a step
 
 JOINT = MetaPart(learning="joint", lr=0.01, weight_decay=0.0)
 
@@ -99,7 +99,7 @@ def test_random_batches_take_samples_that_the_student_gets_right(batches: str, t
         batch, teachers = random_batch(panel, 8, seed=number)
         step = method.step(batch, teachers)
         right = batch._replace(labels=step.logits.argmax(1))
-        step = replace(step, account=account_of(step, right.labels, len(teachers)))
+        step = accounted(step, FINITE, right.labels, len(teachers))
         method.after_step(right, teachers, step, number)
     images = method.buffer.rows[0]
     assert sum(bool((images == image).flatten(1).all(1).any()) for image in batch.images) == taken

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,8 +10,10 @@ import torch
 from support.nets import mmkd_case, random_batch, sgd
 
 from engine.methods.base import Hard
-from engine.methods.step import account_of
+from engine.methods.step import accounted
 from engine.stepping import Stepper
+
+FINITE = torch.ones(3, dtype=torch.bool)  # every part of a step
 
 
 def frozen(method, optimizer) -> dict[str, bytes]:
@@ -74,7 +75,7 @@ def test_state_restores_weights_moments_and_buffer() -> None:
         for number in numbers:
             batch, teachers = random_batch(panel, 8, seed=number, dtype=torch.float32)
             step = m.step(batch, teachers)
-            step = replace(step, account=account_of(step, batch.labels, len(teachers)))
+            step = accounted(step, FINITE, batch.labels, len(teachers))
             hard = m.after_step(batch, teachers, step, number)
             if hard is not None:
                 found = Stepper(m, optimizer).meta_gradient(hard)
