@@ -93,19 +93,30 @@ def pace(hardware: HardwarePart, machine: Machine, stock: Stock) -> Pace:
         threads = min(hardware.threads or machine.cores, machine.cores)
         plain = Pace(kind, CPU_MACS * threads**0.8, CPU_LAYER, CPU_PARAMETER)
     known: dict[DatasetPart, DatasetFacts] = {}
-    taken, guessed = [], []
+    found: list[tuple[float, float]] = []  # what a training took over what it would have been guessed to, and the guess
     for network in stock.networks[-100:]:
         device = "cuda" if network.device.startswith("cuda") else "cpu"
         if device != kind or not network.seconds or network.seconds < TOLD:
             continue
         facts = known[network.dataset] = known.get(network.dataset) or facts_of(network.dataset)
         if facts.classes or not facts.own:
-            taken.append(network.seconds)
-            guessed.append(training(network.arch, network.dataset, network.recipe, plain, facts))
-    if not taken:
+            guess = training(network.arch, network.dataset, network.recipe, plain, facts)
+            found.append((network.seconds / guess, guess))
+    if not found:
         return plain
-    factor = min(max(sum(taken) / sum(guessed), 0.01), 100.0)  # a long training says more than a short one
-    return Pace(kind, plain.macs, plain.layer, plain.parameter, factor, len(taken))
+    # The guess itself counts as one training more: a single one may have run on a busy machine, or be unlike what is asked about.
+    factor = min(max(_median(found), 0.01), 100.0) ** (len(found) / (len(found) + 1))
+    return Pace(kind, plain.macs, plain.layer, plain.parameter, factor, len(found))
+
+
+def _median(weighed: list[tuple[float, float]]) -> float:
+    """Of values with weights: a long training says more than a short one."""
+    left = sum(weight for _, weight in weighed) / 2
+    for value, weight in sorted(weighed):
+        left -= weight
+        if left <= 0:
+            return value
+    raise ValueError("weights are positive")
 
 
 def step_seconds(arch: str, facts: DatasetFacts, images: int, pace: Pace, *, train: bool = True) -> float:

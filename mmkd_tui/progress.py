@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Sequence
 from types import TracebackType
@@ -17,6 +18,7 @@ from engine.events import CacheProgress, Event, Log, PhaseStarted, RunStarted, S
 from engine.text import one_line, plain
 from mmkd_tui.figures import number_of, percent
 from mmkd_tui.run_view import PhaseView, RunView
+from mmkd_tui.widgets.glyphs import prefers_ascii
 
 LINE_EVERY = 30.0  # seconds
 LINE_SHARE = 0.01  # of a phase
@@ -24,12 +26,18 @@ BAR = 16  # columns of a weight bar
 
 
 class RunConsole(Console):
-    """Standard error, or another `file`, without markup. Where its reader has gone, writing raises; Rich alone would end the
-    process, and the run.
+    """Standard error, or another `file`, without markup, in ASCII where the app draws in ASCII. Where its reader has gone,
+    writing raises; Rich alone would end the process, and the run.
     """
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**{"stderr": True, "markup": False, "highlight": False, "emoji": False} | options)
+
+    @property
+    def encoding(self) -> str:
+        """Python writes UTF-8 whatever LC_ALL says; Rich chooses what it draws with by this."""
+        found = super().encoding
+        return "ascii" if prefers_ascii(os.environ, found) else found
 
     def on_broken_pipe(self) -> None:
         """Called by Rich; the displays below let a lost terminal go."""
@@ -60,7 +68,7 @@ class Quiet:
 
 
 class LiveProgress:
-    """A picture that is drawn anew four times a second. A terminal that has gone away is let go."""
+    """A picture that is drawn anew four times a second; warnings stay above it. A terminal that has gone away is let go."""
 
     def __init__(self, console: Console) -> None:
         self.view = RunView()
@@ -77,7 +85,13 @@ class LiveProgress:
     def __call__(self, events: Sequence[Event]) -> None:
         """Takes events in and draws."""
         self.view.apply_all(events)
+        for event in events:
+            if isinstance(event, Log) and event.level != "info":
+                self._warn(f"{event.level}: {one_line(event.message, 500)}")
         self._try(lambda live: live.refresh())
+
+    def _warn(self, line: str) -> None:
+        self._try(lambda live: live.console.print(Text(plain(line), style="yellow"), soft_wrap=True))
 
     def _try(self, action: object) -> None:
         if self.live is None:
@@ -252,4 +266,5 @@ def make_progress(console: Console, quiet: bool) -> Progress:
     """The display that suits where stderr goes."""
     if quiet:
         return Quiet()
-    return LiveProgress(console) if console.is_terminal else PlainProgress(console)
+    drawable = console.is_terminal and not console.is_dumb_terminal  # on a dumb one Rich would draw nothing at all
+    return LiveProgress(console) if drawable else PlainProgress(console)

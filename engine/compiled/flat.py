@@ -7,6 +7,7 @@ Inductor made, as Inductor keeps it (a pickle): it is only ever read from a fold
 from __future__ import annotations
 
 import json
+import logging
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -19,6 +20,8 @@ from torch import Tensor
 from engine.paths import write_whole
 
 Function = Callable[..., Any]
+# Where there is a compiler for GPUs and no GPU, Inductor's import says so, in the middle of a live picture.
+logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
 
 
 def channels_last(tensors: Sequence[Any]) -> list[Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -92,7 +91,7 @@ class Classroom:
                 model = self._new(part)
                 model.load_state_dict(teacher.model.state_dict())
                 teacher = replace(teacher, model=model if self._sharded else model.to(self.device))
-            if teacher.source == "trained" and not self._better_than_guessing(teacher):
+            if not self._better_than_guessing(teacher):
                 reached = f"{100 * teacher.accuracy:.1f} %"
                 self._log("warning", f"{phase.label} is no better than guessing ({reached}); a longer recipe helps")
             return self._laid_by(teacher)
@@ -173,7 +172,6 @@ class Classroom:
         if kept is not None:
             return self._measured(kept, "store", key, sharded=sharded)
 
-        started = time.monotonic()
         part = CePart(name="ce")
         facts = self.images.facts
         plan = Plan(part, arch, facts.channels, self.images.classes, recipe.batch_size, bf16=self.bf16, size=facts.size)
@@ -214,7 +212,7 @@ class Classroom:
             "chosen_accuracy": best.measurement.accuracy,
             "best_epoch": best.epoch,
             "parameters": count_parameters(model),
-            "seconds": round(time.monotonic() - started, 1),
+            "seconds": round(trainer.train_seconds, 1),
             "device": str(self.device),
             **({"ranks": self.ranks.size} if self.ranks.size > 1 else {}),
             "created": datetime.now(UTC).isoformat(timespec="seconds"),

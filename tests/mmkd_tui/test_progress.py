@@ -22,7 +22,7 @@ from engine.events import (
 )
 from mmkd_tui.figures import percent
 from mmkd_tui.panels import status
-from mmkd_tui.progress import LiveProgress, PlainProgress, RunConsole, bar, clock, picture
+from mmkd_tui.progress import LiveProgress, PlainProgress, RunConsole, bar, clock, make_progress, picture
 from mmkd_tui.result_table import result_table
 from mmkd_tui.run_view import RunView
 from mmkd_tui.widgets.glyphs import UNICODE
@@ -152,6 +152,42 @@ def test_a_terminal_that_goes_away_is_let_go() -> None:
             progress(EVENTS)
             progress([RunEnded(t=30.0, state="done")])
         assert progress.view.ended is not None
+
+
+def test_a_warning_stays_above_the_live_picture(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm-256color")
+    out = io.StringIO()
+    progress = make_progress(RunConsole(file=out, force_terminal=True, width=80), quiet=False)
+    assert isinstance(progress, LiveProgress)
+    with progress:
+        progress(EVENTS)
+        progress([Log(t=30.0, level="info", message="compiled"), Log(t=31.0, level="warning", message=f"weak {HOSTILE}")])
+    assert out.getvalue().count("warning: weak [/red]x[bold]") == 1
+    assert "compiled" not in out.getvalue()
+
+
+def test_a_dumb_terminal_gets_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "dumb")
+    out = io.StringIO()
+    with make_progress(RunConsole(file=out, force_terminal=True), quiet=False) as progress:
+        progress(EVENTS)
+    assert "teacher 1, resnet20-s0: 98.00 % on the test split (store)" in out.getvalue()
+    assert "\x1b" not in out.getvalue()
+
+
+@pytest.mark.parametrize(("locale", "ascii_only"), [("POSIX", True), ("C.UTF-8", False)])
+def test_the_picture_is_drawn_in_ascii_where_the_locale_is_not_utf8(
+    monkeypatch: pytest.MonkeyPatch, locale: str, ascii_only: bool
+) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("LC_ALL", locale)
+    out = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")  # as Python opens stderr whatever the locale
+    with LiveProgress(RunConsole(file=out, force_terminal=True, width=80)) as progress:
+        progress(EVENTS)
+    out.flush()
+    drawn = out.buffer.getvalue()  # type: ignore[attr-defined]
+    assert b"50%" in drawn
+    assert drawn.isascii() == ascii_only
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(0, "0:00"), (63.4, "1:03"), (3723, "1:02:03"), (None, "?"), (-5, "0:00")])
