@@ -181,6 +181,7 @@ class RunView:
                 self._say(event.t, event.level, event.message)
             case RunEnded():
                 self.ended = event
+                self.paused = self.stopping = False
                 if event.state == "done":
                     self._finish("distil", 0)
                 if event.message:

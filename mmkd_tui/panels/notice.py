@@ -51,10 +51,10 @@ def notice(follower: Follower) -> Notice | None:
     now = follower.curves.now
     where = f"epoch {now.alarm:.1f} of {now.label}" if now is not None and now.alarm is not None else ""
     if state is RunState.FAILED:
-        message = one_line(view.ended.message, LIMIT) if view.ended and view.ended.message else "the log below tells more"
-        return Notice(
-            f"The run failed: {message}", f"R starts it again from its newest checkpoint; the log is in {path}/console.log"
-        )
+        result = follower.client.result() or {}  # all that there is of a run that failed before it began
+        message = (view.ended.message if view.ended else "") or result.get("message", "") or "the log tells more"
+        again = "R tries again once that is mended" if result.get("mistake") else "R starts it again from its newest checkpoint"
+        return Notice(f"The run failed: {one_line(message, LIMIT)}", f"{again}; the log is in {path}/console.log")
     if state is RunState.CRASHED:
         return Notice(
             "The run crashed: its process is gone and left no result.",

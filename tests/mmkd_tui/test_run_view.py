@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from engine.events import Log, Metrics, PhaseStarted, RunEnded, RunStarted
+from engine.events import Acknowledged, Log, Metrics, PhaseStarted, RunEnded, RunStarted
 from mmkd_tui.run_view import RunView
 
 START = RunStarted(
@@ -55,3 +55,11 @@ def test_a_viewer_whose_clock_is_elsewhere_still_tells_the_time_left() -> None:
     assert phase.seconds_left(340.0) == 49 * 200.0 - 10
     assert phase.seconds_left(0.0) == 49 * 200.0
     assert phase.seconds_left(1e9) == 49 * 200.0 - 60
+
+
+def test_a_run_that_has_ended_is_stopping_no_more_when_it_starts_again() -> None:
+    view = RunView()
+    view.apply_all([START, PHASE, Acknowledged(t=140.0, command="stop", id="1")])
+    assert view.stopping
+    view.apply(RunEnded(t=141.0, state="stopped"))
+    assert not view.stopping  # until its new process tells of itself, which takes seconds
