@@ -114,6 +114,7 @@ class WizardScreen(MmkdScreen):
         """A page is made when it is first seen."""
         step, switcher = self.steps[number], self.query_one(ContentSwitcher)
         if step.parent is None:
+            step.display = False  # its user may have gone on when it is made
             await switcher.mount(step)
         if number != self._at or not step.is_mounted:
             return  # its user has gone on; or it is being made, and then shown by who makes it
