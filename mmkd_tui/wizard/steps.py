@@ -75,6 +75,7 @@ class DatasetStep(Step):
                 for facts in (own if known.name == own.name else known for known in DATASETS.values())
             ]
         )
+        self.table.point(chosen)
         missing = "" if here[chosen] else f"{chosen} is missing here. {remedy(own, self.bench.data_root)}"
         if own.own:
             missing = self._about_folder()
@@ -202,6 +203,7 @@ class MethodStep(Step):
                 for facts in METHODS.values()
             ]
         )
+        self.table.point(chosen)
         if self._built != chosen:
             first = not self._built
             self._built = chosen
