@@ -253,14 +253,25 @@ class FilterTable(Vertical):
         self._rows, self._empty, self._more, self._typed = list(rows), empty, list(more), typed
         self._apply()
 
+    @property
+    def _words(self) -> list[str]:
+        return self.filter.value.lower().split()
+
     def _apply(self) -> None:
-        words = self.filter.value.lower().split()
+        words = self._words
         rows = [*self._rows, *self._more] if words else self._rows
-        fitting = [row for row in rows if all(word in " ".join(row.cells).lower() for word in words)]
+        fitting = [row for row in rows if all(word in _said(row) for word in words)]
         made = self._typed(self.filter.value.strip()) if words else None
         if made is not None and all(row.id != made.id for row in fitting):
             fitting.append(made)
         self.table.show(fitting, self._empty)
+
+    def _point_at_best(self) -> None:
+        """Moves the cursor to the first row that has all that is typed as whole words, else to the first of all."""
+        words, rows = self._words, self.table.rows
+        if words and rows:
+            best = next((row for row in rows if all(word in _said(row).split() for word in words)), rows[0])
+            self.table.point(best.id)
 
     def on_descendant_focus(self) -> None:
         self.table.body.add_class("-active")
@@ -272,6 +283,7 @@ class FilterTable(Vertical):
     def _filtered(self, event: Input.Changed) -> None:
         event.stop()
         self._apply()
+        self._point_at_best()
 
     @on(Input.Submitted)
     def _submitted(self, event: Input.Submitted) -> None:
@@ -281,6 +293,11 @@ class FilterTable(Vertical):
     def action_move(self, how: str) -> None:
         """Moves the cursor of the table while the filter has the focus."""
         getattr(self.table.body, f"action_{how}")()
+
+
+def _said(row: Row) -> str:
+    """What a filter looks in."""
+    return " ".join(row.cells).lower()
 
 
 def _cut(text: str, column: Column, width: int, more: str) -> str:
