@@ -40,8 +40,8 @@ METHODS = {
 }
 
 
-def nearest(name: str, known: Iterable[str]) -> str | None:
-    """The known name most like `name`, if any is like it at all."""
+def nearest(name: str, known: Iterable[str], least: float = 0.5) -> str | None:
+    """The known name most like `name`, if any is like it at all. `least`: how like it must be, from 0 to 1."""
     folded = {k.lower().replace("-", "").replace("_", ""): k for k in known}
-    found = difflib.get_close_matches(name.lower().replace("-", "").replace("_", ""), folded, n=1, cutoff=0.5)
+    found = difflib.get_close_matches(name.lower().replace("-", "").replace("_", ""), folded, n=1, cutoff=least)
     return folded[found[0]] if found else None

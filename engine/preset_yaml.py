@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -23,16 +24,33 @@ from engine.yaml_lines import MAX_BYTES, Document, KeyPath, YamlError, read_yaml
 
 _Model = TypeVar("_Model", bound=BaseModel)
 
+MOST_OWN = 50  # files of a folder that are tried
+_TOP_KEY = re.compile(r"^[\"']?([\w-]+)[\"']?[ \t]*:(?=\s|$)", re.MULTILINE)
+_TELLING = ("dataset", "teachers", "student", "method")  # keys by which a preset is told from other YAML
+_LAST, _OVERRIDES = 1 << 29, 1 << 30  # in the order of mistakes, after all lines
+
 
 @dataclass(frozen=True, slots=True)
 class PresetEntry:
-    """A shipped preset; `problem` says why it could not be read, and then `preset` is None."""
+    """A preset that is listed; `problems` say why it could not be read, and then `preset` is None."""
 
     name: str
     path: Path
     description: str
     preset: Preset | None
-    problem: str | None = None
+    problems: tuple[str, ...] = ()
+
+    @property
+    def problem(self) -> str | None:
+        """All of them on one line."""
+        return one_line("\n".join(self.problems)) if self.problems else None
+
+    @property
+    def mistakes(self) -> list[str]:
+        """The same without the file: `line 2: studnet: there is no key ...`"""
+        source = f"{plain(str(self.path))}:"
+        said = [problem.removeprefix(source).strip() for problem in self.problems]
+        return [f"line {line}" if line[0].isdigit() else line for line in said]
 
 
 def load_preset(path: Path, overrides: Sequence[str] = ()) -> Preset:
@@ -66,6 +84,10 @@ def parse_form(text: str, source: str, wording: Wording[_Model], overrides: Sequ
 
 def read_text(path: Path) -> str:
     """What stands in a preset's file, if it is a regular file of at most 256 KB in UTF-8."""
+    return _decoded(_content(path), path)
+
+
+def _content(path: Path) -> bytes:
     source = plain(str(path))
     try:
         with open(path, "rb", opener=_open_at_once) as file:
@@ -82,12 +104,16 @@ def read_text(path: Path) -> str:
         raise PresetError((f"{source}: cannot be read ({plain(reason.lower(), 100)}); give the path of a YAML file",)) from None
     if len(content) > MAX_BYTES:
         raise PresetError((_too_large(source),))
+    return content
+
+
+def _decoded(content: bytes, path: Path) -> str:
     try:
         return content.decode("utf-8")
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         raise PresetError(
-            (f"{source}:{line}: the byte 0x{content[error.start]:02x} is not UTF-8; save the file as UTF-8",)
+            (f"{plain(str(path))}:{line}: the byte 0x{content[error.start]:02x} is not UTF-8; save the file as UTF-8",)
         ) from None
 
 
@@ -134,17 +160,19 @@ class _Places:
     origins: dict[KeyPath, str]
 
     def of(self, mistake: Mistake) -> tuple[int, str]:
-        """A number to sort by (the line; overrides come last) and the whole line for the user."""
+        """A number to sort by and the whole line for the user. By line; then what the file as a whole lacks, which may be what
+        is misspelled above; overrides come last.
+        """
         for path in mistake.places:
             if origin := self._override(path, below=len(mistake.places) > 1):
-                return 1 << 30, f"{origin}: {mistake.sentence}"
+                return _OVERRIDES, f"{origin}: {mistake.sentence}"
         lines = self.document.keys | self.document.values
         if mistake.at_key:
             lines = self.document.values | self.document.keys
         given = next((path for path in mistake.places if path in lines), mistake.places[0])
         while given not in lines:
             given = given[:-1]
-        return lines[given], f"{self.source}:{lines[given]}: {mistake.sentence}"
+        return lines[given] if given else _LAST, f"{self.source}:{lines[given]}: {mistake.sentence}"
 
     def _override(self, path: KeyPath, below: bool) -> str | None:
         """The override that wrote `path` or a part around it; or, if `below`, anything within it."""
@@ -219,11 +247,38 @@ def list_presets() -> list[PresetEntry]:
     return [_entry(path) for path in paths]
 
 
+def own_presets(folder: Path) -> list[PresetEntry]:
+    """The presets among the first `MOST_OWN` of a folder's YAML files, by file name, with those that are wrong."""
+    try:
+        paths = sorted([*folder.glob("*.yaml"), *folder.glob("*.yml")])[:MOST_OWN]
+    except OSError:
+        return []
+    return [entry for path in paths if (entry := _own(path))]
+
+
+def _own(path: Path) -> PresetEntry | None:
+    """None for some other YAML, and for what cannot be opened: nobody knows what it was to be."""
+    entry = _entry(path)
+    if entry.preset:
+        return replace(entry, name=entry.preset.name)
+    try:
+        content = _content(path)
+    except PresetError:
+        return None
+    return entry if _meant_as_preset(content.decode("utf-8-sig", errors="replace")) else None
+
+
+def _meant_as_preset(text: str) -> bool:
+    """By its keys, which are looked for as text: it may be no YAML. Tables and sweeps have `presets`, and tables `methods`."""
+    keys = set(_TOP_KEY.findall(text))
+    return "presets" not in keys and any(catalog.nearest(key, _TELLING, least=0.85) for key in keys - {"methods"})
+
+
 def _entry(path: Path) -> PresetEntry:
     try:
         preset = load_preset(path)
     except PresetError as error:
-        return PresetEntry(path.stem, path, "", None, one_line(str(error)))
+        return PresetEntry(path.stem, path, "", None, error.problems)
     return PresetEntry(path.stem, path, preset.description, preset)
 
 

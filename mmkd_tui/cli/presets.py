@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shlex
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -12,6 +14,7 @@ from engine.text import plain
 from mmkd_tui.cli.group import command_group
 from mmkd_tui.cli.options import AsJson, Overrides
 from mmkd_tui.cli.table import print_table
+from mmkd_tui.cli.talk import say
 
 if TYPE_CHECKING:
     from engine.preset import Preset
@@ -26,15 +29,21 @@ COLUMNS = ("name", "data set", "teachers → student", "method", "description")
 def list_command(as_json: AsJson = False) -> None:
     """List the presets that are shipped.
 
+    Of your own in this folder, those that are wrong are told on stderr.
+
     Example: mmkd presets list --json
     """
-    from engine.preset_yaml import list_presets
+    from engine.preset_yaml import list_presets, own_presets
 
     entries = list_presets()
     if as_json:
         typer.echo(json.dumps([_as_json(entry) for entry in entries], indent=2))
     else:
         print_table(COLUMNS, (_cells(entry) for entry in entries), whole=("name", "method"))
+    for entry in own_presets(Path()):
+        if entry.problems:
+            more = f" (more: mmkd presets check {shlex.quote(str(entry.path))})" if len(entry.problems) > 1 else ""
+            say(entry.problems[0] + more)
 
 
 @app.command("show")

@@ -99,6 +99,7 @@ class HomeScreen(MmkdScreen):
     def on_screen_resume(self) -> None:
         if self._offered:
             self._offered = offered(self._folder, self.data_root)
+            self._show_presets()
             self._read_store()
             self._look()
 
@@ -199,10 +200,11 @@ class HomeScreen(MmkdScreen):
             self.mmkd.open_run(Path(event.row))
 
     def _start(self, item: Offered) -> None:
-        if item.entry.preset is None:
-            self._complain("This preset cannot be read", item.entry.problem or "")
+        entry = item.entry
+        if entry.preset is None:
+            self.app.push_screen(Ask(f"{entry.path.name} cannot be read", "\n".join(entry.mistakes), [Answer("close", "Close")]))
             return
-        preset = item.entry.preset.anchored(item.entry.path.parent)
+        preset = entry.preset.anchored(entry.path.parent)
         stop = hindrance(preset, self.data_root)
         if stop:
             self._complain("It cannot run here yet", stop)

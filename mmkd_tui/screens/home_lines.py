@@ -7,9 +7,8 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from engine.errors import PresetError
 from engine.preset import Preset
-from engine.preset_yaml import PresetEntry, list_presets, load_preset
+from engine.preset_yaml import PresetEntry, list_presets, own_presets
 from engine.run_list import RunSummary
 from engine.run_state import RunState
 from mmkd_tui.estimates import estimate, is_counted, rough_time, size_words
@@ -39,7 +38,6 @@ NARROW_RUN_COLUMNS = (
 PHASES = {"teacher": "teachers", "alone": "student alone", "cache": "teacher cache", "distil": "distillation"}
 SHORT_PHASES = {"teacher": "teachers", "alone": "alone", "cache": "cache", "distil": "distilling"}
 SHORT_STATES = {RunState.NOT_RESPONDING: "no answer"}
-MOST_OWN = 50  # files of a folder that are tried
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,34 +49,30 @@ class Offered:
 
 
 def offered(folder: Path, data_root: Path) -> list[Offered]:
-    """The shipped presets, and those among the folder's YAML files that are presets; those whose data is missing come last."""
+    """The shipped presets, and the user's own in `folder`; then those of them that are wrong, and those whose data is missing."""
     found = [Offered(entry, False) for entry in list_presets()]
-    shipped = {entry.entry.path.resolve() for entry in found}
-    try:
-        files = sorted([*folder.glob("*.yaml"), *folder.glob("*.yml")])[:MOST_OWN]
-    except OSError:
-        files = []
-    for path in files:
-        if path.resolve() in shipped:
-            continue
-        try:
-            preset = load_preset(path)
-        except PresetError:
-            continue  # some other YAML
-        found.append(Offered(PresetEntry(preset.name, path, preset.description, preset), True))
-    return sorted(found, key=lambda item: _lacks_data(item, data_root))
+    shipped = {item.entry.path.resolve() for item in found}
+    found += [Offered(entry, True) for entry in own_presets(folder) if entry.path.resolve() not in shipped]
+    return sorted(found, key=lambda item: _how_far(item, data_root))
 
 
-def _lacks_data(item: Offered, data_root: Path) -> bool:
+def _how_far(item: Offered, data_root: Path) -> int:
+    """From a run."""
     preset = item.entry.preset
-    return preset is None or bool(missing_data(preset.anchored(item.entry.path.parent).dataset, data_root))
+    if preset is None:
+        return 1 if item.own else 2
+    return 2 if missing_data(preset.anchored(item.entry.path.parent).dataset, data_root) else 0
 
 
 def preset_row(number: int, item: Offered, stock: Stock, machine: Machine, data_root: Path, marks: Marks) -> Row:
     """A preset: name, what it makes, how long it takes here; and below, what it is and what it needs."""
     entry, preset = item.entry, item.entry.preset
+    own = f"your {entry.path.name}" if item.own else ""
     if preset is None:
-        return Row(str(number), (entry.name, f"{marks.wrong} cannot be read: {entry.problem}", ""), strong=True)
+        first = entry.mistakes[0]
+        line, colon, said = first.partition(": ")
+        short = f"{marks.wrong} {line}{colon}{said.rpartition('; ')[2]}"  # what mends it
+        return Row(str(number), (entry.name, short), below=(first, own) if own else (first,), strong=True)
     anchored = preset.anchored(entry.path.parent)
     here = not missing_data(anchored.dataset, data_root)
     data = (
@@ -86,7 +80,6 @@ def preset_row(number: int, item: Offered, stock: Stock, machine: Machine, data_
         if here
         else f"{marks.wrong} {preset.dataset.name} is missing{'' if preset.dataset.path else ': mmkd data fetch'}"
     )
-    own = f"your {entry.path.name}" if item.own else ""
     parts = [data, teachers_line(stock, anchored) if preset.teachers else "no teachers"]
     parts.append(own)
     about = rough_time(estimate(anchored, stock, machine).total) if is_counted(anchored.dataset) else "time not known"

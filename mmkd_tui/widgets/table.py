@@ -37,7 +37,7 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One row: a cell a column, and an optional line below in a quieter style."""
+    """One row: a cell a column (of fewer, the last takes the room that is left), and lines below in a quieter style."""
 
     id: str
     cells: tuple[str, ...]
@@ -182,8 +182,10 @@ class Table(Vertical):
 
     def _line(self, cells: Sequence[str], widths: Sequence[int]) -> str:
         parts = []
-        for text, column, width in zip(cells, self.columns, widths, strict=True):
+        for index, (text, column, width) in enumerate(zip(cells, self.columns, widths, strict=False)):
             if width:
+                if index == len(cells) - 1:
+                    width += sum(GAP + more for more in widths[len(cells) :] if more)
                 clean = _cut(shown(text, self.ascii), column, width, "~" if self.ascii else "…")
                 parts.append(clean.rjust(width) if column.right else fit(clean, width))
         return (" " * GAP).join(parts)

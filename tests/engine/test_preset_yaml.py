@@ -21,7 +21,16 @@ from engine.catalog import ARCHITECTURES, DATASETS
 from engine.errors import PresetError, UserError
 from engine.preset import Preset
 from engine.preset_errors import EXAMPLES
-from engine.preset_yaml import dump_preset, find_preset, list_presets, load_preset, parse_preset, preset_schema, presets_dir
+from engine.preset_yaml import (
+    dump_preset,
+    find_preset,
+    list_presets,
+    load_preset,
+    own_presets,
+    parse_preset,
+    preset_schema,
+    presets_dir,
+)
 from engine.text import one_line, plain
 from engine.yaml_lines import YamlError, read_yaml
 
@@ -123,11 +132,11 @@ def test_many_mistakes_are_cut() -> None:
 # Mistakes of several lines, in the file's order
 
 
-def test_a_line_for_each_mistake_in_the_order_of_the_file() -> None:
+def test_a_line_for_each_mistake_in_the_order_of_the_file_and_then_what_it_lacks() -> None:
     found = problems(text="train: {epochs: x}\nseed: -1\nteachers:\n  - {arch: q}\nname: a\nextra: 1\n")
     assert [line.split(": ")[:2] for line in found] == [
-        ["f.yaml:1", "dataset"], ["f.yaml:1", "student"], ["f.yaml:1", "train.epochs"],
-        ["f.yaml:2", "seed"], ["f.yaml:4", "teachers.0.arch"], ["f.yaml:6", "extra"],
+        ["f.yaml:1", "train.epochs"], ["f.yaml:2", "seed"], ["f.yaml:4", "teachers.0.arch"], ["f.yaml:6", "extra"],
+        ["f.yaml:1", "dataset"], ["f.yaml:1", "student"],
     ]  # fmt: skip
 
 
@@ -521,6 +530,44 @@ def test_find_preset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_quickstart_is_listed_first() -> None:
     assert next(entry.name for entry in list_presets()) == "quickstart"
+
+
+@pytest.mark.parametrize(
+    ("text", "first"),
+    [
+        (b"name: typo\nstudnet: {arch: resnet8}\n", "line 2: studnet: there is no key"),
+        (b"name: a\nDatasets: digits\n", "line 2: Datasets: there is no key"),
+        (b"\xef\xbb\xbfdataset: {name: digits}\nmethods: {name: mmkd}\n", "line 2: methods: there is no key"),
+        (b"name: a\n'method' :\n\tname: mmkd\n", "line 3: a tab;"),
+        (b"teachers: []\r\nname: caf\xe9\r\n", "line 2: the byte 0xe9"),
+        (b"student: &x {arch: resnet8}\nname: *x\n", "line 1: student: &x: anchors"),
+    ],
+)
+def test_what_is_meant_as_a_preset_is_listed_with_its_mistake(text: bytes, first: str, tmp_path: Path) -> None:
+    (tmp_path / "mine.yml").write_bytes(text)
+    (entry,) = own_presets(tmp_path)
+    assert (entry.name, entry.preset) == ("mine", None)
+    assert entry.mistakes[0].startswith(first)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "version: 3\nservices:\n  web: {image: x}\nvolumes: {}\n",
+        "name: CI\non: push\njobs:\n  test:\n    method: y\n",
+        "name: t\npresets: [quickstart]\nmethods: [{name: mmkd}]\nseeds: [x]\n",
+        "name: t\nmethods: [{name: mmkd}]\nseeds: [0]\n",
+        "name: s\npresets: [quickstart]\nsettings: {method.alpha: {grid: [1]}}\nmethod: x\n",
+        "- dataset: a\n- student: b\n",
+        "model: a\ndatabase: b\ndata: c\n",
+        "see dataset:\n",
+        "",
+    ],
+)
+def test_other_yaml_is_not_listed(text: str, tmp_path: Path) -> None:
+    (tmp_path / "other.yaml").write_text(text)
+    (tmp_path / "folder.yaml").mkdir()
+    assert own_presets(tmp_path) == []
 
 
 # Text

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import subprocess
 import sys
 import time
@@ -295,6 +296,36 @@ def test_own_presets_are_offered(tmp_path: Path) -> None:
             await to(pilot, "tiny")
             await until(pilot, lambda: SHOWN.replace("\\", "\\") in text(pilot.app))
             assert "your mine.yaml" in text(pilot.app)
+
+    run(look())
+
+
+@pytest.mark.parametrize(("size", "ascii"), [((80, 24), False), ((160, 48), True)])
+def test_an_own_preset_that_is_wrong_is_shown_with_its_mistake_and_does_not_run(
+    size: tuple[int, int], ascii: bool, tmp_path: Path
+) -> None:
+    (tmp_path / "typo.yaml").write_text(f'name: typo\nstudnet: {{arch: "{SHOWN}"}}\n')
+    (tmp_path / "docker-compose.yaml").write_text("version: 3\nservices: {}\n")
+    (tmp_path / "mine.yaml").write_text(dump_preset(tiny()))
+    assert [item.entry.name for item in offered(tmp_path, tmp_path) if item.own] == ["tiny", "typo"]
+
+    async def look() -> None:
+        async with at_home(tmp_path, size, ascii=ascii) as pilot:
+            await to(pilot, "typo")
+            await until(pilot, lambda: "your typo.yaml" in text(pilot.app))
+            mark = (ASCII if ascii else UNICODE).wrong
+            assert re.search(rf"typo +{mark} line 2: did you mean 'student'\?", text(pilot.app))
+            assert "Edit" not in text(pilot.app)
+            await pilot.press("enter")
+            await until(pilot, lambda: isinstance(pilot.app.screen, Ask))
+            assert "typo.yaml cannot be read" in text(pilot.app)
+            said = " ".join(text(pilot.app).replace("│", " ").replace("|", " ").split())
+            for part in ("there is no key 'studnet' in a preset", SHOWN, "student: is missing"):
+                assert part in said
+            (tmp_path / "typo.yaml").write_text(dump_preset(tiny("name=mended")))
+            await pilot.press("enter")
+            await until(pilot, lambda: "mended" in text(pilot.app))
+            assert not (tmp_path / "runs").exists()
 
     run(look())
 

@@ -138,6 +138,25 @@ def test_a_broken_shipped_preset_is_listed_with_its_problem(
     assert "is not text" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("options", [[], ["--json"]])
+def test_list_tells_of_the_wrong_presets_of_this_folder(
+    options: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run_command(["presets", "list", *options]) == 0
+    before = capsys.readouterr()
+    (tmp_path / "docker-compose.yaml").write_text("services: {}\n")
+    (tmp_path / "my typo.yaml").write_text("name: \x1b\nstudnet: {}\n")
+    (tmp_path / "typo.yaml").write_text("name: typo\nstudnet: {}\n")
+    assert run_command(["presets", "list", *options]) == 0
+    after = capsys.readouterr()
+    assert (after.out, before.err) == (before.out, "")
+    first, second = after.err.splitlines()
+    assert first.startswith("my typo.yaml:1: the character U+001B")
+    assert second.startswith("typo.yaml:2: studnet: there is no key 'studnet'")
+    assert second.endswith("(more: mmkd presets check typo.yaml)")
+
+
 def test_show_prints_the_file_as_it_stands(capsys: Capture) -> None:
     assert run_command(["presets", "show", "quickstart"]) == 0
     assert capsys.readouterr().out == (ROOT / "presets" / "quickstart.yaml").read_text()
