@@ -499,14 +499,16 @@ def test_the_filter_filters_as_it_is_typed() -> None:
     run(look())
 
 
-@pytest.mark.parametrize(("step", "chosen"), [(0, "imagenet"), (2, "wrn_40_2"), (3, "fitnet")])
-def test_enter_keeps_what_was_chosen_which_is_in_sight(step: int, chosen: str) -> None:
+@pytest.mark.parametrize(
+    ("step", "chosen", "about"), [(0, "imagenet", "ImageNet (ILSVRC 2012)"), (2, "wrn_40_2", ""), (3, "fitnet", "")]
+)
+def test_enter_keeps_what_was_chosen_which_is_in_sight(step: int, chosen: str, about: str) -> None:
     draft = Draft.of(tiny("dataset.name=imagenet", "student.arch=wrn_40_2", "method={name: fitnet}", "teachers=[{arch: vgg8}]"))
 
     async def look() -> None:
         async with wizard(draft, (80, 24)) as pilot:
             await go(pilot, step)
-            await until(pilot, lambda: f"● {chosen} " in text(pilot.app))
+            await until(pilot, lambda: f"● {chosen} " in text(pilot.app) and about in text(pilot.app))
             await pilot.press("enter")
             await pilot.pause()
             assert not draft.changed
