@@ -12,7 +12,7 @@ from engine.event_reader import EventReader
 from engine.events import EpochEnded
 from engine.overrides import flattened
 from engine.preset import Preset
-from engine.preset_yaml import load_preset
+from engine.preset_yaml import load_recorded
 from engine.result import result_from
 from engine.run_dir import RunDir
 from engine.run_state import StateReader
@@ -91,7 +91,7 @@ def side_by_side(folders: Sequence[Path], ends: bool = True) -> SideBySide:
     folders = list(dict.fromkeys(folder.resolve() for folder in folders))
     if len(folders) < 2:
         raise UserError("name two runs or more, to be held against each other")
-    presets = [load_preset(folder / "preset.yaml") for folder in folders]
+    presets = [load_recorded(folder / "preset.yaml") for folder in folders]
     flat = [_trained(preset) for preset in presets]
     kinds = [settings for number, settings in enumerate(flat) if settings not in flat[:number]]
     letters = [_letter(kinds.index(settings)) for settings in flat]

@@ -13,7 +13,8 @@ from typing import Any
 
 from engine.architecture_facts import ARCHITECTURES
 from engine.errors import UserError
-from engine.text import one_line
+from engine.text import one_line, plain
+from engine.untrusted import as_text, read_object
 
 Builder = Callable[[int, int], Any]  # (channels, classes) -> a torch.nn.Module that gives logits
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
@@ -92,6 +93,27 @@ def load_plugins(paths: Iterable[Path]) -> None:
 def loaded() -> tuple[Plugin, ...]:
     """All that were, in that order."""
     return tuple(_loaded.values())
+
+
+def recorded(meta: Path) -> list[Plugin]:
+    """Those that a run's meta.json says it was started with. They are never run by themselves: anybody may have written that."""
+    known = (read_object(meta) or {}).get("plugins")
+    found = []
+    for entry in known if isinstance(known, list) else ():
+        path, digest = (as_text(entry.get(key)) if isinstance(entry, dict) else None for key in ("path", "sha256"))
+        if path is not None and digest is not None:
+            found.append(Plugin(Path(path), digest))
+    return found
+
+
+def missing(arch: str, meta: Path) -> str:
+    """Why a run's network cannot be built, whose architecture nothing that is loaded registers; and the remedy."""
+    here = {plugin.sha256 for plugin in _loaded.values()}
+    files = [plain(str(plugin.path)) for plugin in recorded(meta) if plugin.sha256 not in here]
+    said = f"there is no architecture {one_line(arch, 80)}"
+    if not files:
+        return f"{said} (one of your own needs --plugin FILE)"
+    return f"{said}; the run was started with {' '.join(f'--plugin {file}' for file in files)}: give that here, too"
 
 
 def registered() -> tuple[str, ...]:

@@ -7,13 +7,15 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationInfo, model_validator
 from pydantic_core import PydanticCustomError
 
 from engine import catalog
 from engine.architecture_facts import ARCHITECTURES
 from engine.architectures import LIBRARY_NAME, every_name, is_architecture, library_of
+from engine.plugins import NAME
 
+RECORDED = "recorded"  # as a validation's context: what a run wrote down is read, where plugins need not be loaded
 # Files that training scripts give this name, whatever they hold: model_best.pth.tar, ckpt_epoch_240.pth, weights.safetensors.
 _SAYS_NOTHING = re.compile(
     r"([-_\d]|model|weights?|checkpoint|ckpt|state|dict|best|last|latest|final|epoch|step|ema|acc|net|pytorch)+"
@@ -44,9 +46,9 @@ class Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
-def known_architecture(name: str) -> str:
-    """Accepts the catalogue's names, torchvision:NAME, timm:NAME and those of a plugin that is loaded."""
-    if is_architecture(name):
+def known_architecture(name: str, info: ValidationInfo) -> str:
+    """Accepts the catalogue's names, torchvision:NAME, timm:NAME and those of a plugin that is loaded; if RECORDED, of any."""
+    if is_architecture(name) or (info.context == RECORDED and NAME.fullmatch(name)):
         return name
     likely = catalog.nearest(name, every_name())
     some = ", ".join(list(ARCHITECTURES)[:12])

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ValidationError
 from engine import catalog
 from engine.errors import PresetError, UserError
 from engine.overrides import OverrideError, apply, source_of
-from engine.preset import Preset
+from engine.preset import RECORDED, Preset
 from engine.preset_errors import MAX_PROBLEMS, PRESET, Mistake, Wording, mistakes, true_errors
 from engine.text import one_line, plain
 from engine.yaml_lines import MAX_BYTES, Document, KeyPath, YamlError, read_yaml, scalar
@@ -58,13 +58,23 @@ def load_preset(path: Path, overrides: Sequence[str] = ()) -> Preset:
     return parse_preset(read_text(path), str(path), overrides)
 
 
+def load_recorded(path: Path) -> Preset:
+    """The preset that a run wrote down, for who looks at it: it may name architectures of plugins that are not loaded."""
+    return parse_form(read_text(path), str(path), PRESET, context=RECORDED)[0]
+
+
 def parse_preset(text: str, source: str, overrides: Sequence[str] = ()) -> Preset:
     """The preset in `text`; `source` names it in the lines of a `PresetError`."""
     return parse_form(text, source, PRESET, overrides)[0]
 
 
-def parse_form(text: str, source: str, wording: Wording[_Model], overrides: Sequence[str] = ()) -> tuple[_Model, Document]:
-    """What `text` holds, and where everything in it stands; `source` names it in the lines of a `PresetError`."""
+def parse_form(
+    text: str, source: str, wording: Wording[_Model], overrides: Sequence[str] = (), context: str | None = None
+) -> tuple[_Model, Document]:
+    """What `text` holds, and where everything in it stands; `source` names it in the lines of a `PresetError`.
+
+    `context`: of the validation, see engine.preset.
+    """
     source = plain(source)
     if len(text) > MAX_BYTES:
         raise PresetError((_too_large(source),))
@@ -75,7 +85,7 @@ def parse_form(text: str, source: str, wording: Wording[_Model], overrides: Sequ
     _check_root(document, source, wording)
     data, origins = _overridden(document.data, overrides)
     try:
-        return wording.model.model_validate(data), document
+        return wording.model.model_validate(data, context=context), document
     except ValidationError as error:
         places = _Places(source, document, origins)
         found = sorted((places.of(mistake) for mistake in mistakes(error, data, wording)), key=lambda place: place[0])

@@ -14,7 +14,7 @@ from typing import Any
 from engine.errors import PresetError, UserError
 from engine.events import RunStarted, from_line
 from engine.paths import HOUR, REMOVED, delete, delete_leftovers, put_aside
-from engine.preset_yaml import load_preset
+from engine.preset_yaml import load_recorded
 from engine.run_dir import Lock, RunDir
 from engine.run_state import RunState, StateReader, other_machine
 from engine.text import plain
@@ -232,7 +232,7 @@ def _identity(run_dir: RunDir) -> tuple[str, str, str, float | None, bool]:
         return first.name, first.method, first.student, first.t, first.only_teachers
     try:
         started = as_moment(run_dir.preset.stat().st_mtime)
-        preset = load_preset(run_dir.preset)
+        preset = load_recorded(run_dir.preset)
     except (OSError, PresetError):
         return run_dir.path.name, "", "", None, False
     return preset.name, preset.method.name, preset.student.arch, started, preset.only_teachers

@@ -119,23 +119,20 @@ def _changed(run_dir: RunDir, overrides: Sequence[str]) -> Preset:
 
 
 def _want_plugins(run_dir: RunDir) -> None:
-    """A run that was started with plugins goes on with the same. What its folder names is never run by itself: anybody may have
-    written that.
-    """
-    known = (read_object(run_dir.meta) or {}).get("plugins")
+    """A run that was started with plugins goes on with the same."""
     here = {plugin.sha256: plugin.path for plugin in plugins.loaded()}
-    for entry in known if isinstance(known, list) else ():
-        path, digest = (as_text(entry.get(key)) if isinstance(entry, dict) else None for key in ("path", "sha256"))
-        if path is None or digest is None or digest in here:
+    for plugin in plugins.recorded(run_dir.meta):
+        if plugin.sha256 in here:
             continue
-        if Path(path) in here.values():
+        path = plain(str(plugin.path))
+        if plugin.path in here.values():
             raise UserError(
-                f"{run_dir.path.name}: {plain(path)} has changed since this run was started; put the file back as it was "
-                f"(SHA-256 {plain(digest)[:16]}...), or start a new run"
+                f"{run_dir.path.name}: {path} has changed since this run was started; put the file back as it was "
+                f"(SHA-256 {plain(plugin.sha256)[:16]}...), or start a new run"
             )
         raise UserError(
-            f"{run_dir.path.name} was started with the plugin {plain(path)}, which is not loaded; "
-            f"mmkd resume {run_dir.path.name} --plugin {plain(path)} goes on with it"
+            f"{run_dir.path.name} was started with the plugin {path}, which is not loaded; "
+            f"mmkd resume {run_dir.path.name} --plugin {path} goes on with it"
         )
 
 

@@ -12,6 +12,8 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
+from engine import plugins
+from engine.architectures import is_architecture
 from engine.catalog import DATASETS, FOLDER, SHARDS, nearest
 from engine.data import AnySplit, Images, load_images
 from engine.errors import UserError
@@ -204,6 +206,8 @@ def _teacher(
     preset: Preset, run: RunDir, part: TeacherPart, facts: ModelFacts, store: TeacherStore, said: str | None
 ) -> Classifier | str:
     """`said`: its key in the store, where the run has told it."""
+    if not is_architecture(part.arch):
+        return plugins.missing(part.arch, run.meta)
     prepared = facts.preprocessing
 
     def make() -> Classifier:

@@ -13,13 +13,14 @@ import safetensors
 import torch
 from torch import Tensor
 
+from engine import plugins
 from engine.architectures import every_name, is_architecture, library_of
 from engine.catalog import nearest
 from engine.errors import UserError
 from engine.models import Classifier, build_model
 from engine.pictures import BrokenPictureError, decode
 from engine.preset import Preset
-from engine.preset_yaml import load_preset
+from engine.preset_yaml import load_recorded
 from engine.run_dir import RunDir
 from engine.shipping.facts import ModelFacts, facts_from
 from engine.shipping.runners import Ask, Logits, is_program, of_module, of_onnx, of_program, room_on
@@ -101,7 +102,7 @@ class Model:
 def open_run(folder: Path, device: torch.device = CPU) -> tuple[Model, Preset]:
     """A run's student, its best so far, and the preset. UserError where there is none yet, or the files are not a run's."""
     run = RunDir(folder)
-    preset = load_preset(run.preset)
+    preset = load_recorded(run.preset)
     if preset.only_teachers:
         raise UserError(f"{plain(str(folder))} has no student: it trained teachers alone; mmkd teachers list shows them")
     if not run.student.is_file():
@@ -113,6 +114,8 @@ def open_run(folder: Path, device: torch.device = CPU) -> tuple[Model, Preset]:
     part = preset.student
     if facts.arch != part.arch:
         raise UserError(f"{run.student} is of {facts.arch}, but preset.yaml names {part.arch}; one of them is another run's")
+    if not is_architecture(part.arch):
+        raise UserError(f"the student of {plain(str(folder))}: {plugins.missing(part.arch, run.meta)}")
     network = _network(run.student, part.arch, facts, part.features, device)
     said = {"run": folder.resolve().name, "epoch": one_line(metadata.get("epoch", ""), 20)}
     facts = replace(facts, features=part.features, said=said, split_seed=preset.dataset.split_seed)

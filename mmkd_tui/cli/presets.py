@@ -12,7 +12,7 @@ import typer
 from engine.errors import PresetError, UserError
 from engine.text import plain
 from mmkd_tui.cli.group import command_group
-from mmkd_tui.cli.options import AsJson, Overrides
+from mmkd_tui.cli.options import AsJson, Overrides, Plugin, load_plugins
 from mmkd_tui.cli.table import print_table
 from mmkd_tui.cli.talk import say
 
@@ -51,6 +51,7 @@ def show_command(
     preset: Annotated[str, typer.Argument(metavar="NAME_OR_PATH", help="A shipped preset's name, or a file.")],
     overrides: Overrides = None,
     resolved: Annotated[bool, typer.Option("--resolved", help="With every default filled in; so also with --set.")] = False,
+    plugin: Plugin = None,
 ) -> None:
     """Show a preset as it stands, or with every default filled in.
 
@@ -58,6 +59,7 @@ def show_command(
     """
     from engine.preset_yaml import dump_preset, find_preset, load_preset, read_text
 
+    load_plugins(plugin)
     path = find_preset(preset)
     text = dump_preset(load_preset(path, overrides or ())) if resolved or overrides else read_text(path)
     typer.echo(plain(text.replace("\r\n", "\n").rstrip("\n"), keep="\n\t"))
@@ -67,6 +69,7 @@ def show_command(
 def check_command(
     presets: Annotated[list[str], typer.Argument(metavar="FILE...", help="Files, or names of shipped presets.")],
     overrides: Overrides = None,
+    plugin: Plugin = None,
 ) -> None:
     """Check presets.
 
@@ -76,6 +79,7 @@ def check_command(
     """
     from engine.preset_yaml import find_preset, load_preset
 
+    load_plugins(plugin)
     problems: list[str] = []
     for name in presets:
         try:

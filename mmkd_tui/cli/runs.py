@@ -146,10 +146,10 @@ def seconds_of(age: str) -> float:
 
 
 def _preset(path: Path) -> Preset | None:
-    from engine.preset_yaml import load_preset
+    from engine.preset_yaml import load_recorded
 
     try:
-        return load_preset(path / "preset.yaml")
+        return load_recorded(path / "preset.yaml")
     except PresetError:
         return None
 

@@ -12,7 +12,7 @@ from typing import Any
 from engine.analysis import Analysis, read_analysis
 from engine.errors import PresetError, UserError
 from engine.preset import Preset
-from engine.preset_yaml import dump_preset, load_preset
+from engine.preset_yaml import dump_preset, load_recorded
 from engine.result import Result, result_from
 from engine.run_client import DirectoryClient
 from engine.run_dir import RunDir
@@ -105,7 +105,7 @@ def _analysis(folder: RunDir, view: RunView) -> tuple[Analysis | None, bool]:
 
 def _preset(folder: RunDir) -> tuple[Preset | None, str]:
     try:
-        preset = load_preset(folder.preset)
+        preset = load_recorded(folder.preset)
     except PresetError as error:
         return None, "\n".join(error.problems)
     return preset, dump_preset(preset, brief=True)

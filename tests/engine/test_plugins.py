@@ -18,7 +18,9 @@ from engine.control import Control
 from engine.errors import PresetError, UserError
 from engine.models import build_model
 from engine.preset import StudentPart
+from engine.preset_yaml import dump_preset
 from engine.run import Run
+from engine.run_dir import RunDir
 from engine.run_state import RunState
 from engine.spawning import respawn, spawn
 from mmkd_tui.cli.main import run_command
@@ -159,3 +161,64 @@ def test_a_spawned_run_has_it(file: Path, tmp_path: Path) -> None:
         path = spawn(preset, tmp_path / "runs")
         Watched(path).wait_for_state(RunState.FINISHED)
     assert json.loads((path / "result.json").read_text())["state"] == "done"
+
+
+def ended_run(name: str, preset: str) -> None:
+    run = RunDir(Path("runs") / name)
+    run.path.mkdir(parents=True)
+    run.preset.write_text(preset)
+    run.lock.touch()
+
+
+def test_runs_with_a_teacher_of_a_plugin_are_looked_at_without_it(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    plugins.load_plugin(file)
+    for name, teacher in (("one", "mine"), ("other", "resnet14")):
+        ended_run(name, dump_preset(tiny(f"teachers.1.arch={teacher}")))
+    plugins.forget()
+    assert run_command(["compare", "one", "other"]) == 0
+    assert "teachers.1.arch" in capsys.readouterr().out
+    assert run_command(["runs", "show", "one"]) == 0
+    assert "arch: mine" in capsys.readouterr().out
+
+
+def test_what_is_no_name_of_an_architecture_is_none_in_a_run_either(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("one", "other"):
+        ended_run(name, dump_preset(tiny()).replace("arch: resnet14", "arch: os.system()"))
+    assert run_command(["compare", "one", "other"]) == 2
+    assert "teachers.1.arch: there is no architecture 'os.system()'" in capsys.readouterr().err
+
+
+def test_a_student_leaves_without_the_plugin_of_its_teachers(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    plugins.load_plugin(file)
+    shorter = ("method={name: kd}", "teachers=[{arch: mine, train: {epochs: 1, batch_size: 32}}]", "train.epochs=1")
+    preset = tiny(*shorter, "evaluate={student_alone: false, accept_weak_teachers: true}")
+    assert Run(preset, tmp_path / "runs" / "one").execute().state == "done"
+    plugins.forget()
+    assert run_command(["export", "one", "--format", "safetensors"]) == 0
+    assert run_command(["evaluate", "one"]) == 0
+    assert f"teacher mine-s0 is not at hand: there is no architecture mine; the run was started with --plugin {file}" in (
+        capsys.readouterr().err
+    )
+
+
+def test_a_student_of_a_plugin_asks_for_the_file_that_its_run_recorded(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    plugins.load_plugin(file)
+    preset = tiny("student.arch=mine", "evaluate.student_alone=false", "train.epochs=1", "method={name: ce}", "teachers=[]")
+    assert Run(preset, tmp_path / "runs" / "one").execute().state == "done"
+    plugins.forget()
+    command = ["export", "one", "--format", "safetensors"]
+    assert run_command(command) == 2
+    assert f"no architecture mine; the run was started with --plugin {file}: give that here" in capsys.readouterr().err
+    assert run_command([*command, "--plugin", str(file)]) == 0

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from engine import plugins
 from engine.preset_yaml import load_preset, parse_preset
 from mmkd_tui.cli.main import run_command
 
@@ -110,6 +111,21 @@ def test_check_with_overrides(capsys: Capture) -> None:
     assert run_command(["presets", "check", "quickstart", "fashion-mnist", "--set", "train.epochs=abc"]) == 2
     err = capsys.readouterr().err
     assert err == "--set train.epochs=abc: train.epochs: 'abc' is not a whole number; write for example 240 (epochs)\n"
+
+
+def test_a_plugin_is_taken_where_the_message_asks_for_it(tmp_path: Path, capsys: Capture) -> None:
+    plugin, preset = tmp_path / "mine.py", tmp_path / "p.yaml"
+    plugin.write_text("import engine\nengine.register_architecture('of-my-own', print)\n")
+    preset.write_text("name: a\ndataset: {name: digits}\nstudent: {arch: of-my-own}\nmethod: {name: ce}\n")
+    commands = (["presets", "check", str(preset)], ["presets", "show", str(preset), "--resolved"])
+    for command in commands:
+        assert run_command(command) == 2
+        assert "(one of your own needs --plugin FILE)" in capsys.readouterr().err
+    try:
+        for command in commands:
+            assert run_command([*command, "--plugin", str(plugin)]) == 0
+    finally:
+        plugins.forget()
 
 
 def test_list(capsys: Capture) -> None:
