@@ -30,6 +30,11 @@ class Normalisation(NamedTuple):
 IMAGENET = Normalisation(IMAGENET_MEAN, IMAGENET_STD)
 
 
+def resize_for(size: int) -> int:
+    """Pixels to which a picture's shorter side is scaled before the middle `size` are taken, as the field tests."""
+    return round(size * 256 / 224)
+
+
 @dataclass(frozen=True, slots=True)
 class Archive:
     """A file as its publisher gives it: what `mmkd data fetch` downloads and, where it is an archive, unpacks."""
@@ -73,7 +78,9 @@ class DatasetFacts:
         """What is done to training images, in words."""
         flip = ", horizontal flip" * self.flip
         if self.from_files:
-            return f"random crop of 8 to 100 % of the area, scaled to 224x224{flip}; tests: the centre of 256"
+            sides, first = f"{self.size}x{self.size}", resize_for(self.size)
+            crop = f"random crop of 8 to 100 % of the area, scaled to {sides}{flip}"
+            return f"{crop}; tests: shorter side to {first}, middle {sides}"
         return f"shift by up to {self.shift} pixel{'s' * (self.shift > 1)}{flip}"
 
     @property

@@ -12,7 +12,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from engine.catalog import DATASETS, DatasetFacts
-from engine.dataset_facts import SHARDS
+from engine.dataset_facts import FOLDER, SHARDS
 from engine.errors import UserError
 from engine.listing import Listing, PictureFolder
 from engine.preset import DatasetPart
@@ -94,6 +94,28 @@ def read_own(part: DatasetPart, deadline: float | None = None) -> PictureFolder:
 
         return read_shards(root, deadline)
     return read_folder(root, part.split_seed, deadline)
+
+
+def own_part(folder: Path, split_seed: int = 0) -> DatasetPart:
+    """A folder of a user's own as presets name it: as shards where it has such to train on, else as pictures."""
+    from engine.shards import shards_of
+
+    kind = SHARDS if shards_of(folder, "train") and not _holds_folders(folder / "train") else FOLDER
+    return DatasetPart(name=kind, path=str(folder.resolve()), split_seed=split_seed)
+
+
+def _holds_folders(folder: Path) -> bool:
+    """Whether it may be pictures, a folder a class; an archive of them may still lie beside."""
+    return folder.is_dir() and any(entry.is_dir() and entry.name[0] != "." for entry in folder.iterdir())
+
+
+def of_size(part: DatasetPart, size: int | None) -> DatasetPart:
+    """With what --size says. UserError where the images have a size of their own."""
+    if size is None:
+        return part
+    if not (facts := DATASETS[part.name]).from_files:
+        raise UserError(f"--size {size}: the images of {part.name} have {facts.size}x{facts.size} pixels; leave --size out")
+    return part.model_copy(update={"size": size})
 
 
 def pictures_below(folder: Path, root: Path, outside: Outside) -> list[str]:

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
+from engine.dataset_facts import resize_for
 from engine.text import one_line
 from engine.untrusted import open_picture
 
@@ -127,11 +128,6 @@ def _eight_bits(picture: Image.Image) -> Image.Image:
     if picture.mode in ("I", "F"):
         raise BrokenPictureError("its pixels have 32 bits, of which nothing says what is white; save it with 8 or 16 bits")
     return picture
-
-
-def resize_for(size: int) -> int:
-    """Pixels to which a picture's shorter side is scaled before the middle `size` are taken, as the field tests."""
-    return round(size * 256 / 224)
 
 
 def centre(picture: Image.Image, size: int) -> Image.Image:

@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from engine.dataset_facts import DatasetFacts
+from engine.dataset_facts import DatasetFacts, resize_for
 from engine.errors import UserError
-from engine.pictures import middle, resize_for
+from engine.pictures import middle
 from engine.untrusted import as_number
 
 MODES = {1: "L", 3: "RGB"}  # Pillow's, by the number of channels

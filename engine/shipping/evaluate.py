@@ -17,12 +17,12 @@ from engine.architectures import is_architecture
 from engine.catalog import DATASETS, FOLDER, SHARDS, nearest
 from engine.data import AnySplit, Images, load_images
 from engine.errors import UserError
+from engine.image_folders import of_size, own_part
 from engine.models import Classifier, build_model
 from engine.preprocessing import Preprocessing
 from engine.preset import DatasetPart, Preset, TeacherPart
 from engine.result import result_from
 from engine.run_dir import RunDir, begun_with
-from engine.shards import shards_of
 from engine.shipping.facts import ModelFacts
 from engine.shipping.material import batches, held_against
 from engine.shipping.opening import Model
@@ -84,12 +84,7 @@ def dataset_part(name: str, preset: Preset | None = None, size: int | None = Non
     `size`: pixels along a side, where pictures lie in files. `split_seed`: by which a model's images were split, so that none of
     them is one to test on, wherever their folder lies now. UserError where it is neither, or its size is given already.
     """
-    part = _named(name, preset, split_seed or 0)
-    if size is None:
-        return part
-    if not (facts := DATASETS[part.name]).from_files:
-        raise UserError(f"--size {size}: the images of {name} have {facts.size}x{facts.size} pixels; leave --size out")
-    return part.model_copy(update={"size": size})
+    return of_size(_named(name, preset, split_seed or 0), size)
 
 
 def _named(name: str, preset: Preset | None, split_seed: int) -> DatasetPart:
@@ -103,16 +98,10 @@ def _named(name: str, preset: Preset | None, split_seed: int) -> DatasetPart:
     if folder.is_dir():
         if preset and preset.dataset.path and Path(preset.dataset.path).expanduser().resolve() == folder.resolve():
             return preset.dataset
-        kind = SHARDS if shards_of(folder, "train") and not _holds_folders(folder / "train") else FOLDER
-        return DatasetPart(name=kind, path=str(folder.resolve()), split_seed=split_seed)
+        return own_part(folder, split_seed)
     likely = nearest(name, DATASETS)
     hint = f"did you mean '{likely}'?" if likely else f"for example {', '.join(list(DATASETS)[:5])}"
     raise UserError(f"--data {one_line(name, 80)}: there is no data set of that name, and no such folder of pictures; {hint}")
-
-
-def _holds_folders(folder: Path) -> bool:
-    """Whether it may be pictures, a folder a class; an archive of them may still lie beside."""
-    return folder.is_dir() and any(entry.is_dir() and entry.name[0] != "." for entry in folder.iterdir())
 
 
 def facts_of(images: Images) -> ModelFacts:

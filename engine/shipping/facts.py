@@ -8,9 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from engine.dataset_facts import DATASETS
+from engine.dataset_facts import DATASETS, resize_for
 from engine.errors import UserError
-from engine.pictures import resize_for
 from engine.preprocessing import Preprocessing, checked, preprocessing_from
 from engine.text import one_line
 from engine.untrusted import as_number

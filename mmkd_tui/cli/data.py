@@ -16,6 +16,7 @@ from engine.errors import UserError
 from engine.text import one_line, plain
 from mmkd_tui.cli import exit_codes
 from mmkd_tui.cli.group import command_group
+from mmkd_tui.cli.model_arguments import Size
 from mmkd_tui.cli.options import AsJson, DataRoot, data_root_of
 from mmkd_tui.cli.table import print_table
 from mmkd_tui.cli.talk import say
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
 app = command_group("Data sets: list, fetch, check and show them.", "mmkd data list")
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="A data set of mmkd data list.")]
+NameOrFolder = Annotated[
+    str, typer.Argument(metavar="NAME|FOLDER", help="A data set of mmkd data list, or a folder of your own pictures or shards.")
+]
 Pictures = Annotated[
     Path | None,
     typer.Option("--path", help="The folder of your own pictures, for imagefolder and webdataset (none).", show_default=False),
@@ -92,12 +96,12 @@ def fetch_command(name: Name, data_root: DataRoot = None) -> None:
 
 
 @app.command("check")
-def check_command(name: Name, path: Pictures = None, as_json: AsJson = False, data_root: DataRoot = None) -> int:
+def check_command(name: NameOrFolder, path: Pictures = None, as_json: AsJson = False, data_root: DataRoot = None) -> int:
     """Read all of a data set, and say what is broken.
 
     Images of each class, checksums of archives, every broken file (then the exit code is 1).
 
-    Example: mmkd data check imagefolder --path pictures
+    Example: mmkd data check pictures/
     """
     part, root = _part(name, path), data_root_of(data_root)
     with contextlib.redirect_stdout(sys.stderr), _progress() as tell:
@@ -137,19 +141,22 @@ def check_command(name: Name, path: Pictures = None, as_json: AsJson = False, da
 
 
 @app.command("show")
-def show_command(name: Name, path: Pictures = None, as_json: AsJson = False, data_root: DataRoot = None) -> None:
+def show_command(
+    name: NameOrFolder, path: Pictures = None, size: Size = None, as_json: AsJson = False, data_root: DataRoot = None
+) -> None:
     """Show a data set's facts.
 
     Where it lies or what is missing, its splits, classes, and what is done to its images.
 
     Example: mmkd data show cifar-100
     """
-    from engine.catalog import DATASETS
     from engine.data_files import find_files, missing_files, remedy
-    from engine.image_folders import facts_in, facts_of, read_own
+    from engine.image_folders import facts_in, facts_of, of_size, read_own
 
-    part, root = _part(name, path), data_root_of(data_root)
-    facts = facts_of(part) if part.path is None else facts_in(DATASETS[name], read_own(part))
+    part, root = of_size(_part(name, path), size), data_root_of(data_root)
+    facts = facts_of(part)
+    if part.path is not None:
+        facts = facts_in(facts, read_own(part))  # however long that takes
     if facts.names_in_files and find_files(facts, root) is not None:
         from engine.data.load import class_names
 
@@ -184,26 +191,38 @@ def show_command(name: Name, path: Pictures = None, as_json: AsJson = False, dat
             typer.echo(f"{key + ':':<17}{one_line(value)}")
 
 
-def _known(name: str) -> DatasetFacts:
+def _known(name: str, or_else: str = "") -> DatasetFacts:
     from engine import catalog
 
     facts = catalog.DATASETS.get(name)
     if facts is None:
         likely = catalog.nearest(name, catalog.DATASETS)
         hint = f"did you mean '{likely}'?" if likely else f"one of {', '.join(catalog.DATASETS)}"
-        raise UserError(f"there is no data set '{name[:64]}'; {hint}")
+        raise UserError(f"there is no data set '{name[:64]}'{or_else}; {hint}")
     return facts
 
 
 def _part(name: str, path: Path | None) -> DatasetPart:
     """The data set that is asked for."""
+    from engine.catalog import DATASETS
+    from engine.image_folders import own_part
     from engine.preset import DatasetPart
 
-    if _known(name).own != (path is not None):
+    if name not in DATASETS and _is_folder(name):
+        if path is not None:
+            raise UserError(f"{name} is a folder of your own already; leave --path out")
+        return own_part(Path(name).expanduser())
+    if _known(name, ", and no such folder of pictures").own != (path is not None):
         raise UserError(
             f"{name} needs --path FOLDER" if path is None else f"{name} takes no --path; only imagefolder and webdataset do"
         )
     return DatasetPart(name=name, path=None if path is None else str(path.expanduser().absolute()))
+
+
+def _is_folder(name: str) -> bool:
+    with contextlib.suppress(OSError, ValueError):  # no folder can have such a name
+        return Path(name).expanduser().is_dir()
+    return False
 
 
 @contextlib.contextmanager

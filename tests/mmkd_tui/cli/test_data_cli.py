@@ -206,6 +206,26 @@ def test_shards_are_shown_and_checked(capsys: Capture, tmp_path: Path) -> None:
     assert [one["file"] for one in found["broken"]] == [str(tmp_path / "train-000001.tar" / "bad.jpg")]
 
 
+def test_a_folder_may_stand_in_place_of_a_name(capsys: Capture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    sets.pictures(Path("shapes"), {"train": 5, "test": 2})
+    assert run_command(["data", "check", "shapes/"]) == 0
+    assert "imagefolder: 14 images read, 0 broken" in capsys.readouterr().err
+    shards(Path("packed"), train=2, each=4, tests=2)
+    assert run_command(["data", "show", "packed", "--json"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert (shown["name"], shown["folder"]) == ("webdataset", str(tmp_path / "packed"))
+
+
+def test_show_says_to_which_size_pictures_are_brought(capsys: Capture, tmp_path: Path) -> None:
+    sets.pictures(tmp_path, {"train": 2, "test": 1})
+    for size, first, sides in (([], 256, "224x224"), (["--size", "64"], 73, "64x64")):
+        assert run_command(["data", "show", str(tmp_path), *size]) == 0
+        out = capsys.readouterr().out
+        assert f"pixels:          {sides}, 3 channels" in out
+        assert f"scaled to {sides}, horizontal flip; tests: shorter side to {first}, middle {sides}\n" in out
+
+
 def test_check_of_an_archive_with_a_wrong_checksum(capsys: Capture, tmp_path: Path) -> None:
     sets.put(tmp_path / "cub-200", sets.cub200() | {"CUB_200_2011.tgz": b"changed on the way"})
     assert run_command(["data", "check", "cub-200", "--json", "--data-root", str(tmp_path)]) == 1
@@ -233,6 +253,10 @@ def test_a_folder_that_is_slow_to_count_is_shown(tmp_path: Path, capsys: Capture
         (["check", "webdataset", "--path", "."], "has no training shards; lay it out as"),
         (["fetch", "webdataset"], "a folder of your own"),
         (["check", "cifar100"], "did you mean 'cifar-100'?"),
+        (["check", "no/such"], "there is no data set 'no/such', and no such folder of pictures; one of digits"),
+        (["show", "x" * 5000], "there is no data set"),
+        (["check", "/", "--path", "."], "leave --path out"),
+        (["show", "digits", "--size", "32"], "the images of digits have 8x8 pixels; leave --size out"),
     ],
 )
 def test_mistakes(arguments: list[str], said: str, capsys: Capture) -> None:
