@@ -11,10 +11,12 @@ from typing import Any
 import torch
 
 from engine.data import Images, load_images
+from engine.dataset_facts import resize_for
 from engine.device import resolve_device
 from engine.measure import logits_of, measured, whole_labels
 from engine.models import Classifier
 from engine.models.build import build_model, count_parameters
+from engine.preprocessing import Preprocessing
 from engine.preset import DatasetPart, HardwarePart, TeacherPart
 from engine.teachers.chance import chance_level, needed
 from engine.teachers.foreign import Fit, fit_to, load_weights, remedy, sketch, unsaid
@@ -25,12 +27,12 @@ from engine.teachers.weights_file import Contents, outline_of
 class Assumed:
     """What a file of weights does not say, and the data set does."""
 
-    channels: int
-    size: int  # pixels along a side
-    classes: int
-    names: tuple[str, ...]  # of the classes, in the order of the logits
-    mean: tuple[float, ...]  # of each channel, of pixels in 0..1: subtracted
-    std: tuple[float, ...]  # and divided by
+    classes: tuple[str, ...]  # their names, in the order of the logits
+    prepared: Preprocessing  # what is done to its pictures
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return {"classes": len(self.classes), "names": list(self.classes)} | dataclasses.asdict(self.prepared)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +75,7 @@ class Checked:
             "chance": self.chance,
             "needed": self.needed,
             "test_images": self.images,
-            "assumed": dataclasses.asdict(self.assumed),
+            "assumed": self.assumed.to_json(),
             "unsaid": self.unsaid or None,
         }
 
@@ -112,7 +114,8 @@ def _checked(path: Path, contents: Contents, part: TeacherPart, images: Images, 
     drawn = sketch(make)
     found = fit_to(drawn, contents.tensors)
     mean, std = (tuple(round(v, 6) for v in values) for values in images.normalised)
-    assumed = Assumed(facts.channels, facts.size, images.classes, facts.classes, mean, std)
+    resize = resize_for(facts.size) if facts.from_files else facts.size
+    assumed = Assumed(facts.classes, Preprocessing(facts.channels, facts.size, resize, mean, std))
     accuracy, finite = None, True
     if found.whole:
         model = make()

@@ -36,7 +36,8 @@ from engine.trainer import Phase, Trainer
 from engine.version import version
 
 REMEDY = {
-    "checkpoint": "check its architecture, the order of its classes and how its pixels were normalised (mmkd teachers check)",
+    "checkpoint": "check its architecture, the order of its classes and how its pixels were scaled and normalised (mmkd teachers "
+    "check)",
     "pretrained": "give it a recipe (train) by which it learns these classes",
 }
 

@@ -69,11 +69,9 @@ def check_command(
 
 def _tell(found: Checked, file: Path, arch: str, data: str) -> None:
     """What does not fit to stderr, as a table; the measurement to stdout, as one line."""
-    assumed = found.assumed
-    mean, std = (", ".join(f"{v:.4f}" for v in values) for values in (assumed.mean, assumed.std))
-    names = one_line(", ".join(assumed.names[:MOST_NAMES]), 200) + (", ..." if assumed.classes > MOST_NAMES else "")
-    say(f"assumed: {assumed.classes} classes in the order of {data} ({names}), {assumed.channels} channels, "
-        f"{assumed.size}x{assumed.size} pixels, of which {mean} is subtracted and which are divided by {std}")  # fmt: skip
+    classes = found.assumed.classes
+    names = one_line(", ".join(classes[:MOST_NAMES]), 200) + (", ..." if len(classes) > MOST_NAMES else "")
+    say(f"assumed: {len(classes)} classes in the order of {data} ({names}); {found.assumed.prepared.words()}")
     for said in (found.unsaid, found.contents.sentence(), found.fit.left_out()):
         if said:
             say(said)
@@ -90,7 +88,7 @@ def _tell(found: Checked, file: Path, arch: str, data: str) -> None:
         say("its logits are not all finite numbers; it can be no teacher")
     elif not found.usable:
         say(f"it is no better than guessing (more than {percent(found.needed)} is asked for): check its architecture, the order "
-            "of its classes and how its pixels were normalised")  # fmt: skip
+            "of its classes and how its pixels were scaled and normalised")  # fmt: skip
 
 
 def _table(found: Checked) -> None:

@@ -43,7 +43,7 @@ def test_a_good_one(good: Path, capsys: Capture) -> None:
     out, err = capsys.readouterr()
     assert float(out.split(" %")[0]) > 30
     assert "always naming one class: 11.06 %" in out
-    assert "10 classes in the order of digits (0, 1, 2, 3, 4, 5, 6, 7, 8, 9), 1 channels, 8x8" in err
+    assert "10 classes in the order of digits (0, 1, 2, 3, 4, 5, 6, 7, 8, 9); 8x8 pixels, grey, of 0 to 1; less 0." in err
 
 
 def test_json(good: Path, capsys: Capture) -> None:
@@ -107,7 +107,10 @@ def test_a_folder_of_pictures(tmp_path: Path, capsys: Capture) -> None:
     assert found["assumed"]["size"] == 32
     assert found["assumed"]["names"] == sorted(path.name for path in (folder / "test").iterdir())
     assert found["assumed"]["mean"] == [0.485, 0.456, 0.406]  # of pixels in 0..1, as everyone writes them
+    assert found["assumed"]["resize"] == 37  # before the middle is taken: the teacher may have learned from whole pictures
     assert all(f"{path} cannot be read" in err for path in broken)
+    assert check(tmp_path / "t.pth", "--size", "32", data=str(folder)) == 1
+    assert "; shorter side to 37, middle 32x32 pixels, RGB, of 0 to 1; less 0.4850, 0.4560" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("layout", ["in a row", "in folders", "a packed copy beside pictures"])
