@@ -16,7 +16,7 @@ from engine.errors import UserError
 from engine.text import one_line, plain
 from mmkd_tui.cli import exit_codes
 from mmkd_tui.cli.group import command_group
-from mmkd_tui.cli.model_arguments import Size
+from mmkd_tui.cli.model_arguments import Size, is_folder
 from mmkd_tui.cli.options import AsJson, DataRoot, data_root_of
 from mmkd_tui.cli.table import print_table
 from mmkd_tui.cli.talk import say
@@ -208,21 +208,15 @@ def _part(name: str, path: Path | None) -> DatasetPart:
     from engine.image_folders import own_part
     from engine.preset import DatasetPart
 
-    if name not in DATASETS and _is_folder(name):
+    if name not in DATASETS and is_folder(folder := Path(name).expanduser()):
         if path is not None:
             raise UserError(f"{name} is a folder of your own already; leave --path out")
-        return own_part(Path(name).expanduser())
+        return own_part(folder)
     if _known(name, ", and no such folder of pictures").own != (path is not None):
         raise UserError(
             f"{name} needs --path FOLDER" if path is None else f"{name} takes no --path; only imagefolder and webdataset do"
         )
     return DatasetPart(name=name, path=None if path is None else str(path.expanduser().absolute()))
-
-
-def _is_folder(name: str) -> bool:
-    with contextlib.suppress(OSError, ValueError):  # no folder can have such a name
-        return Path(name).expanduser().is_dir()
-    return False
 
 
 @contextlib.contextmanager

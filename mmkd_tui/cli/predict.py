@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from engine.errors import UserError
+from engine.image_folders import SUFFIXES
 from engine.text import one_line, plain
 from mmkd_tui.cli import exit_codes
-from mmkd_tui.cli.model_arguments import Arch, Device, ModelName, Size, Trust, file_or_run, opened, root_of
+from mmkd_tui.cli.model_arguments import Arch, Device, ModelName, Size, Trust, file_or_run, is_folder, opened, root_of
 from mmkd_tui.cli.options import DataRoot, Plugin, RunsDir, load_plugins
 from mmkd_tui.cli.talk import say
 from mmkd_tui.figures import percent
@@ -23,7 +26,9 @@ if TYPE_CHECKING:
 
 def predict_command(
     model: ModelName,
-    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="PNG, JPEG and other picture files.")],
+    images: Annotated[
+        list[Path], typer.Argument(metavar="IMAGE...", help="PNG, JPEG and other picture files, or folders that hold some.")
+    ],
     top: Annotated[int, typer.Option("--top", min=1, metavar="N", help="So many of the likeliest classes.")] = 5,
     arch: Arch = None,
     data: Annotated[
@@ -49,10 +54,11 @@ def predict_command(
     """
     load_plugins(plugin)
     file, folder = file_or_run(model, runs_dir)
+    given = [path.expanduser() for path in images]
+    paths = [path for one in given for path in _pictures(one)]
     say("loading PyTorch ...")
     root = root_of(data_root, folder)
     found, _ = opened(file, folder, device, arch=arch, trust=trust, data=data, size=size, data_root=root)
-    paths = [path.expanduser() for path in images]
     broken, seen_all = 0, []
     for seen in found.predict(paths, top):
         broken += bool(seen.broken)
@@ -60,12 +66,26 @@ def predict_command(
         if as_json:
             typer.echo(json.dumps(_as_json(seen)))
         else:
-            for line in _lines(seen, len(paths) > 1):
+            for line in _lines(seen, len(paths) > 1 or paths != given):
                 typer.echo(line)
         if seen.broken:
             say(f"{seen.path} cannot be read: {seen.broken}")
     _tell_converted(seen_all, found.facts.preprocessing)
     return exit_codes.FAILED if broken else exit_codes.DONE
+
+
+def _pictures(given: Path) -> list[Path]:
+    """A picture's file itself; of a folder, those directly in it, by name. UserError where it has none, or cannot be read."""
+    if not is_folder(given):
+        return [given]
+    try:
+        names = sorted(entry.name for entry in os.scandir(given) if entry.is_file() and not entry.name.startswith("."))
+    except OSError as error:
+        raise UserError(f"{given} cannot be read: {error.strerror or error}") from error
+    found = [given / name for name in names if Path(name).suffix.lower() in SUFFIXES]
+    if not found:
+        raise UserError(f"{given} is a folder with no picture directly in it; name pictures, or a folder that holds some")
+    return found
 
 
 def _as_json(seen: Seen) -> dict[str, object]:

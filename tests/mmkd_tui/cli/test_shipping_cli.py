@@ -193,6 +193,22 @@ def test_predict_names_a_digit(shop: Shop) -> None:
     )
 
 
+def test_a_folder_stands_for_the_pictures_directly_in_it(shop: Shop, tmp_path: Path) -> None:
+    (tmp_path / "more").mkdir()
+    for number, name in enumerate(("b.png", "a.PNG", "more/c.png", ".hidden.png")):
+        digit(shop, number, tmp_path / name)
+    (tmp_path / "notes.txt").write_text("no picture")
+    code, out, _ = mmkd("predict", "tiny", tmp_path, tmp_path / "more", "--json")
+    assert code == 0
+    names = ("a.PNG", "b.png", "more/c.png")
+    assert [json.loads(line)["image"] for line in out.splitlines()] == [str(tmp_path / name) for name in names]
+    assert mmkd("predict", "tiny", tmp_path / "more")[1].splitlines()[0] == str(tmp_path / "more/c.png")  # which one that was
+    (tmp_path / "more" / "c.png").unlink()
+    code, out, err = mmkd("predict", "tiny", tmp_path / "more")
+    assert (code, out) == (2, "")
+    assert f"{tmp_path / 'more'} is a folder with no picture directly in it" in err
+
+
 def test_broken_pictures_are_named_and_the_others_predicted(shop: Shop) -> None:
     digit(shop, 0, Path("good.png"))
     put(Path(), {"text.png": b"no picture", f"{EVIL.replace('/', '|')}.png": bomb(), "photo.jpg": jpeg(1, 40, 30)})
