@@ -170,11 +170,16 @@ def _cells(entry: Stored) -> tuple[str, ...]:
     def text(value: object) -> str:
         return plain(value, 32) if isinstance(value, str) else ""
 
-    noise = part("recipe").get("label_noise")
+    def dataset() -> str:
+        path, noise = part("dataset").get("path"), part("recipe").get("label_noise")
+        folder = text(Path(path).name) if isinstance(path, str) else ""
+        more = [said for said in (folder, number(noise, lambda share: f"{percent(share, 0)} noise" if share else "")) if said]
+        return text(part("dataset").get("name")) + (f" ({', '.join(more)})" if more else "")
+
     return (
         entry.key[:8],
         text(entry.facts.get("arch")),
-        text(part("dataset").get("name")) + number(noise, lambda share: f" ({percent(share, 0)} noise)" if share else ""),
+        dataset(),
         number(entry.facts.get("seed")),
         number(part("recipe").get("epochs")),
         number(entry.facts.get("accuracy"), percent),

@@ -74,6 +74,15 @@ def test_list(capsys: Capture) -> None:
     assert second.split()[3] == "8"
 
 
+def test_the_folder_of_ones_own_pictures_is_listed(capsys: Capture) -> None:
+    add(dataset={"name": "imagefolder", "path": "/home/me/flowers"})
+    add(OTHER, dataset={"name": "imagefolder", "path": "/home/me/birds"}, recipe={"epochs": 20, "label_noise": 0.3})
+    assert run_command(["teachers", "list"]) == 0
+    out = capsys.readouterr().out
+    assert "imagefolder (flowers)" in out
+    assert "imagefolder (birds, 30 % noise)" in out
+
+
 def test_list_of_an_empty_store(capsys: Capture) -> None:
     assert run_command(["teachers", "list"]) == 0
     out, err = capsys.readouterr()
@@ -96,12 +105,13 @@ WRONG: list[dict[str, Any]] = [
     {"arch": "x" * 10_000},
     {"arch": 5, "dataset": 3, "seed": "\x1b]0;t\x07", "recipe": [1], "accuracy": "high", "parameters": None, "created": {}},
     {"accuracy": True, "created": "yesterday", "parameters": [], "recipe": {"epochs": {"a": 1}}, "dataset": {"name": ["\x1b"]}},
+    {"dataset": {"name": "imagefolder", "path": "/x/\x1b[31m\0" + "x" * 5000}},
     {"created": "9999-12-31T23:59:59-23:00", "accuracy": 10**400, "seed": 10**4000},
     {"\x1b[31m[bold]": "\ud800", "nested": {"\x9b": ["\x1b"]}},
 ]
 
 
-@pytest.mark.parametrize("facts", WRONG, ids=["markup", "long", "types", "more types", "large", "names"])
+@pytest.mark.parametrize("facts", WRONG, ids=["markup", "long", "types", "more types", "path", "large", "names"])
 def test_facts_are_not_believed(facts: dict[str, Any], capsys: Capture) -> None:
     add(**facts)
     for arguments in (["list"], ["show", KEY], ["list", "--json"], ["show", KEY, "--json"]):
