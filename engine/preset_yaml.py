@@ -293,14 +293,14 @@ def _entry(path: Path) -> PresetEntry:
 
 
 def find_preset(name_or_path: str) -> Path:
-    """The file of a shipped preset's name, or of a path; `UserError` that lists the names for anything else."""
+    """The file of a shipped preset's name, or of a path; `UserError` that says the nearest name for anything else."""
     return find_shipped("preset", presets_dir(), name_or_path, "mmkd presets list shows the shipped ones")
 
 
 def find_shipped(noun: str, folder: Path, name_or_path: str, remedy: str | None = None) -> Path:
     """The file of the name of one in `folder`, or of a path; `UserError` that lists the names for anything else.
 
-    `remedy`: told in place of many names where it is a file that was meant.
+    `remedy`: told in place of the names, where they are many.
     """
     shipped = {path.stem: path for path in sorted(folder.glob("*.yaml"), key=lambda path: path.stem)}
     if name_or_path in shipped:
@@ -310,7 +310,9 @@ def find_shipped(noun: str, folder: Path, name_or_path: str, remedy: str | None 
         if path.exists():
             return path
     likely = catalog.nearest(path.stem, shipped)
+    said = f"there is no {noun} '{plain(name_or_path, 200)}'"
     if remedy and not likely and path.suffix in (".yaml", ".yml"):
-        raise UserError(f"there is no {noun} '{plain(name_or_path, 200)}': no such file; {remedy}")
-    hint = f"did you mean '{likely}'? The shipped ones are" if likely else "the shipped ones are"
-    raise UserError(f"there is no {noun} '{plain(name_or_path, 200)}'; {hint} {', '.join(shipped)}; or give the path of a file")
+        raise UserError(f"{said}: no such file; {remedy}")
+    names = remedy or f"{'The' if likely else 'the'} shipped ones are {', '.join(shipped)}"
+    hint = f"did you mean '{likely}'? " if likely else ""
+    raise UserError(f"{said}; {hint}{names}; or give the path of a file")
