@@ -10,6 +10,7 @@ import re
 
 from engine import plugins
 from engine.architecture_facts import ARCHITECTURES, TORCHVISION, ArchitectureFacts
+from engine.catalog import nearest
 
 LIBRARY_NAME = re.compile(r"(torchvision|timm):[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
 
@@ -43,6 +44,13 @@ def architecture_of(name: str) -> ArchitectureFacts:
 def every_name() -> tuple[str, ...]:
     """All names that are known without asking timm: the catalogue's, plugins', torchvision's."""
     return (*ARCHITECTURES, *plugins.registered(), *(fact.name for fact in TORCHVISION.values()))
+
+
+def likely_name(name: str) -> str | None:
+    """The one that a wrong name may be meant for, if any is like it; torchvision's networks go by their own names, too."""
+    known = {short: fact.name for short, fact in TORCHVISION.items()} | {own: own for own in every_name()}
+    found = nearest(name, known)
+    return known[found] if found else None
 
 
 def identity(name: str) -> str:

@@ -12,7 +12,7 @@ from pydantic_core import PydanticCustomError
 
 from engine import catalog
 from engine.architecture_facts import ARCHITECTURES
-from engine.architectures import LIBRARY_NAME, every_name, is_architecture, library_of
+from engine.architectures import LIBRARY_NAME, is_architecture, library_of, likely_name
 from engine.plugins import NAME
 
 RECORDED = "recorded"  # as a validation's context: what a run wrote down is read, where plugins need not be loaded
@@ -50,7 +50,7 @@ def known_architecture(name: str, info: ValidationInfo) -> str:
     """Accepts the catalogue's names, torchvision:NAME, timm:NAME and those of a plugin that is loaded; if RECORDED, of any."""
     if is_architecture(name) or (info.context == RECORDED and NAME.fullmatch(name)):
         return name
-    likely = catalog.nearest(name, every_name())
+    likely = likely_name(name)
     some = ", ".join(list(ARCHITECTURES)[:12])
     hint = f"did you mean '{likely}'?" if likely else f"one of {some} and others, torchvision:NAME, timm:NAME"
     if ":" not in name:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from engine.architecture_facts import LEAST_SIZE, TORCHVISION
-from engine.architectures import library_of
+from engine.architectures import LIBRARY_NAME, library_of, likely_name
 from engine.catalog import nearest
 from engine.dataset_facts import IMAGENET, Normalisation
 from engine.errors import UserError
@@ -82,6 +83,21 @@ def _renormalise(model: Classifier, here: Normalisation, there: Normalisation, c
     shift = [(own - theirs) / by for own, theirs, by in zip(mean, *there.of(channels), strict=True)]
     if max(*(abs(one - 1) for one in scale), *(abs(one) for one in shift)) > 1e-5:  # else they are the same
         model.renormalise(scale, shift)
+
+
+def meant_by(name: str) -> str:
+    """A question after what a wrong name of an architecture may be meant for, or "": the networks that libraries have under that
+    very name, else the one whose name is most like it.
+    """
+    exact = [f"torchvision:{name}"] if name in TORCHVISION else []
+    with suppress(ImportError):
+        import timm
+
+        if LIBRARY_NAME.fullmatch(f"timm:{name}") and timm.is_model(name.partition(".")[0]):
+            exact.append(f"timm:{name}")
+    names = exact or [near for near in [likely_name(name)] if near]
+    quoted = " or ".join(f"'{one}'" for one in names)
+    return f"did you mean {quoted}?" if quoted else ""
 
 
 def refuse_unknown(name: str) -> None:

@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 
 from engine import plugins
-from engine.architectures import every_name, is_architecture, library_of
-from engine.catalog import nearest
+from engine.architectures import is_architecture, library_of
 from engine.errors import UserError
 from engine.models import Classifier, build_model
+from engine.models.library import meant_by
 from engine.pictures import BrokenPictureError, decode
 from engine.preset import Preset
 from engine.preset_yaml import load_recorded
@@ -159,8 +159,7 @@ def open_file(
     if arch is None:
         raise UserError(f"{shown} does not say which architecture it is of; give it by --arch, as presets name it")
     if not is_architecture(arch):
-        likely = nearest(arch, every_name())
-        hint = f"did you mean '{likely}'?" if likely else "mmkd teachers check tells more"
+        hint = meant_by(arch) or "mmkd teachers check tells more"
         if library_of(arch)[0] == "catalogue":
             hint += " (one of your own needs --plugin FILE)"
         raise UserError(f"{shown}: there is no architecture {one_line(arch, 80)}; {hint}")

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from engine import catalog
 from engine.architectures import every_name, is_architecture
 from engine.errors import UserError
 from engine.text import one_line
@@ -50,11 +49,12 @@ def check_command(
     Example: mmkd teachers check teacher.pth --arch resnet20 --data pictures/
     """
     load_plugins(plugin)
-    if not is_architecture(arch):
-        likely = catalog.nearest(arch, every_name())
-        hint = f"did you mean '{likely}'?" if likely else f"for example {', '.join(every_name()[:5])}"
-        raise UserError(f"--arch {one_line(arch, 80)}: there is none of that name; {hint}")
     say("loading PyTorch ...")
+    if not is_architecture(arch):
+        from engine.models.library import meant_by
+
+        hint = meant_by(arch) or f"for example {', '.join(every_name()[:5])}"
+        raise UserError(f"--arch {one_line(arch, 80)}: there is none of that name; {hint}")
     from engine.shipping.evaluate import dataset_part
     from engine.teachers.check import check_teacher
 
