@@ -61,6 +61,7 @@ class DatasetFacts:
     files: tuple[str, ...] = ()  # as published, less the ending .gz; folders end with /; none: the data set is embedded
     folders: tuple[str, ...] = ()  # where they are looked for: in the data root, or (absolute) where a system's package puts them
     archives: tuple[Archive, ...] = ()
+    resize: int | None = None  # pixels of the shorter side before the middle is measured; None: see `resize_for`
     from_files: bool = False  # pictures are decoded as they are needed; else all pixels lie on the training device
     mean: tuple[float, ...] | None = None  # of the training pixels in 0..1, a number a channel; None: computed
     std: tuple[float, ...] | None = None
@@ -74,11 +75,18 @@ class DatasetFacts:
         return tuple(folder for folder in self.folders if not folder.startswith("/"))
 
     @property
+    def scaled_to(self) -> int:
+        """Pixels of a picture's shorter side before its middle `size` x `size` are measured."""
+        if not self.from_files:
+            return self.size
+        return self.resize or resize_for(self.size)
+
+    @property
     def augmentation(self) -> str:
         """What is done to training images, in words."""
         flip = ", horizontal flip" * self.flip
         if self.from_files:
-            sides, first = f"{self.size}x{self.size}", resize_for(self.size)
+            sides, first = f"{self.size}x{self.size}", self.scaled_to
             crop = f"random crop of 8 to 100 % of the area, scaled to {sides}{flip}"
             return f"{crop}; tests: shorter side to {first}, middle {sides}"
         return f"shift by up to {self.shift} pixel{'s' * (self.shift > 1)}{flip}"

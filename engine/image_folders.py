@@ -109,13 +109,18 @@ def _holds_folders(folder: Path) -> bool:
     return folder.is_dir() and any(entry.is_dir() and entry.name[0] != "." for entry in folder.iterdir())
 
 
-def of_size(part: DatasetPart, size: int | None) -> DatasetPart:
-    """With what --size says. UserError where the images have a size of their own."""
-    if size is None:
-        return part
-    if not (facts := DATASETS[part.name]).from_files:
-        raise UserError(f"--size {size}: the images of {part.name} have {facts.size}x{facts.size} pixels; leave --size out")
-    return part.model_copy(update={"size": size})
+def of_size(part: DatasetPart, size: int | None, resize: int | None = None) -> DatasetPart:
+    """With what --size and --resize say. UserError where the images have a size of their own, or `resize` is smaller."""
+    facts = DATASETS[part.name]
+    for option, value in (("--size", size), ("--resize", resize)):
+        if value is not None and not facts.from_files:
+            raise UserError(
+                f"{option} {value}: the images of {part.name} have {facts.size}x{facts.size} pixels; leave {option} out"
+            )
+    part = part.model_copy(update={"size": size or part.size, "resize": resize or part.resize})
+    if part.resize is not None and part.resize < (whole := part.size or facts.size):
+        raise UserError(f"--resize {part.resize} is smaller than the {whole} pixels of --size; give {whole} or more")
+    return part
 
 
 def pictures_below(folder: Path, root: Path, outside: Outside) -> list[str]:
@@ -165,7 +170,7 @@ def facts_of(part: DatasetPart) -> DatasetFacts:
             folder = _read_once(part.name, str(part.path), part.split_seed, _stamp(part), PATIENCE)
             if isinstance(folder, PictureFolder):
                 facts = facts_in(facts, folder)
-    return facts if part.size is None else replace(facts, size=part.size)
+    return replace(facts, size=part.size or facts.size, resize=part.resize) if part.size or part.resize else facts
 
 
 def trouble_with(part: DatasetPart) -> str:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from engine.dataset_facts import DatasetFacts, resize_for
+from engine.dataset_facts import DatasetFacts
 from engine.errors import UserError
 from engine.pictures import middle
 from engine.untrusted import as_number
@@ -35,11 +35,9 @@ class Preprocessing:
     interpolation: str = "bilinear"
 
     @classmethod
-    def of(cls, facts: DatasetFacts, mean: tuple[float, ...], std: tuple[float, ...], size: int | None = None) -> Preprocessing:
+    def of(cls, facts: DatasetFacts, mean: tuple[float, ...], std: tuple[float, ...]) -> Preprocessing:
         """As images of a data set are shown to a network. `mean`, `std`: on the scale of 0 to 255."""
-        size = size or facts.size
-        resize = resize_for(size) if facts.from_files else size
-        return cls(facts.channels, size, resize, tuple(m / 255 for m in mean), tuple(s / 255 for s in std))
+        return cls(facts.channels, facts.size, facts.scaled_to, tuple(m / 255 for m in mean), tuple(s / 255 for s in std))
 
     def pixels(self, picture: Image.Image) -> NDArray[np.uint8]:
         """[channels, size, size]; a picture of another size is scaled and cut, one of other colours is converted."""

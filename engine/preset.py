@@ -87,6 +87,14 @@ class DatasetPart(Part):
     size: int | None = setting(
         None, "height and width to which pictures in files are cropped and scaled; null: 224", "pixels", ge=16, le=1024
     )
+    resize: int | None = setting(
+        None,
+        "to what the shorter side of a picture in a file is scaled before its middle is measured; null: size * 256 / 224, as is "
+        "usual in the field",
+        "pixels",
+        ge=16,
+        le=2048,
+    )
     shuffle: Literal["images", "shards"] = setting(
         "images",
         "the order of training images; images: any may follow any; shards: eight shards of webdataset at a time, in random "
@@ -103,6 +111,12 @@ class DatasetPart(Part):
         if self.size is not None and not facts.from_files:
             raise PydanticCustomError(
                 "size", "the images of {name} have {size}x{size} pixels; remove size", {"name": self.name, "size": facts.size}
+            )
+        if self.resize is not None and not facts.from_files:
+            raise PydanticCustomError("resize", "the images of {name} are taken as they are; remove resize", {"name": self.name})
+        if self.resize is not None and self.resize < (size := self.size or facts.size):
+            raise PydanticCustomError(
+                "resize", "resize is smaller than the {size} pixels of size; give {size} or more", {"size": size}
             )
         if self.shuffle == "shards" and self.name != catalog.SHARDS:
             raise PydanticCustomError("shuffle", "{name} has no shards; remove shuffle, or use webdataset", {"name": self.name})

@@ -26,6 +26,7 @@ def save_student(path: Path, preset: Preset, weights: Mapping[str, Tensor], epoc
         "classes": json.dumps(images.facts.classes),
         "channels": str(images.facts.channels),
         "size": str(images.facts.size),
+        "resize": str(images.facts.scaled_to),
         "mean": json.dumps(split.mean.flatten().tolist()),
         "std": json.dumps(split.std.flatten().tolist()),
         "epoch": str(epoch),

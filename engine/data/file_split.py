@@ -48,6 +48,7 @@ class FileSplit:
         decoders: Decoders,
         troubles: Troubles,
         by_shards: bool = False,
+        resize: int | None = None,
     ) -> FileSplit:
         """On the device where the statistics are. `by_shards`: a few shards at a time are shuffled, see `order_by_shards`."""
         labels = torch.tensor(listing.labels, dtype=torch.int64, device=statistics[0].device)
@@ -56,7 +57,7 @@ class FileSplit:
             numbers: dict[str, int] = {}
             found = (archive_of(path)[0] for path in listing.paths)
             shards = torch.tensor([numbers.setdefault(archive, len(numbers)) for archive in found])
-        return cls(root, listing, labels, *statistics, size, decoders, troubles, shards=shards)
+        return cls(root, listing, labels, *statistics, size, decoders, troubles, shards=shards, resize=resize)
 
     def __len__(self) -> int:
         return len(self.listing)
@@ -124,7 +125,7 @@ class FileSplit:
             text.append(path + known[file])
         said = "\n".join(text).encode("utf-8", "surrogateescape")
         yield torch.frombuffer(bytearray(said), dtype=torch.uint8)
-        yield torch.tensor([self.size, *self.listing.labels])
+        yield torch.tensor([self.size, *([] if self.resize is None else [self.resize]), *self.listing.labels])
         yield from (self.mean, self.std)
 
     def _jobs(self, indices: Tensor, draws: _Draws, views: Tensor) -> list[Job]:

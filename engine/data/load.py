@@ -104,6 +104,7 @@ def _from_files(part: DatasetPart, data_root: Path, device: torch.device, worker
         DATASETS[part.name],
         classes=tuple(one_line(name, 100) for name in found.classes),
         size=part.size or DATASETS[part.name].size,
+        resize=part.resize,
         train_images=len(found.train),
         test_images=len(found.test),
     )
@@ -114,7 +115,10 @@ def _from_files(part: DatasetPart, data_root: Path, device: torch.device, worker
         troubles.say(found.said, "info")
 
     def split(listing: Listing) -> FileSplit:
-        return FileSplit.of(found.root, listing, statistics, facts.size, decoders, troubles, by_shards=part.shuffle == "shards")
+        by_shards = part.shuffle == "shards"
+        return FileSplit.of(
+            found.root, listing, statistics, facts.size, decoders, troubles, by_shards=by_shards, resize=facts.resize
+        )
 
     held, kept = split_numbers(len(found.train), part.validation_fraction, part.train_images, part.split_seed)
     if found.validation is not None:

@@ -78,13 +78,20 @@ class Evaluation:
         }
 
 
-def dataset_part(name: str, preset: Preset | None = None, size: int | None = None, split_seed: int | None = None) -> DatasetPart:
+def dataset_part(
+    name: str,
+    preset: Preset | None = None,
+    size: int | None = None,
+    split_seed: int | None = None,
+    resize: int | None = None,
+) -> DatasetPart:
     """What --data names: a data set of the catalogue, or a folder of pictures or shards; a run's own is split as in the run.
 
-    `size`: pixels along a side, where pictures lie in files. `split_seed`: by which a model's images were split, so that none of
-    them is one to test on, wherever their folder lies now. UserError where it is neither, or its size is given already.
+    `size`: pixels along a side, where pictures lie in files, and `resize` of their shorter side before. `split_seed`: by which a
+    model's images were split, so that none of them is one to test on, wherever their folder lies now. UserError where it is
+    neither, or its size is given already.
     """
-    return of_size(_named(name, preset, split_seed or 0), size)
+    return of_size(_named(name, preset, split_seed or 0), size, resize)
 
 
 def _named(name: str, preset: Preset | None, split_seed: int) -> DatasetPart:

@@ -60,7 +60,9 @@ def facts_from(metadata: Mapping[str, Any], whose: str) -> ModelFacts | None:
         for name in ("mean", "std"):
             values[name] = [(as_number(one) or 0.0) / 255 for one in values[name]] if isinstance(values[name], list) else None
         known = DATASETS.get(texts.get("dataset", ""))
-        if known is not None and known.from_files and isinstance(values["size"], int):
+        if "resize" in texts:
+            values["resize"] = _read(texts["resize"])
+        elif known is not None and known.from_files and isinstance(values["size"], int):  # older releases had no other
             values["resize"] = resize_for(values["size"])
         preprocessing = checked(values, whose)
     classes = _read(texts["classes"])

@@ -11,7 +11,6 @@ from typing import Any
 import torch
 
 from engine.data import Images, load_images
-from engine.dataset_facts import resize_for
 from engine.device import resolve_device
 from engine.measure import logits_of, measured, whole_labels
 from engine.models import Classifier
@@ -114,8 +113,7 @@ def _checked(path: Path, contents: Contents, part: TeacherPart, images: Images, 
     drawn = sketch(make)
     found = fit_to(drawn, contents.tensors)
     mean, std = (tuple(round(v, 6) for v in values) for values in images.normalised)
-    resize = resize_for(facts.size) if facts.from_files else facts.size
-    assumed = Assumed(facts.classes, Preprocessing(facts.channels, facts.size, resize, mean, std))
+    assumed = Assumed(facts.classes, Preprocessing(facts.channels, facts.size, facts.scaled_to, mean, std))
     accuracy, finite = None, True
     if found.whole:
         model = make()

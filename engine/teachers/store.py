@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.architectures import identity
-from engine.dataset_facts import DATASETS
+from engine.dataset_facts import DATASETS, resize_for
 from engine.errors import UnreadableError, UserError
 from engine.image_folders import folder_digest
 from engine.paths import HOUR, REMOVED, delete, delete_leftovers, private_folder, put_aside, sync_folder, write_private
@@ -76,9 +76,11 @@ def content_key(preset: Preset, arch: str, seed: int, recipe: TrainPart, *, rank
 
 def _asked(dataset: DatasetPart) -> dict[str, Any]:
     """A data set, without the settings that it does not use; a user's own folder with what is in it."""
-    asked = dataset.model_dump(mode="json", exclude={"path", "size", "shuffle"})
+    asked = dataset.model_dump(mode="json", exclude={"path", "size", "resize", "shuffle"})
     if dataset.size is not None and dataset.size != DATASETS[dataset.name].size:
         asked["size"] = dataset.size
+    if dataset.resize is not None and dataset.resize != resize_for(dataset.size or DATASETS[dataset.name].size):
+        asked["resize"] = dataset.resize
     if dataset.shuffle != "images":
         asked["shuffle"] = dataset.shuffle
     return asked if dataset.path is None else asked | {"pictures": folder_digest(dataset)}

@@ -16,7 +16,7 @@ from engine.errors import UserError
 from engine.text import one_line, plain
 from mmkd_tui.cli import exit_codes
 from mmkd_tui.cli.group import command_group
-from mmkd_tui.cli.model_arguments import Size, is_folder
+from mmkd_tui.cli.model_arguments import Resize, Size, is_folder
 from mmkd_tui.cli.options import AsJson, DataRoot, data_root_of
 from mmkd_tui.cli.table import print_table
 from mmkd_tui.cli.talk import say
@@ -142,7 +142,12 @@ def check_command(name: NameOrFolder, path: Pictures = None, as_json: AsJson = F
 
 @app.command("show")
 def show_command(
-    name: NameOrFolder, path: Pictures = None, size: Size = None, as_json: AsJson = False, data_root: DataRoot = None
+    name: NameOrFolder,
+    path: Pictures = None,
+    size: Size = None,
+    resize: Resize = None,
+    as_json: AsJson = False,
+    data_root: DataRoot = None,
 ) -> None:
     """Show a data set's facts.
 
@@ -153,7 +158,7 @@ def show_command(
     from engine.data_files import find_files, missing_files, remedy
     from engine.image_folders import facts_in, facts_of, of_size, read_own
 
-    part, root = of_size(_part(name, path), size), data_root_of(data_root)
+    part, root = of_size(_part(name, path), size, resize), data_root_of(data_root)
     facts = facts_of(part)
     if part.path is not None:
         facts = facts_in(facts, read_own(part))  # however long that takes

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from engine.text import one_line
-from mmkd_tui.cli.model_arguments import Arch, Device, ModelName, Size, Trust, file_or_run, opened, root_of
+from mmkd_tui.cli.model_arguments import Arch, Device, ModelName, Resize, Size, Trust, file_or_run, opened, root_of
 from mmkd_tui.cli.options import AsJson, DataRoot, Plugin, RunsDir, load_plugins
 from mmkd_tui.cli.table import print_table
 from mmkd_tui.cli.talk import say
@@ -31,6 +31,7 @@ def evaluate_command(
         ),
     ] = None,
     size: Size = None,
+    resize: Resize = None,
     arch: Arch = None,
     device: Device = None,
     runs_dir: RunsDir = Path("runs"),
@@ -54,9 +55,9 @@ def evaluate_command(
     from engine.teachers.store import TeacherStore
 
     root = root_of(data_root, folder)
-    found, preset = opened(file, folder, device, arch=arch, trust=trust, data=data, size=size, data_root=root)
+    found, preset = opened(file, folder, device, arch=arch, trust=trust, data=data, size=size, resize=resize, data_root=root)
     asked = data or (preset.dataset.name if preset is not None else found.facts.dataset)
-    part = dataset_part(asked, preset, size, found.facts.split_seed)
+    part = dataset_part(asked, preset, size, found.facts.split_seed, resize)
     teachers = []
     if folder is not None and preset is not None:
         teachers = teachers_of(folder, preset, found.facts, TeacherStore(paths.teacher_store()))

@@ -29,6 +29,15 @@ Arch = Annotated[
 Size = Annotated[
     int | None, typer.Option(min=16, max=1024, help="Pixels along a side of pictures in files (224).", show_default=False)
 ]
+Resize = Annotated[
+    int | None,
+    typer.Option(
+        min=16,
+        max=2048,
+        help="Pixels of a picture's shorter side before its middle is taken (size * 256 / 224).",
+        show_default=False,
+    ),
+]
 Device = Annotated[
     str | None, typer.Option(help="auto, cpu, cuda or cuda:N (auto); ONNX files run on the CPU.", show_default=False)
 ]
@@ -98,6 +107,7 @@ def opened(
     trust: bool,
     data: str | None,
     size: int | None = None,
+    resize: int | None = None,
     data_root: Path,
 ) -> tuple[Model, Preset | None]:
     """The model in a file or a run's folder, and the run's preset. `data` names what is assumed of a file that says nothing."""
@@ -112,7 +122,7 @@ def opened(
         return open_run(folder, where)
 
     def assume() -> ModelFacts:
-        with opened_images(dataset_part(data or "", size=size), data_root, where, say) as images:
+        with opened_images(dataset_part(data or "", size=size, resize=resize), data_root, where, say) as images:
             return facts_of(images)
 
     model = open_file(file, arch=arch, assume=assume if data else None, device=where, trust=trust)

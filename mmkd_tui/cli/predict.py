@@ -14,7 +14,7 @@ from engine.errors import UserError
 from engine.image_folders import SUFFIXES
 from engine.text import one_line, plain
 from mmkd_tui.cli import exit_codes
-from mmkd_tui.cli.model_arguments import Arch, Device, ModelName, Size, Trust, file_or_run, is_folder, opened, root_of
+from mmkd_tui.cli.model_arguments import Arch, Device, ModelName, Resize, Size, Trust, file_or_run, is_folder, opened, root_of
 from mmkd_tui.cli.options import DataRoot, Plugin, RunsDir, load_plugins
 from mmkd_tui.cli.talk import say
 from mmkd_tui.figures import percent
@@ -38,6 +38,7 @@ def predict_command(
         ),
     ] = None,
     size: Size = None,
+    resize: Resize = None,
     device: Device = None,
     runs_dir: RunsDir = Path("runs"),
     data_root: DataRoot = None,
@@ -58,7 +59,7 @@ def predict_command(
     paths = [path for one in given for path in _pictures(one)]
     say("loading PyTorch ...")
     root = root_of(data_root, folder)
-    found, _ = opened(file, folder, device, arch=arch, trust=trust, data=data, size=size, data_root=root)
+    found, _ = opened(file, folder, device, arch=arch, trust=trust, data=data, size=size, resize=resize, data_root=root)
     broken, seen_all = 0, []
     for seen in found.predict(paths, top):
         broken += bool(seen.broken)

@@ -12,7 +12,7 @@ from engine.architectures import every_name, is_architecture
 from engine.errors import UserError
 from engine.text import one_line
 from mmkd_tui.cli import exit_codes
-from mmkd_tui.cli.model_arguments import Size
+from mmkd_tui.cli.model_arguments import Resize, Size
 from mmkd_tui.cli.options import AsJson, DataRoot, Device, Plugin, data_root_of, load_plugins
 from mmkd_tui.cli.talk import say
 from mmkd_tui.figures import percent
@@ -34,6 +34,7 @@ def check_command(
         ),
     ],
     size: Size = None,
+    resize: Resize = None,
     features: Annotated[
         str | None, typer.Option(help="The module that gives its feature map (the last before the pooling).", show_default=False)
     ] = None,
@@ -58,7 +59,7 @@ def check_command(
     from engine.shipping.evaluate import dataset_part
     from engine.teachers.check import check_teacher
 
-    part = dataset_part(data, size=size)
+    part = dataset_part(data, size=size, resize=resize)
     found = check_teacher(file.expanduser(), arch, part, data_root_of(data_root), device or "auto", features, say)
     if as_json:
         typer.echo(json.dumps({"file": str(file), "arch": arch, "data": data} | found.to_json(), indent=2))

@@ -162,6 +162,7 @@ def test_a_teachers_key_is_of_what_is_in_the_folder(tmp_path: Path) -> None:
     first = key()
     assert key() == first != key(size=32)
     assert key(size=224) != first
+    assert key(resize=16) != first == key(resize=18)  # 18 is what 16 pixels are cut from anyway
     sets.put(tmp_path, {"train/class-0/new.jpg": sets.jpeg(1)})
     assert key() != first
 

@@ -470,7 +470,7 @@ def test_shipped_presets_are_right_and_fit_the_schema(entry: Any) -> None:
 @pytest.mark.parametrize("where", EXAMPLES)
 def test_the_examples_in_messages_are_right(where: str) -> None:
     base = SMALL + "method: {name: mmkd}\n"
-    if where in ("dataset.path", "dataset.size"):
+    if where in ("dataset.path", "dataset.size", "dataset.resize"):
         base = base.replace("{name: digits}", "{name: imagefolder, path: pictures}")
     if where == "dataset.shuffle":
         base = base.replace("{name: digits}", "{name: webdataset, path: shards}")

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from support import picture_sets as sets
 from torch import Tensor
 
@@ -55,6 +56,16 @@ def by_workers(root: Path) -> Iterator[Images]:
     images = opened(root, 2)
     yield images
     images.close()
+
+
+def test_pictures_are_measured_whole_where_resize_says_so(tmp_path: Path) -> None:
+    sets.pictures(tmp_path, {"train": PICTURES, "test": 2}, width=32, height=32)
+    images = opened(tmp_path, 0, resize=32)
+    (batch,) = images.test.in_order(4)
+    shown = (batch.images * images.test.std + images.test.mean).round().byte()
+    for index, path in enumerate(images.test.listing.paths):
+        pixels = torch.from_numpy(np.array(Image.open(tmp_path / path))).permute(2, 0, 1)
+        assert torch.equal(shown[index], pixels)
 
 
 def same(one: Batch, other: Batch) -> bool:

@@ -38,6 +38,10 @@ def test_a_runs_own_student_has_its_statistics_of_0_to_255() -> None:
     dogs = facts_from(said | {"dataset": "stanford-dogs", "size": "224", "mean": "[76.5]", "std": "[89.25]"}, "file")
     assert dogs is not None
     assert dogs.preprocessing.resize == 256  # as its test pictures are measured
+    whole = {"dataset": "imagefolder", "size": "224", "resize": "224", "mean": "[76.5]", "std": "[89.25]"}
+    found = facts_from(said | whole, "file")
+    assert found is not None
+    assert found.preprocessing.resize == 224
 
 
 @pytest.mark.parametrize(
@@ -68,7 +72,7 @@ def test_nothing_said_is_no_mistake() -> None:
 
 def test_pictures_are_prepared_as_the_training_tests_them() -> None:
     """Scaled and cut as engine.pictures does it for pictures in files."""
-    prepared = Preprocessing.of(DATASETS["stanford-dogs"], (1.0, 2.0, 3.0), (4.0, 5.0, 6.0), size=32)
+    prepared = Preprocessing.of(dataclasses.replace(DATASETS["stanford-dogs"], size=32), (1.0, 2.0, 3.0), (4.0, 5.0, 6.0))
     for shape in ((50, 70, 3), (70, 33, 3), (32, 32, 3)):
         picture = Image.fromarray(noise(1, *shape))
         wanted = np.asarray(centre(picture, 32)).transpose(2, 0, 1)

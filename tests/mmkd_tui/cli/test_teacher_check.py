@@ -111,6 +111,10 @@ def test_a_folder_of_pictures(tmp_path: Path, capsys: Capture) -> None:
     assert all(f"{path} cannot be read" in err for path in broken)
     assert check(tmp_path / "t.pth", "--size", "32", data=str(folder)) == 1
     assert "; shorter side to 37, middle 32x32 pixels, RGB, of 0 to 1; less 0.4850, 0.4560" in capsys.readouterr().err
+    check(tmp_path / "t.pth", "--size", "32", "--resize", "32", "--json", data=str(folder))
+    assert json.loads(capsys.readouterr().out)["assumed"]["resize"] == 32
+    assert check(tmp_path / "t.pth", "--size", "32", "--resize", "30", data=str(folder)) == 2
+    assert "--resize 30 is smaller than the 32 pixels of --size" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("layout", ["in a row", "in folders", "a packed copy beside pictures"])
