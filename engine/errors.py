@@ -19,6 +19,10 @@ class UnreadableError(UserError):
     """A file that the system does not give now, whatever is in it: nothing follows from that about what it holds."""
 
 
+class InUseError(UserError):
+    """What was asked for is another process's at the moment."""
+
+
 class StoppedError(Exception):
     """A person or the system asked the run to stop; raised at a step boundary and caught by the run, never shown."""
 

@@ -12,7 +12,7 @@ import os
 import time
 from pathlib import Path
 
-from engine.errors import UserError
+from engine.errors import InUseError, UserError
 from engine.untrusted import open_regular
 
 LOOKS, APART = 20, 0.02  # seconds between two looks, until a lock is taken for held
@@ -36,8 +36,8 @@ def take(handle: int, *, shared: bool = False, looks: int = LOOKS) -> bool:
 
 
 def take_or_refuse(handle: int, where: str, busy: str) -> None:
-    """Takes the lock of an open file. UserError where another process has it (`busy`), or where there are no locks in the folder
-    `where`; then the descriptor is closed.
+    """Takes the lock of an open file. InUseError where another process has it (`busy`), UserError where there are no locks in the
+    folder `where`; then the descriptor is closed.
     """
     try:
         if take(handle):
@@ -46,7 +46,7 @@ def take_or_refuse(handle: int, where: str, busy: str) -> None:
         os.close(handle)
         raise UserError(f"{where} cannot be locked ({error.strerror}); name a folder on another disk") from error
     os.close(handle)
-    raise UserError(busy)
+    raise InUseError(busy)
 
 
 def taken(path: Path, *, shared: bool = False, looks: int = LOOKS) -> int | None:

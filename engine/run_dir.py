@@ -110,8 +110,8 @@ def take_over(run_dir: RunDir) -> Lock:
     """The lock of a run that ended or crashed, to go on with it; its ending, last heartbeat, old wishes and
     half-written files are cleared away.
 
-    UserError where there is no such run, where it is at work, and where it is finished; UnreadableError where that cannot be
-    told now.
+    UserError where there is no such run, where it is at work (InUseError), and where it is finished; UnreadableError where that
+    cannot be told now.
     """
     if not run_dir.preset.is_file():
         raise UserError(f"{run_dir.path} is no run's folder: it has no preset.yaml; mmkd runs list shows the runs")

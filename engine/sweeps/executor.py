@@ -56,8 +56,8 @@ class Executor(Protocol):
         ...
 
     def submit(self, job: Job) -> Any:
-        """Has it done, now or when there is room; a handle. UserError or OSError where that is not possible; GpuBusyError where
-        it is as soon as another run has ended, whose the GPUs are.
+        """Has it done, now or when there is room; a handle. UserError or OSError where that is not possible; InUseError where
+        another process has it; GpuBusyError where it is as soon as another run has ended, whose the GPUs are.
         """
         ...
 

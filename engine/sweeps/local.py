@@ -97,7 +97,7 @@ class LocalExecutor:
 def begin(
     job: Job, data_root: Path | None = None, options: Sequence[str] = (), environment: Mapping[str, str] | None = None
 ) -> subprocess.Popen[bytes]:
-    """Starts a run, or goes on with it. UserError where another process has it or it is finished."""
+    """Starts a run, or goes on with it. InUseError where another process has it, UserError where it is finished."""
     run_dir = RunDir(job.folder.absolute())
     begun = state_of(job.folder) is not None
     private_folder(job.folder)

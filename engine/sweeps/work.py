@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from engine import paths
-from engine.errors import UserError
+from engine.errors import InUseError, UserError
 from engine.gpu_lock import GpuBusyError, busy_in
 from engine.run_client import DirectoryClient
 from engine.run_state import RunState
@@ -269,6 +269,10 @@ def _begin(desk: _Desk, work: Work) -> bool:
     except GpuBusyError as error:  # everything stays as it is
         _tell_busy(desk, work, str(error))
         return False
+    except InUseError:
+        work.held, work.elsewhere = False, True
+        desk.tell(work, "waiting")
+        return True
     except (UserError, OSError) as error:
         work.held, work.ended = False, Ended(RunState.FAILED, str(error))
         desk.tell(work, "failed")

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from engine.errors import UserError
+from engine.errors import InUseError, UserError
 from engine.events import Event
 from engine.gpu_lock import GpuBusyError, busy_in, refuse_if_busy
 from engine.run_client import DirectoryClient
@@ -57,6 +57,8 @@ def work_off(
             return Ended(RunState.STOPPED)
         try:
             handle = executor.submit(Job(run.folder, run.preset))
+        except InUseError:
+            pass  # another command was quicker: it is at work, too
         except (UserError, OSError) as error:
             return Ended(RunState.FAILED, str(error))
     return _wait(client, executor, handle, view, asked_to_stop)

@@ -6,6 +6,7 @@ import errno
 import json
 import math
 import os
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -129,6 +130,25 @@ def test_one_that_fails_or_cannot_begin_does_not_end_the_others_and_is_tried_aga
     mended = Scripted(quality | {"broken": 0.6, "refused": 0.6})
     assert set(states(work_off(jobs, mended)).values()) == {"finished"}
     assert mended.begun == ["broken", "refused"]
+
+
+def test_one_that_another_process_begins_at_the_same_moment_is_waited_for(tmp_path: Path) -> None:
+    class TooLate(Scripted):
+        def submit(self, job: Job) -> Job:
+            if job.folder.name == "a":
+                lock = Lock(RunDir(job.folder))
+                threading.Timer(0.6, lambda: end(job, lock)).start()
+            return super().submit(job)
+
+    def end(job: Job, lock: Lock) -> None:
+        (job.folder / "result.json").write_text(json.dumps({"state": "done"}))
+        lock.release()
+
+    quality, told = {"a": 0.5, "b": 0.5}, []
+    jobs = jobs_of(tmp_path, quality, "teachers=[]", "method={name: ce}")
+    works = work_off(jobs, TooLate(quality), tell=lambda work, change: told.append((work.job.folder.name, change)))
+    assert set(states(works).values()) == {"finished"}
+    assert [change for name, change in told if name == "a"] == ["waiting", "done"]
 
 
 def test_networks_that_several_runs_want_are_trained_by_one_of_them(tmp_path: Path) -> None:

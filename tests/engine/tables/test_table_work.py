@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import os
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -45,6 +46,19 @@ def test_one_that_no_longer_responds_is_not_waited_for(at_work: PlannedRun) -> N
     ended = work.work_off(at_work, lambda events: None, lambda: False)
     assert ended.state is RunState.NOT_RESPONDING
     assert "does not respond" in ended.message
+
+
+def test_one_that_another_command_begins_at_the_same_moment_is_waited_for(tmp_path: Path) -> None:
+    run = PlannedRun("No teacher", 0, tiny("teachers=[]", "method={name: ce}"), tmp_path)
+    lock = Lock(RunDir(run.folder))  # it was quicker; there is no preset yet by which a run is told
+
+    def end() -> None:
+        write_down(Job(run.folder, run.preset))
+        (run.folder / "result.json").write_text(json.dumps({"state": "done"}))
+        lock.release()
+
+    threading.Timer(0.7, end).start()
+    assert work.work_off(run, lambda events: None, lambda: False).state is RunState.FINISHED
 
 
 def test_a_stop_does_not_wait_for_one_that_cannot_even_be_asked(at_work: PlannedRun) -> None:
