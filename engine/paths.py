@@ -16,6 +16,7 @@ from typing import BinaryIO
 import platformdirs
 
 from engine.errors import UserError
+from engine.text import plain
 
 REMOVED = ".removed"  # how the names of folders end that are being deleted
 _ASIDE = re.compile(r"\..+\.(\d+(-\d+)?\.removed|[a-z0-9_]+\.partial)")  # a process's number, or what tempfile makes up
@@ -62,6 +63,22 @@ def teacher_store() -> Path:
 def teacher_cache() -> Path:
     """Where teachers' outputs are kept: MMKD_TEACHER_CACHE, else in our cache."""
     return _from_environment("MMKD_TEACHER_CACHE") or cache_dir() / "teacher-outputs"
+
+
+def inside(folder: Path, named_by: str) -> list[Path]:
+    """What lies in a folder, hidden names left out; nothing where there is none yet. UserError where it is no folder, or may not
+    be read; `named_by`: the option or variable that names another one.
+    """
+    try:
+        return [path for path in folder.iterdir() if not path.name.startswith(".")]
+    except FileNotFoundError:
+        return []
+    except NotADirectoryError:
+        raise UserError(f"{plain(str(folder))} is not a folder; name another one with {named_by}") from None
+    except OSError as error:
+        raise UserError(
+            f"{plain(str(folder))} cannot be read: {error.strerror or error}; name another folder with {named_by}"
+        ) from error
 
 
 def private_folder(folder: Path) -> None:

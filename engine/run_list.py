@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
@@ -13,7 +13,7 @@ from typing import Any
 
 from engine.errors import PresetError, UserError
 from engine.events import RunStarted, from_line
-from engine.paths import HOUR, REMOVED, delete, delete_leftovers, put_aside
+from engine.paths import HOUR, REMOVED, delete, delete_leftovers, inside, put_aside
 from engine.preset_yaml import load_recorded
 from engine.run_dir import Lock, RunDir
 from engine.run_state import RunState, StateReader, other_machine
@@ -45,13 +45,17 @@ class RunSummary:
 _ended: dict[Path, tuple[object, RunSummary]] = {}  # with what their results' files were like
 
 
-def list_runs(runs: Path) -> list[RunSummary]:
+def list_runs(runs: Path, *, strict: bool = False) -> list[RunSummary]:
     """All runs in a folder, the newest first; what is no run is passed over. Who lists them again and again reads those that
-    ended once.
+    ended once. `strict`: UserError where it is no folder that may be read; else there are no runs, then.
     """
-    return sorted(
-        (_summary_again(path) for path in _folders(runs)), key=lambda run: (run.started or 0.0, run.path.name), reverse=True
-    )
+    try:
+        found = [_summary_again(path) for path in _folders(runs)]
+    except UserError:
+        if strict:
+            raise
+        return []
+    return sorted(found, key=lambda run: (run.started or 0.0, run.path.name), reverse=True)
 
 
 def _summary_again(path: Path) -> RunSummary:
@@ -118,17 +122,17 @@ def find_run(runs: Path, name: str | None, live: bool = False) -> Path:
     is none.
     """
     if name is None:
-        found = [run.path for run in list_runs(runs) if run.state.live or not live]
+        found = [run.path for run in list_runs(runs, strict=True) if run.state.live or not live]
         if not found:
             what = "no live run" if live else "no run"
             raise UserError(f"there is {what} in {plain(str(runs))}; mmkd runs list shows all, --runs-dir names another folder")
         return found[0]
-    return _named(runs, name, live, lambda: list(_folders(runs)))
+    return _named(runs, name, live, lambda: _folders(runs))
 
 
 def find_runs(runs: Path, names: Sequence[str]) -> list[Path]:
     """As `find_run`, of each; the folder is listed once at most."""
-    listed = cache(lambda: list(_folders(runs)))
+    listed = cache(lambda: _folders(runs))
     return [_named(runs, name, False, listed) for name in names]
 
 
@@ -212,13 +216,9 @@ def _last_written(run_dir: RunDir) -> float | None:
     return max(times, default=None)
 
 
-def _folders(runs: Path) -> Iterator[Path]:
-    try:
-        with os.scandir(runs) as entries:
-            paths = [runs / entry.name for entry in entries if not entry.name.startswith(".")]
-    except OSError:
-        return
-    yield from (path for path in paths if is_run(path))
+def _folders(runs: Path) -> list[Path]:
+    """UserError where it is no folder that may be read."""
+    return [path for path in inside(runs, "--runs-dir") if is_run(path)]
 
 
 def _identity(run_dir: RunDir) -> tuple[str, str, str, float | None, bool]:

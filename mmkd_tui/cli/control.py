@@ -123,7 +123,7 @@ def _to_resume(runs_dir: Path, name: str | None) -> Path:
     folder = runs_dir.expanduser()
     if name is not None:
         return find_run(folder, name, live=True)
-    runs = list_runs(folder)
+    runs = list_runs(folder, strict=True)
     order: tuple[Callable[[RunState], bool], ...] = (
         lambda state: state == "paused",
         lambda state: state.live,

@@ -39,7 +39,7 @@ def list_command(runs_dir: RunsDir = Path("runs"), as_json: AsJson = False) -> N
     """
     from engine.run_list import list_runs
 
-    runs = list_runs(runs_dir.expanduser())
+    runs = list_runs(runs_dir.expanduser(), strict=True)
     if as_json:
         typer.echo(json.dumps([_as_json(run) for run in runs], indent=2))
     elif runs:
@@ -111,7 +111,7 @@ def rm_command(
             raise UserError("--keep-best goes with --older-than; leave it out where runs are named")
         chosen = _named(folder, runs or [])
     else:
-        chosen = outdated(list_runs(folder), seconds_of(older_than), keep_best=keep_best)
+        chosen = outdated(list_runs(folder, strict=True), seconds_of(older_than), keep_best=keep_best)
         if not chosen:
             say(f"no run in {folder} ended more than {older_than} ago" + " and is not the best of its preset" * keep_best)
             return exit_codes.DONE

@@ -94,6 +94,15 @@ def test_a_live_run_is_steered_stopped_resumed_and_removed(runs: Path, capfd: Ca
     assert list(runs.iterdir()) == []
 
 
+def test_only_a_folder_that_is_not_there_has_no_runs_yet(tmp_path: Path, capfd: Capture) -> None:
+    assert run_command(["runs", "list", "--runs-dir", str(tmp_path / "later")]) == 0
+    assert "no runs in" in capfd.readouterr().err
+    (tmp_path / "file").touch()
+    for command in (["runs", "list"], ["runs", "rm", "--older-than", "1d"], ["resume"], ["runs", "show"], ["runs", "show", "x"]):
+        assert run_command([*command, "--runs-dir", str(tmp_path / "file")]) == 2
+        assert capfd.readouterr().err == f"mmkd: {tmp_path / 'file'} is not a folder; name another one with --runs-dir\n"
+
+
 def test_list_and_show_print_nothing_that_a_terminal_obeys(runs: Path, capfd: Capture) -> None:
     make_run(runs, "one", "failed")
     make_run(runs, "two", "done", student_accuracy=0.5, method="mmkd", teachers=[{"name": EVIL, "logit_weight": 0.5}])
