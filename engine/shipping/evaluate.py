@@ -221,7 +221,7 @@ def _teacher(
             key = content_key(preset, part.arch, part.seed, part.recipe, ranks=ranks, pretrained=part.pretrained)
         kept = store.find(key)
         if kept is None:
-            return f"it is not in {store.root}"
+            return store.damaged.get(key, f"it is not in {store.root}")
         model = make()
         model.load_state_dict(unpack(kept[1]))
         return model

@@ -26,10 +26,10 @@ class SharedStore(TeacherStore):
             return None
         return (found[0] if found else Stored(key, self.root / key, json.loads(facts))), data
 
-    def set_aside(self, key: str) -> None:
+    def set_aside(self, key: str, why: str) -> None:
         """See TeacherStore."""
         if self.ranks.first:
-            super().set_aside(key)
+            super().set_aside(key, why)
 
     def add(self, key: str, weights: bytes, facts: dict[str, Any]) -> Stored:
         """See TeacherStore."""

@@ -20,7 +20,7 @@ from engine.architectures import identity
 from engine.dataset_facts import DATASETS, resize_for
 from engine.errors import UnreadableError, UserError
 from engine.image_folders import folder_digest
-from engine.paths import HOUR, REMOVED, delete, delete_leftovers, private_folder, put_aside, sync_folder, write_private
+from engine.paths import HOUR, REMOVED, delete, delete_leftovers, inside, private_folder, put_aside, sync_folder, write_private
 from engine.preset import DatasetPart, Preset, TrainPart
 from engine.untrusted import object_in, read_regular, read_whole, readable
 
@@ -28,6 +28,7 @@ FORMAT = 1  # raised when the same key would no longer give the same weights
 KEY = re.compile(r"[0-9a-f]{16}")
 LEFT_OVER = 86_400.0  # seconds after which nobody can still be writing an entry
 _MOST_FACTS = 1 << 20  # bytes
+_ANEW = "a run that asks for it trains it anew"
 _REMEDY = "try again, ask whose it is to let you read it, or name another folder with MMKD_TEACHERS"
 
 
@@ -38,6 +39,7 @@ class Stored:
     key: str
     path: Path
     facts: dict[str, Any]
+    unread: str = ""  # why its facts could not be read; then there are none
 
     @property
     def size(self) -> int:
@@ -46,6 +48,13 @@ class Stored:
             return (self.path / "weights.safetensors").stat().st_size
         except OSError:
             return 0
+
+    @property
+    def trouble(self) -> str:
+        """Why no run can use it, as far as a look at its files tells; "" where nothing is wrong."""
+        if self.unread or self.size == self.facts.get("bytes"):
+            return self.unread
+        return f"its weights.safetensors is damaged: {self.size:,} bytes are not what facts.json says; {_ANEW}"
 
 
 def content_key(preset: Preset, arch: str, seed: int, recipe: TrainPart, *, ranks: int, pretrained: bool = False) -> str:
@@ -91,11 +100,20 @@ class TeacherStore:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self.damaged: dict[str, str] = {}  # of each key whose entry was set aside: what was wrong with it, and where it is now
 
     def entries(self) -> list[Stored]:
         """All that is stored, the newest last. What is no entry, or has no readable facts, is passed over."""
-        found = (_entry_or_none(path) for path in self.root.glob("*"))
-        return sorted((entry for entry in found if entry), key=lambda entry: (str(entry.facts.get("created", "")), entry.key))
+        try:
+            return [entry for entry in self.listed() if not entry.unread]
+        except UserError:
+            return []
+
+    def listed(self) -> list[Stored]:
+        """As `entries`, with those whose facts cannot be read. UserError where the store is no folder that may be read."""
+        folders = (path for path in inside(self.root, "MMKD_TEACHERS") if KEY.fullmatch(path.name) and path.is_dir())
+        found = [_listed(path) for path in folders]
+        return sorted(found, key=lambda entry: (str(entry.facts.get("created", "")), entry.key))
 
     def find(self, key: str) -> tuple[Stored, bytes] | None:
         """The entry of a key and its weights, if it is there and whole; a damaged one is set aside under another name.
@@ -109,16 +127,18 @@ class TeacherStore:
         data = None if entry is None else _weights(entry)
         if entry is not None and data is not None and _digest(data) == entry.facts.get("sha256"):
             return entry, data
-        self.set_aside(key)
+        what = "facts.json" if entry is None else "weights.safetensors"
+        self.set_aside(key, f"its {what} is damaged")
         return None
 
-    def set_aside(self, key: str) -> None:
+    def set_aside(self, key: str, why: str) -> None:
         """Makes room for a key whose entry cannot be used, and keeps that under another name."""
-        self._rename(self.root / key, "damaged")
+        if (aside := self._rename(self.root / key, "damaged")) is not None:
+            self.damaged[key] = f"{why}; it is kept as {aside}"
 
     def named(self, prefix: str) -> Stored:
         """The one entry whose key begins with `prefix`. UserError where none or several do."""
-        matches = [entry for entry in self.entries() if entry.key.startswith(prefix)] if prefix else []
+        matches = [entry for entry in self.listed() if entry.key.startswith(prefix)] if prefix else []
         if len(matches) == 1:
             return matches[0]
         what = "no teacher has a key" if not matches else f"{len(matches)} teachers have keys"
@@ -192,11 +212,12 @@ def _entry(path: Path) -> Stored | None:
     return None if facts is None else Stored(path.name, path, facts)
 
 
-def _entry_or_none(path: Path) -> Stored | None:
+def _listed(path: Path) -> Stored:
+    """An entry, whatever is to be said of it."""
     try:
-        return _entry(path)
-    except UnreadableError:
-        return None
+        return _entry(path) or Stored(path.name, path, {}, f"its facts.json is damaged; {_ANEW}")
+    except UnreadableError as error:
+        return Stored(path.name, path, {}, str(error))
 
 
 def _weights(entry: Stored) -> bytes | None:

@@ -172,6 +172,8 @@ class Classroom:
         kept = self._kept(TeacherPart(arch=arch), key)
         if kept is not None:
             return self._measured(kept, "store", key, sharded=sharded)
+        if key in self.store.damaged:
+            self._log("warning", f"{phase.label} cannot be taken from the store: {self.store.damaged[key]}, and trained anew")
 
         part = CePart(name="ce")
         facts = self.images.facts
@@ -243,7 +245,7 @@ class Classroom:
         try:
             model.load_state_dict(unpack(stored[1]))
         except (SafetensorError, RuntimeError, ValueError, KeyError):
-            self.store.set_aside(key)  # and this model holds some of it now
+            self.store.set_aside(key, f"it does not fit {part.arch}")  # and this model holds some of it now
             return None
         return model
 

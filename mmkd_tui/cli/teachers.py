@@ -50,11 +50,14 @@ def list_command(as_json: AsJson = False) -> None:
     Example: mmkd teachers list --json
     """
     store = _store()
-    entries = store.entries()
+    entries = store.listed()
     if as_json:
         typer.echo(json.dumps([_as_json(entry) for entry in entries], indent=2))
     elif entries:
         print_table(COLUMNS, (_cells(entry) for entry in entries), NUMBERS)
+        for entry in entries:
+            if entry.trouble:
+                say(f"{entry.key[:8]} cannot be used: {entry.trouble}")
     else:
         say(f"no teachers in {store.root} yet; mmkd teachers train PRESET trains some and keeps them, and so does mmkd run")
 
@@ -153,7 +156,7 @@ def _store() -> TeacherStore:
 
 
 def _as_json(entry: Stored) -> dict[str, Any]:
-    return entry.facts | {"key": entry.key, "path": str(entry.path)}
+    return entry.facts | {"key": entry.key, "path": str(entry.path)} | ({"trouble": entry.trouble} if entry.trouble else {})
 
 
 def _cells(entry: Stored) -> tuple[str, ...]:
@@ -184,6 +187,6 @@ def _cells(entry: Stored) -> tuple[str, ...]:
         number(part("recipe").get("epochs")),
         number(entry.facts.get("accuracy"), percent),
         number(entry.facts.get("parameters"), "{:,}".format),
-        megabytes(entry.size),
+        megabytes(entry.size) + ", unusable" * bool(entry.trouble),
         moment(entry.facts.get("created")),
     )

@@ -40,7 +40,8 @@ def test_what_is_added_is_found(store: TeacherStore) -> None:
     assert entry == added
     assert entry.facts["arch"] == "vgg8"
     assert entry.facts["bytes"] == len(DATA)
-    assert store.entries() == [entry]
+    assert store.entries() == store.listed() == [entry]
+    assert entry.trouble == ""
     assert names(store) == [KEY]
     assert sorted(path.name for path in entry.path.iterdir()) == ["facts.json", "weights.safetensors"]
 
@@ -48,6 +49,16 @@ def test_what_is_added_is_found(store: TeacherStore) -> None:
 def test_an_empty_store(store: TeacherStore) -> None:
     assert store.entries() == []
     assert store.find(KEY) is None
+
+
+def test_only_a_store_that_is_not_there_is_empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match=r"file is not a folder; name another one with MMKD_TEACHERS"):
+        TeacherStore(tmp_path / "file").listed()
+    refused(monkeypatch, "list", tmp_path, errno.EACCES)
+    with pytest.raises(UserError, match="cannot be read: Permission denied"):
+        TeacherStore(tmp_path).listed()
+    assert TeacherStore(tmp_path).entries() == []
 
 
 def test_the_newest_is_last(store: TeacherStore) -> None:
@@ -73,9 +84,12 @@ def test_damaged_weights_are_set_aside(damage: str, store: TeacherStore) -> None
         weights.mkdir()
     elif damage != "missing":
         weights.write_bytes(DATA[:-1] if damage == "cut" else b"x" + DATA[1:])
+    assert bool(store.listed()[0].trouble) is (damage != "changed")  # which only a look at every byte would tell
     assert store.find(KEY) is None
     assert store.entries() == []
-    assert [name.endswith(".damaged") for name in names(store)] == [True]
+    (aside,) = names(store)
+    assert aside.endswith(".damaged")
+    assert store.damaged[KEY] == f"its weights.safetensors is damaged; it is kept as {store.root / aside}"
     store.add(KEY, DATA, {})
     weights.write_bytes(b"again")
     assert store.find(KEY) is None
@@ -98,6 +112,8 @@ def test_what_cannot_be_read_now_stays_and_is_told(
             store.find(KEY)
         for fragment in (str(path), os.strerror(number), "MMKD_TEACHERS"):
             assert fragment in str(caught.value)
+        if name == "facts.json":
+            assert os.strerror(number) in store.named(KEY).trouble
         assert [entry.key for entry in store.entries()] == ([OTHER] if name == "facts.json" else [KEY, OTHER])
         with pytest.raises(OSError, match=os.strerror(number)):  # a network at hand is not lost by that
             store.add(KEY, b"mine", {})
@@ -136,7 +152,9 @@ def test_garbage_for_facts_is_passed_over_and_replaced(content: bytes, store: Te
     store.add(OTHER, DATA, {})
     facts.write_bytes(content)
     assert [entry.key for entry in store.entries()] == [OTHER]
+    assert "facts.json is damaged" in store.named(KEY).trouble
     assert store.find(KEY) is None
+    assert "facts.json is damaged" in store.damaged[KEY]
     store.add(KEY, DATA, {})
     assert store.find(KEY) is not None
 
@@ -159,7 +177,7 @@ def test_what_is_no_entry_is_passed_over(name: str, store: TeacherStore) -> None
     entry = store.add(KEY, DATA, {})
     entry.path.rename(store.root / name)
     (store.root / OTHER).write_text("a file")
-    assert store.entries() == []
+    assert store.listed() == []
 
 
 def test_half_an_entry_is_replaced(store: TeacherStore) -> None:

@@ -100,6 +100,25 @@ def test_list_as_json(count: int, capsys: Capture) -> None:
     assert json.loads(out) == [entry.facts | {"path": str(entry.path)} for entry in entries]
 
 
+def test_what_is_damaged_is_told(capsys: Capture) -> None:
+    cut, garbled = add(), add(OTHER)
+    os.truncate(cut.path / "weights.safetensors", 1_000_000)
+    (garbled.path / "facts.json").write_text("{")
+    assert run_command(["teachers", "list"]) == 0
+    out, err = capsys.readouterr()
+    assert ["unusable" in line for line in out.splitlines()] == [False, True, True]
+    for fragment in (f"{KEY[:8]} cannot be used", "1,000,000 bytes", "its facts.json is damaged", "trains it anew"):
+        assert fragment in err
+    assert run_command(["teachers", "list", "--json"]) == 0
+    found = {entry["key"]: entry["trouble"] for entry in json.loads(capsys.readouterr().out)}
+    assert found.keys() == {KEY, OTHER}
+    for entry in (cut, garbled):
+        assert run_command(["teachers", "show", entry.key]) == 0
+        assert found[entry.key] in capsys.readouterr().out
+    assert run_command(["teachers", "rm", OTHER, "--yes"]) == 0
+    assert not garbled.path.exists()
+
+
 WRONG: list[dict[str, Any]] = [
     {"arch": "\x1b[31m\u202e[bold]x[/nope]\n"},
     {"arch": "x" * 10_000},
