@@ -215,8 +215,8 @@ def join(place: Launched) -> Ranks:
 
 def _as_told(error: Exception) -> bytes:
     """Whether it is the user's to mend, and the sentence."""
-    mistake = isinstance(error, (UserError, OSError))
-    return json.dumps([mistake, str(error) if mistake else f"{type(error).__name__}: {error}"]).encode()
+    said = str(error) if isinstance(error, (UserError, OSError)) else f"{type(error).__name__}: {error}"
+    return json.dumps([isinstance(error, UserError), said]).encode()
 
 
 @contextmanager

@@ -43,7 +43,7 @@ from engine.preset import Preset
 from engine.preset_yaml import dump_preset
 from engine.ranks import ALONE, LostRankError, Ranks
 from engine.result import Result, TeacherResult
-from engine.run_dir import Lock, RunDir, begun_with, take_over
+from engine.run_dir import NO_ROOM, Lock, RunDir, begun_with, take_over
 from engine.student_file import save_student
 from engine.teachers.cache import CachedTeachers, TeacherCache
 from engine.teachers.shared_store import SharedStore
@@ -127,8 +127,7 @@ class Run:
         except LostRankError as error:
             return self._break_off(replace(result, message=str(error)))
         except Exception as error:
-            mistake = isinstance(error, (UserError, OSError))
-            return self._leave_unbegun(replace(result, message=_reason(error), mistake=mistake))
+            return self._leave_unbegun(replace(result, message=_reason(error), mistake=isinstance(error, UserError)))
         self._result = replace(result, versions=versions())
         try:
             with ExitStack() as held:
@@ -145,7 +144,7 @@ class Run:
             ending = {"state": "failed", "message": str(error), "mistake": isinstance(error, UserError)}
         except OSError as error:  # the machine's trouble, not ours: where in the code it was met helps nobody
             gone = self._watch.why_gone() if self.ranks.first else None
-            ending = {"state": "failed", "message": gone or str(error)}
+            ending = {"state": "failed", "message": gone or _reason(error)}
         except Exception as error:
             if lacks_memory(error):
                 ending = {"state": "failed", "message": told_of(error)}
@@ -243,7 +242,16 @@ class Run:
         )
 
     def _open(self, device: torch.device) -> None:
-        """Takes the folder, and writes what is written once."""
+        """Takes the folder, and writes what is written once. TrainingError where its disk does not take that."""
+        try:
+            self._begin_folder(device)
+        except OSError as error:
+            if self._lock is not None and not (self._folder_given or self._resume):
+                self.dir.discard()
+            why = error.strerror or error
+            raise TrainingError(f"{self.dir.path} cannot be written: {why}; {NO_ROOM}") from error
+
+    def _begin_folder(self, device: torch.device) -> None:
         paths.private_folder(self.dir.path)
         self._lock = self._lock or (take_over(self.dir) if self._resume else Lock(self.dir))
         if self.dir.events.exists() and not self._resume:
@@ -485,4 +493,6 @@ def _distilling(preset: Preset) -> Phase:
 
 
 def _reason(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     return str(error) if isinstance(error, (UserError, OSError, TrainingError)) else f"{type(error).__name__}: {error}"

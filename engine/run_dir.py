@@ -28,6 +28,7 @@ from engine.paths import private_folder, write_whole
 from engine.untrusted import MOST, as_number, is_file_of, object_in, open_regular, read_object, read_regular, readable
 
 NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")
+NO_ROOM = "make room there, or name another place with --runs-dir"
 CHECKPOINT = re.compile(r"(?P<phase>[a-z]+-\d+)-step-(?P<step>\d{1,12})")
 
 
@@ -70,6 +71,13 @@ class RunDir:
             return cls(path)
         raise UserError(f"{runs} has a thousand runs of this second; name another place with --runs-dir")
 
+    def discard(self) -> None:
+        """Takes away what a new run that could not begin has written, and its folder."""
+        with suppress(OSError):
+            for path in (self.preset, self.meta, self.events, self.console, self.lock):
+                path.unlink(missing_ok=True)
+            self.path.rmdir()
+
     def has_checkpoint(self) -> bool:
         """Whether there is one to go on from."""
         return any(CHECKPOINT.fullmatch(path.name) for path in self.checkpoints.glob("*"))
@@ -94,9 +102,9 @@ class Lock:
         busy = f"{run_dir.path} is in use by another process; stop it first, or name another folder"
         locks.take_or_refuse(self.handle, str(run_dir.path), busy)
         name = platform.node().encode()
-        os.pwrite(self.handle, name, 0)
-        os.ftruncate(self.handle, len(name))
-        with suppress(OSError):  # it is locked all the same
+        with suppress(OSError):  # on a full disk it is locked all the same
+            os.pwrite(self.handle, name, 0)
+            os.ftruncate(self.handle, len(name))
             os.fsync(self.handle)  # over a network, others would find no name for a while, and take the lock for one of theirs
 
     def release(self) -> None:

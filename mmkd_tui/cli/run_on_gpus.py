@@ -33,7 +33,7 @@ def launch(
     """
     from engine.paths import write_whole
     from engine.preset_yaml import dump_preset
-    from engine.run_dir import RunDir
+    from engine.run_dir import NO_ROOM, RunDir
     from engine.spawning import start_host
 
     run_dir = RunDir.create(runs_dir.expanduser().absolute(), preset.name)
@@ -42,7 +42,8 @@ def launch(
         run_dir.write_json(run_dir.meta, {"processes": processes})  # so many go on with it, too, if it is stopped before it began
         host = start_host(run_dir, None, data_root_of(data_root), ["--force"] * force, processes=processes, restarts=restarts)
     except OSError as error:
-        raise UserError(f"{run_dir.path}: the run cannot be started: {error.strerror or error}") from error
+        run_dir.discard()
+        raise UserError(f"{run_dir.path}: the run cannot be started: {error.strerror or error}; {NO_ROOM}") from error
     signals: list[int] = []  # those that are handed on
     stops = StopSignals()
 

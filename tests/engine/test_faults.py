@@ -30,7 +30,7 @@ from engine import Run
 from engine.checkpoint import load_checkpoint, save_checkpoint
 from engine.checkpoints_of_run import RunCheckpoints
 from engine.control import TOGETHER
-from engine.errors import TrainingError
+from engine.errors import TrainingError, UserError
 from engine.events import CheckpointSaved, EpochEnded, Event, Log, Metrics, TeacherReady, from_line
 from engine.folder_watch import FolderWatch
 from engine.measure import logits_of
@@ -39,8 +39,10 @@ from engine.preset_yaml import dump_preset
 from engine.run_client import DirectoryClient
 from engine.run_dir import RunDir
 from engine.run_state import RunState
+from engine.spawning import spawn
 from engine.teachers.cache_part import CHUNK, FileWriter, Layout, PartFile
 from engine.teachers.store import TeacherStore
+from mmkd_tui.cli.main import run_command
 from mmkd_tui.settings import Settings, load_settings, save_settings
 
 OVERRIDES = ("evaluate.student_alone=false", "hardware.threads=1", "hardware.device=cpu", "method={name: aver}")
@@ -452,6 +454,24 @@ def test_a_disk_that_runs_full_under_a_run(relief: bool, small_disk: Path, store
         again = Run(PRESET, folder.path, store=store, resume=True)
         execute(again)
         assert result_of(again).state == "done"
+
+
+def test_a_run_that_has_no_room_to_begin_says_where_and_leaves_nothing(
+    small_disk: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    runs = small_disk / "runs"
+    runs.mkdir()
+    monkeypatch.chdir(small_disk.parent)
+    Path("tiny.yaml").write_text(dump_preset(PRESET))
+    fill(small_disk)
+    assert run_command(["run", "tiny.yaml", "--runs-dir", str(runs), "--json", "--quiet"]) == 1
+    out, err = capfd.readouterr()
+    assert json.loads(out)["state"] == "failed"
+    assert str(runs) in err
+    assert "cannot be written: No space left on device; make room there, or name another place with --runs-dir" in err
+    with pytest.raises(UserError, match="No space left on device; make room there"):
+        spawn(PRESET, runs)
+    assert list(runs.iterdir()) == []
 
 
 def test_a_store_on_a_full_disk_costs_the_teachers_their_place_there_and_nothing_else(small_disk: Path, tmp_path: Path) -> None:
