@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import traceback
@@ -36,6 +37,7 @@ from mmkd_tui.cli import (
 )
 from mmkd_tui.cli.talk import let_go
 
+TAKES_NO_MORE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)  # what a write to an open file, as stdout is, fails with
 NO_HOME = "Could not determine home directory."  # pathlib's words, in a RuntimeError
 
 app = typer.Typer(
@@ -114,6 +116,10 @@ def _complain(error: Exception) -> int:
     if str(error) == NO_HOME:
         _say("mmkd: a path begins with ~ and there is no home of that name on this machine; write the path out in full")
         return exit_codes.USER_MISTAKE
+    if isinstance(error, OSError) and error.filename is None and error.errno in TAKES_NO_MORE:
+        let_go(sys.stdout)
+        _say(f"mmkd: the answer cannot be written: {error.strerror}")
+        return exit_codes.FAILED
     # Typer's usage errors; their class has another home in each of its versions.
     if callable(message := getattr(error, "format_message", None)):
         command = getattr(getattr(error, "ctx", None), "command_path", "mmkd")
@@ -132,8 +138,21 @@ def _say(*lines: str) -> None:
             typer.echo(plain(line, keep="\n"), err=True)
 
 
+def _open_closed_streams() -> None:
+    """Standard streams that are closed, as daemons start programs, lead nowhere: Python has none for them, and the next file that
+    is opened would be taken for one.
+    """
+    while (handle := os.open(os.devnull, os.O_RDWR)) <= 2:  # the lowest free one
+        os.set_inheritable(handle, True)
+    os.close(handle)
+    for number, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(number, mode))  # noqa: PTH123, SIM115
+
+
 def main() -> None:
     """The entry point `mmkd`."""
+    _open_closed_streams()
     for stream in (sys.stdout, sys.stderr):
         if reconfigure := getattr(stream, "reconfigure", None):
             reconfigure(errors="backslashreplace")  # a terminal that cannot show a character gets its escape

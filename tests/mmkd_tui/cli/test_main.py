@@ -122,6 +122,30 @@ def test_a_reader_that_goes_away_is_no_error() -> None:
     assert done.stderr == ""
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [["presets", "schema"], ["presets", "list"], ["runs", "list", "--json"], ["data", "list"], ["--help"]],
+    ids=" ".join,
+)
+def test_an_answer_that_a_full_disk_does_not_take_is_told(
+    arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with open("/dev/full", "w") as full, monkeypatch.context() as context:  # noqa: PTH123
+        context.setattr(sys, "stdout", full)
+        assert cli.run_command(arguments) == 1
+    assert capsys.readouterr().err == "mmkd: the answer cannot be written: No space left on device\n"
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&- >&- 2>&-"])
+def test_closed_streams_are_no_error(closed: str) -> None:
+    command = f"'{sys.executable}' -m mmkd_tui presets list {closed}; echo $?"
+    done = subprocess.run(["sh", "-c", command], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    assert done.stdout.endswith("0\n")
+    assert ("quickstart" in done.stdout) is (">&-" not in closed.split())
+    assert done.stderr == ""
+
+
 def test_a_terminal_that_knows_only_ascii_gets_escapes() -> None:
     code = "import sys; from mmkd_tui.cli.main import main; sys.argv = ['mmkd', 'presets', 'list']; main()"
     done = subprocess.run(
