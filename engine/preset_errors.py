@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar, get_args
+from typing import Any, Generic, Literal, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
@@ -50,6 +50,7 @@ EXAMPLES = {
     "hardware": "{device: cpu}",
     "hardware.threads": "2",
     "hardware.workers": "4",
+    "trackers": "[tensorboard]",
 }
 
 _PATTERNS = {
@@ -199,7 +200,7 @@ class _Teller:
 
     def _not_a_choice(self, path: KeyPath, given: Any) -> str:
         field = self._field(path)
-        choices = [str(choice) for choice in get_args(field.annotation)] if field else []
+        choices = _choices(field.annotation) if field else []
         likely = catalog.nearest(given, choices) if isinstance(given, str) else None
         if likely:
             return f"{show(given)} is not one of {', '.join(choices)}; did you mean '{likely}'?"
@@ -258,6 +259,13 @@ def _limits(metadata: Iterable[Any], annotation: Any) -> Iterable[tuple[str, Any
                 yield name, getattr(item, name)
     for inner in get_args(annotation):
         yield from _limits(getattr(inner, "__metadata__", ()), inner)
+
+
+def _choices(annotation: Any) -> list[str]:
+    """The words that a field, or each element of its list, may be."""
+    if get_origin(annotation) is Literal:
+        return [str(choice) for choice in get_args(annotation)]
+    return [choice for inner in get_args(annotation) for choice in _choices(inner)]
 
 
 def _starred(path: KeyPath) -> str:
