@@ -25,6 +25,14 @@ LOOK_EVERY = 0.1  # seconds
 RunName = Annotated[
     str | None, typer.Argument(metavar="[RUN]", help="A run's name, a part of it, or its folder; nothing: the newest live one.")
 ]
+ToResume = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="[RUN]",
+        help="A run's name, a part of it, or its folder; nothing: the newest paused one, else the newest live one, else the "
+        "newest that was stopped, failed or crashed.",
+    ),
+]
 Wait = Annotated[bool, typer.Option("--wait/--no-wait", help="Wait up to 10 s until the run answers.")]
 
 
@@ -61,7 +69,7 @@ def checkpoint_command(run: RunName = None, runs_dir: RunsDir = Path("runs"), wa
 
 
 def resume_command(
-    run: RunName = None,
+    run: ToResume = None,
     runs_dir: RunsDir = Path("runs"),
     data_root: DataRoot = None,
     force: Annotated[
@@ -117,7 +125,7 @@ def resume_command(
 
 
 def _to_resume(runs_dir: Path, name: str | None) -> Path:
-    """The run that is meant: a live one where no name is given, else the newest that can be gone on with."""
+    """The run that is meant: without a name, the newest paused one, else a live one, else one that can be gone on with."""
     from engine.run_list import find_run, list_runs
 
     folder = runs_dir.expanduser()

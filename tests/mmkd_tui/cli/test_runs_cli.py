@@ -23,6 +23,7 @@ from engine.preset_yaml import dump_preset
 from engine.run_dir import Lock, RunDir
 from engine.run_state import RunState
 from engine.spawning import spawn
+from mmkd_tui.cli.control import _to_resume
 from mmkd_tui.cli.main import run_command
 
 Capture = pytest.CaptureFixture[str]
@@ -160,6 +161,23 @@ def test_mistakes_are_one_clear_line(runs: Path, arguments: list[str], fragment:
     assert out == ""
     assert err.count("\n") == 1
     assert fragment in err
+
+
+def test_without_a_name_resume_takes_what_its_help_says(runs: Path, capfd: Capture) -> None:
+    locks = []
+    for name, paused in (("paused", True), ("running", False), ("stopped", None)):  # the newest last
+        run = make_run(runs, name, None if paused is not None else "stopped")
+        if paused is not None:
+            locks.append(Lock(run))
+            run.heartbeat.write_text(json.dumps({"t": time.time(), "paused": paused}))
+    assert run_command(["resume", "--no-wait"]) == 0
+    assert "paused is asked to resume" in capfd.readouterr().err
+    (runs / "paused" / "heartbeat.json").write_text(json.dumps({"t": time.time()}))
+    assert run_command(["resume", "--no-wait"]) == 0
+    assert "running is not paused" in capfd.readouterr().err
+    for lock in locks:
+        lock.release()
+    assert _to_resume(runs, None).name == "stopped"
 
 
 def test_a_run_that_does_not_answer_is_told_so(runs: Path, capfd: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
