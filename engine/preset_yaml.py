@@ -94,7 +94,7 @@ def parse_form(
 
 def read_text(path: Path) -> str:
     """What stands in a preset's file, if it is a regular file of at most 256 KB in UTF-8."""
-    return _decoded(_content(path), path)
+    return decoded(_content(path), plain(str(path)))
 
 
 def _content(path: Path) -> bytes:
@@ -112,18 +112,19 @@ def _content(path: Path) -> bytes:
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise PresetError((f"{source}: cannot be read ({plain(reason.lower(), 100)}); give the path of a YAML file",)) from None
-    if len(content) > MAX_BYTES:
-        raise PresetError((_too_large(source),))
     return content
 
 
-def _decoded(content: bytes, path: Path) -> str:
+def decoded(content: bytes, source: str) -> str:
+    """The text of a preset, if it has at most 256 KB in UTF-8; `source` names it in the lines of a `PresetError`."""
+    if len(content) > MAX_BYTES:
+        raise PresetError((_too_large(source),))
     try:
         return content.decode("utf-8")
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         raise PresetError(
-            (f"{plain(str(path))}:{line}: the byte 0x{content[error.start]:02x} is not UTF-8; save the file as UTF-8",)
+            (f"{source}:{line}: the byte 0x{content[error.start]:02x} is not UTF-8; save the file as UTF-8",)
         ) from None
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from engine.errors import PresetError
+from engine.errors import PresetError, UserError
 
 if TYPE_CHECKING:
     from engine.preset import Preset
@@ -56,6 +57,7 @@ Plugin = Annotated[
         help="A Python file that is run to register your own architectures; may be given again (none).",
     ),
 ]
+STDIN = "-"  # in place of a preset's name
 AsJson = Annotated[bool, typer.Option("--json", help="Machine-readable, on stdout.")]
 
 
@@ -75,12 +77,28 @@ def load_plugins(files: Sequence[Path] | None) -> None:
 
 
 def load_named(name: str, overrides: Sequence[str] | None, device: str | None = None, seed: int | None = None) -> Preset:
-    """A preset by its name or path, changed by the options; a mistake in an option is told in that option's words."""
-    from engine.preset_yaml import find_preset, load_preset
+    """A preset by its name or path (or from stdin), changed by the options; a mistake in an option is told in its words."""
+    from engine.preset_yaml import parse_preset
 
-    path = find_preset(name)
+    text, source, folder = read_named(name)
     with as_overrides(device, seed) as own:
-        return load_preset(path, [*(overrides or ()), *own]).anchored(path.parent)
+        return parse_preset(text, source, [*(overrides or ()), *own]).anchored(folder)
+
+
+def read_named(name: str) -> tuple[str, str, Path]:
+    """The text of a preset by its name or path ("-": what comes on stdin), what messages call it, and the folder that relative
+    paths in it are of.
+    """
+    from engine.preset_yaml import decoded, find_preset, read_text
+    from engine.yaml_lines import MAX_BYTES
+
+    if name != STDIN:
+        path = find_preset(name)
+        return read_text(path), str(path), path.parent
+    try:
+        return decoded(sys.stdin.buffer.read(MAX_BYTES + 1), "stdin"), "stdin", Path()
+    except OSError as error:
+        raise UserError(f"stdin cannot be read ({error.strerror or error}); give the path of a YAML file") from error
 
 
 @contextmanager

@@ -12,7 +12,7 @@ import typer
 from engine.errors import PresetError, UserError
 from engine.text import plain
 from mmkd_tui.cli.group import command_group
-from mmkd_tui.cli.options import AsJson, Overrides, Plugin, load_plugins
+from mmkd_tui.cli.options import STDIN, AsJson, Overrides, Plugin, load_plugins, read_named
 from mmkd_tui.cli.table import print_table
 from mmkd_tui.cli.talk import say
 
@@ -48,7 +48,7 @@ def list_command(as_json: AsJson = False) -> None:
 
 @app.command("show")
 def show_command(
-    preset: Annotated[str, typer.Argument(metavar="NAME_OR_PATH", help="A shipped preset's name, or a file.")],
+    preset: Annotated[str, typer.Argument(metavar="NAME_OR_PATH", help="A shipped preset's name, or a file; -: from stdin.")],
     overrides: Overrides = None,
     resolved: Annotated[bool, typer.Option("--resolved", help="With every default filled in; so also with --set.")] = False,
     plugin: Plugin = None,
@@ -57,17 +57,18 @@ def show_command(
 
     Example: mmkd presets show quickstart --resolved
     """
-    from engine.preset_yaml import dump_preset, find_preset, load_preset, read_text
+    from engine.preset_yaml import dump_preset, parse_preset
 
     load_plugins(plugin)
-    path = find_preset(preset)
-    text = dump_preset(load_preset(path, overrides or ())) if resolved or overrides else read_text(path)
+    text, source, _ = read_named(preset)
+    if resolved or overrides:
+        text = dump_preset(parse_preset(text, source, overrides or ()))
     typer.echo(plain(text.replace("\r\n", "\n").rstrip("\n"), keep="\n\t"))
 
 
 @app.command("check")
 def check_command(
-    presets: Annotated[list[str], typer.Argument(metavar="FILE...", help="Files, or names of shipped presets.")],
+    presets: Annotated[list[str], typer.Argument(metavar="FILE...", help="Files, or names of shipped presets; -: from stdin.")],
     overrides: Overrides = None,
     plugin: Plugin = None,
 ) -> None:
@@ -77,19 +78,20 @@ def check_command(
 
     Example: mmkd presets check mine.yaml
     """
-    from engine.preset_yaml import find_preset, load_preset
+    from engine.preset_yaml import parse_preset
 
     load_plugins(plugin)
     problems: list[str] = []
     for name in presets:
         try:
-            load_preset(find_preset(name), overrides or ())
+            text, source, _ = read_named(name)
+            parse_preset(text, source, overrides or ())
         except PresetError as error:
             problems.extend(error.problems)
         except UserError as error:
             problems.append(f"mmkd: {error}")
         else:
-            typer.echo(f"{plain(name)}: ok")
+            typer.echo(f"{plain(source if name == STDIN else name)}: ok")
     if problems:
         raise PresetError(tuple(dict.fromkeys(problems)))  # a wrong override is one mistake, however many files
 

@@ -36,7 +36,9 @@ if TYPE_CHECKING:
 def run_command(
     preset: Annotated[
         str | None,
-        typer.Argument(metavar="[PRESET]", help="A shipped preset's name, or a file; nothing: a menu.", show_default=False),
+        typer.Argument(
+            metavar="[PRESET]", help="A shipped preset's name, or a file; -: from stdin; nothing: a menu.", show_default=False
+        ),
     ] = None,
     overrides: Overrides = None,
     seed: Annotated[int | None, typer.Option(help="Seed of the student (the preset's seed).", show_default=False)] = None,

@@ -97,7 +97,7 @@ def rm_command(
 
 @app.command("train")
 def train_command(
-    preset: Annotated[str, typer.Argument(metavar="PRESET", help="A shipped preset's name, or a file.")],
+    preset: Annotated[str, typer.Argument(metavar="PRESET", help="A shipped preset's name, or a file; -: from stdin.")],
     overrides: Overrides = None,
     device: Device = None,
     data_root: DataRoot = None,

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import io
+import sys
 from pathlib import Path
 
 import pytest
 from support.presets import TINY
 
 from mmkd_tui.cli.main import run_command
+from mmkd_tui.cli.options import load_named
 
 SWEEP = "name: some\npresets: [tiny.yaml]\nsettings: {train.lr: [0.1, 0.2]}\n"
 TABLE = "name: pair\npresets: [tiny.yaml]\nmethods: [{name: mmkd}, {name: aver}]\nseeds: [0, 1]\n"
@@ -45,3 +48,9 @@ def test_what_was_set_otherwise_keeps_its_words(place: Path, capfd: Capture) -> 
     assert refused(capfd, "sweep", "some.yaml", "--device", "cpu") == (
         "--device: the sweep varies hardware.device; change its settings\n"
     )
+
+
+def test_relative_paths_of_a_preset_on_stdin_are_of_the_current_folder(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = TINY.replace("{arch: resnet8, seed: 0, train: {epochs: 1, batch_size: 32}}", "{arch: resnet8, checkpoint: sub/a.pt}")
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(text.encode())))
+    assert load_named("-", ["seed=3"]).teachers[0].checkpoint == str(place / "sub" / "a.pt")

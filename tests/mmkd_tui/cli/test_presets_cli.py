@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import subprocess
 import sys
@@ -45,6 +46,23 @@ def assert_one_clear_line(path: Path, code: int, out: str, err: str) -> None:
     for fragment in fragments:
         assert fragment in message
     assert "Traceback" not in err
+
+
+def test_a_preset_may_come_on_stdin(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    def given(content: bytes, *arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content)))
+        code = run_command(["presets", *arguments])
+        return code, *capsys.readouterr()
+
+    good = (ROOT / "presets" / "quickstart.yaml").read_bytes()
+    assert given(good, "check", "-") == (0, "stdin: ok\n", "")
+    assert given(good, "show", "-")[1].encode() == good
+    assert "epochs: 3\n" in given(good, "show", "-", "--set", "train.epochs=3")[1]
+    code, _, err = given(good + b"\nnope: 1\n", "check", "-")
+    assert code == 2
+    assert err.startswith(f"stdin:{len(good.splitlines()) + 2}: nope: ")
+    assert given(b"", "check", "-")[2].startswith("stdin:1: the preset is empty")
+    assert given(b"name: " + b"x" * 300_000, "check", "-")[2] == "stdin: is larger than 256 KB; no preset needs so much\n"
 
 
 def test_there_are_fifty_wrong_presets() -> None:
