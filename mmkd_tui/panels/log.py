@@ -27,6 +27,7 @@ class LogPane(RichLog):
         self._ascii = ascii
         self._texts: deque[Text] = deque(maxlen=LINES)
         self._said = 0
+        self._unwritten: deque[Text] = deque(maxlen=LINES)  # they came while the pane had no width to wrap them to
         self._width = 0  # that what is written was wrapped to; 0: nothing is written
         self._tail: list[str] = []  # as it was last shown
 
@@ -51,16 +52,23 @@ class LogPane(RichLog):
             self._add(Text(escaped(plain(line, LIMIT), self._ascii)))
 
     def on_resize(self, event: events.Resize) -> None:
-        """Written anew where the width is another one, or the first one."""
+        """What came meanwhile is written; where the width is another one, or the first one, all anew."""
         if event.size.width not in (0, self._width):
             self._width = event.size.width
             self.clear()
-            for text in self._texts or [EMPTY]:
-                self.write(text)
+            self._unwritten = deque(self._texts or [EMPTY], LINES)
+        self._write()
+
+    def on_show(self) -> None:
+        self.scroll_end(animate=False)
 
     def _add(self, text: Text) -> None:
         if not self._texts:
             self.clear()
         self._texts.append(text)
-        if self._width:
-            self.write(text)
+        self._unwritten.append(text)
+        self._write()
+
+    def _write(self) -> None:
+        while self._unwritten and self.size.width:
+            self.write(self._unwritten.popleft())

@@ -504,6 +504,22 @@ def test_the_log_has_a_scroll_bar_when_it_needs_one_and_says_when_it_is_empty() 
     run(test())
 
 
+def test_what_is_said_while_the_log_is_hidden_is_read_in_whole_lines_afterwards() -> None:
+    async def test() -> None:
+        client = played()
+        async with shown(client, (80, 24)) as pilot:
+            await pilot.press("l", "l", "k")  # shown, hidden, and then something is said
+            await look(pilot)
+            await pilot.press("l")
+            await pilot.pause()
+            log = pilot.app.screen.query_one(LogPane)
+            assert any("checkpoint checkpoints/demo" in line for line in lines(pilot.app))
+            assert log.scroll_offset.y == log.max_scroll_y
+            assert len(log.lines) == 5
+
+    run(test())
+
+
 def test_a_second_failure_shows_its_own_console() -> None:
     async def test() -> None:
         client = played()
