@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from rich.text import Text
 from textual import events
 from textual.widgets import RichLog
 
 from engine.text import plain
-from mmkd_tui.run_view import RunView
+from mmkd_tui.run_view import Message, RunView
 from mmkd_tui.widgets.lines import escaped
 
 LINES = 500
 LIMIT = 2000  # characters of a message
 EMPTY = Text("nothing so far", "dim")
+STAMP = r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d \w+: "  # before a message that a run writes to its console, too
+
+
+def untold(console: Sequence[str], messages: Iterable[Message]) -> list[str]:
+    """The console's lines without those that are told as messages."""
+    text = "\n".join(console)
+    for said in {message.text for message in messages if message.text in text}:
+        text = re.sub(f"{STAMP}{re.escape(said)}(\\n|\\Z)", "", text, flags=re.MULTILINE)
+    text = text.strip("\n")
+    return text.split("\n") if text else []
 
 
 class LogPane(RichLog):
@@ -47,7 +58,8 @@ class LogPane(RichLog):
         if list(lines) == self._tail:
             return
         self._tail = list(lines)
-        self._add(Text("the end of console.log:", "bold"))
+        if lines:
+            self._add(Text("the end of console.log:", "bold"))
         for line in lines:
             self._add(Text(escaped(plain(line, LIMIT), self._ascii)))
 

@@ -25,7 +25,7 @@ from mmkd_tui.curves import PhaseCurves
 from mmkd_tui.follow import Follower
 from mmkd_tui.keys import bindings
 from mmkd_tui.panels.charts import CHARTS, Charts
-from mmkd_tui.panels.log import LogPane
+from mmkd_tui.panels.log import LogPane, untold
 from mmkd_tui.panels.notice import NoticeBar, come_back, notice
 from mmkd_tui.panels.result import ResultPanel
 from mmkd_tui.panels.status import StatusLines
@@ -64,6 +64,7 @@ class DashboardScreen(MmkdScreen):
         self._second = -1
         self._leaving = False  # as soon as the run has stopped
         self._over: RunState | None = None
+        self._console_due = False  # it is to be shown, below the run's own messages
         self._weighed = False  # as the footer has it
         self._by_class = False  # the weights by class are in the place of the curves
 
@@ -129,6 +130,8 @@ class DashboardScreen(MmkdScreen):
         self._pictures += 1
         self._set_classes()
         self.query_one(NoticeBar).show(notice(follower))
+        if self._console_due and not follower.reading:  # a look after the state: a run's last words come after its result
+            self._show_console()
         if follower.state is not self._over:
             all = True
             self._state_changed()
@@ -143,6 +146,7 @@ class DashboardScreen(MmkdScreen):
             if all or self._pictures % 4 == 0:
                 self.query_one(WeightsByClass).show(view, curves)
             return
+        self.query_one("#curves").set_class(curves is None or not curves.loss, "-empty")
         self.query_one(Charts).show(curves, view, *self._other_curves(curves))
         if all or self._pictures % 2 == 0:
             self.query_one(TeacherTable).show(view, follower.state)
@@ -190,8 +194,7 @@ class DashboardScreen(MmkdScreen):
         self.refresh_bindings()
         if state is RunState.FINISHED and (result := client.result()) is not None:
             self.query_one(ResultPanel).show(result, client.path)
-        if state in (RunState.FAILED, RunState.CRASHED):
-            self.query_one(LogPane).show_console(client.console_tail(CONSOLE_LINES))
+        self._console_due = state in (RunState.FAILED, RunState.CRASHED)
         if not state.live:
             if self._monitor is not None:
                 self._monitor.stop()
@@ -200,6 +203,12 @@ class DashboardScreen(MmkdScreen):
                 self.mmkd.bell()
             if self._leaving:
                 self.mmkd.exit(self._farewell())
+
+    def _show_console(self) -> None:
+        self._console_due = False
+        log, view = self.query_one(LogPane), self.follower.view
+        log.show(view)
+        log.show_console(untold(self.follower.client.console_tail(), view.messages)[-CONSOLE_LINES:])
 
     # -- keys
 

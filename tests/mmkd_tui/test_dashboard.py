@@ -6,7 +6,7 @@ import dataclasses
 import math
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,10 @@ from support.screens import (
     until,
 )
 
+from engine.event_writer import EventWriter
 from engine.events import EpochEnded, Event, Log, Metrics, PhaseStarted, RunEnded, RunStarted, TeacherReady
+from engine.run_client import DirectoryClient
+from engine.run_dir import RunDir
 from engine.run_state import RunState
 from mmkd_tui.fake_client import FakeClient, story
 from mmkd_tui.keys import keys_of
@@ -516,6 +519,63 @@ def test_what_is_said_while_the_log_is_hidden_is_read_in_whole_lines_afterwards(
             assert any("checkpoint checkpoints/demo" in line for line in lines(pilot.app))
             assert log.scroll_offset.y == log.max_scroll_y
             assert len(log.lines) == 5
+
+    run(test())
+
+
+def broken_story(begun: bool = True) -> list[Event]:
+    """A run that fails while its student is trained alone, or before any training has `begun`."""
+    events = [event for event in story() if not isinstance(event, Log)]
+    alone = [index for index, event in enumerate(events) if isinstance(event, Metrics) and event.phase == "alone"]
+    events = events[: alone[60] if begun else 1]
+    now = events[-1].t
+    trace = "Traceback (most recent call last):\n  in train\nRuntimeError: no luck\n"
+    events.append(Log(t=now, level="warning", message="vgg13 is weak"))
+    events.append(Log(t=now, level="error", message=trace))
+    events.append(RunEnded(t=now, state="failed", message="RuntimeError: no luck"))
+    return events
+
+
+def console_of(events: Iterable[Event], folder: Path) -> list[str]:
+    """What is in the console of a run that emits these events, and a library's words among them."""
+    writer = EventWriter(RunDir(folder))
+    for event in events:
+        if isinstance(event, RunEnded):
+            with RunDir(folder).console.open("a") as file:
+                file.write("a library's words\n")
+        writer(event)
+    writer.close()
+    return list(DirectoryClient(folder).console_tail())
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_the_log_of_a_failed_run_tells_each_thing_once_and_the_console_last(size: tuple[int, int], tmp_path: Path) -> None:
+    async def test() -> None:
+        client = played(END, broken_story())
+        client.console = console_of(broken_story(), tmp_path)
+        async with shown(client, size) as pilot:
+            await look(pilot)
+            log = [re.sub(r"^\d\d:\d\d:\d\d ", "", line.text.rstrip()) for line in pilot.app.screen.query_one(LogPane).lines]
+            assert [line for line in log if "weak" in line or "no luck" in line] == [
+                "warning: vgg13 is weak",
+                "RuntimeError: no luck",  # the end of the traceback
+                "error: RuntimeError: no luck",
+            ]
+            assert log[-2:] == ["the end of console.log:", "a library's words"]
+
+    run(test())
+
+
+def test_a_failed_run_has_a_chart_in_few_rows_and_none_where_there_is_nothing_to_draw() -> None:
+    async def test() -> None:
+        for begun in (True, False):
+            client = played(END, broken_story(begun))
+            async with shown(client, (80, 24)) as pilot:
+                await look(pilot)
+                drawn = [line for line in lines(pilot.app) if "┤" in line]
+                assert len(drawn) >= 2 if begun else not drawn
+                assert (" loss  accuracy " in text(pilot.app)) is begun
+                assert "error: RuntimeError: no luck" in text(pilot.app)
 
     run(test())
 
