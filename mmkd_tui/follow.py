@@ -25,6 +25,7 @@ class Follower:
         self.state = RunState.STARTING
         self.reading = True  # the events written before we came are not all read yet
         self.wishes: dict[str, Command] = {}  # asked for and not yet acknowledged
+        self.answered: list[Command] = []  # acknowledged since the step before
         self._looked = -STATE_EVERY
         self._seen: deque[str] = self.view.acknowledged
 
@@ -43,8 +44,7 @@ class Follower:
                 break
             if time.monotonic() >= deadline:
                 break
-        for id in self._seen:
-            self.wishes.pop(id, None)
+        self.answered = [self.wishes.pop(id) for id in self._seen if id in self.wishes]
         return news
 
     def ask(self, command: Command) -> None:

@@ -116,6 +116,7 @@ class RunView:
     ended: RunEnded | None = None
     messages: deque[Message] = field(default_factory=lambda: deque(maxlen=MESSAGES))
     said: int = 0  # messages ever
+    checkpoint: CheckpointSaved | None = None  # the newest
     acknowledged: deque[str] = field(default_factory=lambda: deque(maxlen=64))  # ids of wishes
     before: float = 0.0  # seconds of the processes that were at work on it earlier
     latest: float | None = None  # when the newest event happened
@@ -176,6 +177,7 @@ class RunView:
             case CacheProgress():
                 self._cache(event)
             case CheckpointSaved():
+                self.checkpoint = event
                 self._say(event.t, "info", f"checkpoint {event.path}")
             case Log():
                 self._say(event.t, event.level, event.message)

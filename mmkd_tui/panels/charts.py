@@ -11,13 +11,15 @@ from textual.content import Content
 from mmkd_tui.curves import PhaseCurves
 from mmkd_tui.run_view import RunView
 from mmkd_tui.widgets.chart import LineChart, Reference
-from mmkd_tui.widgets.lines import shown
+from mmkd_tui.widgets.glyphs import glyphs
+from mmkd_tui.widgets.lines import cut, shown
 from mmkd_tui.widgets.series import Series
 
 LOSSES = ("total", "loss", "CE", "logit", "feature")
 ACCURACIES = ("validation", "train", "best", "hard buffer")
 NORMS = ("logit", "feature")
 CHARTS = ("loss", "accuracy", "norms")
+LONGEST = 24  # cells of the name of an earlier training
 TITLES = {"loss": "loss", "accuracy": "accuracy", "norms": "hyper-gradient"}
 
 
@@ -31,6 +33,7 @@ class Charts(Container):
         self.accuracy = LineChart((), x_label="epoch", percent=True, smoothing=smooth, ascii=ascii, id="accuracy")
         self.norms = LineChart((), x_label="epoch", log_y=True, smoothing=smooth, ascii=ascii, id="norms")
         self.chosen = 0  # which one, where there is room for one only
+        self._earlier = ""  # the training whose curves are shown, where it is not the one in hand
         self._shown: tuple[object, ...] = ()
 
     def choose_next(self) -> str:
@@ -44,9 +47,10 @@ class Charts(Container):
         return CHARTS[:2] if self.norms.has_class("-unused") else CHARTS
 
     def _title(self) -> None:
-        """The names of the charts, as tabs."""
+        """The names of the charts, as tabs; beside them, whose curves they are, where nothing else says that."""
         tabs = [(f" {TITLES[name]} ", "reverse" if index == self.chosen else "") for index, name in enumerate(self.used)]
-        self.border_title = Content.assemble(*tabs)
+        name = cut(shown(self._earlier, self.loss.ascii), LONGEST, glyphs(self.loss.ascii).more)
+        self.border_title = Content.assemble(*tabs, f" of {name} " if name else "")
 
     def compose(self) -> ComposeResult:
         yield self.loss
@@ -70,7 +74,9 @@ class Charts(Container):
             legend = f"other: {other_method}" if other_method else "other"
             losses |= _others(other.loss, ("total", "loss"), legend)
             accuracies |= _others(other.accuracy, ("validation", "best"), legend)
-        what = (curves.name, curves.index, other_name if other is not None else "", *losses, "", *accuracies, "", *norms)
+        live = view.phase is None or (view.phase.name, view.phase.index) == (curves.name, curves.index)
+        self._earlier = "" if live else curves.label
+        what = (curves.name, curves.index, live, other_name if other is not None else "", *losses, "", *accuracies, "", *norms)
         if what != self._shown:
             self._shown = what
             for chart, series in zip(self.all, (losses, accuracies, norms), strict=True):

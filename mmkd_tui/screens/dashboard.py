@@ -15,6 +15,7 @@ from textual.widgets import Static
 
 from engine.control import Command
 from engine.errors import UserError
+from engine.events import CheckpointSaved
 from engine.gpu_lock import GpuBusyError
 from engine.run_client import DirectoryClient, RunClient
 from engine.run_state import RunState, other_machine
@@ -64,6 +65,7 @@ class DashboardScreen(MmkdScreen):
         self._second = -1
         self._leaving = False  # as soon as the run has stopped
         self._over: RunState | None = None
+        self._checkpoint: CheckpointSaved | None = None  # the newest when another one was asked for
         self._console_due = False  # it is to be shown, below the run's own messages
         self._weighed = False  # as the footer has it
         self._by_class = False  # the weights by class are in the place of the curves
@@ -112,6 +114,8 @@ class DashboardScreen(MmkdScreen):
 
     def _tick(self) -> None:
         news = self.follower.step(SLICE)
+        if "checkpoint" in self.follower.answered:
+            self._tell_checkpoint()
         if self.other is not None:
             news |= self.other.step(SLICE / 2)
         reading = self.follower.reading or (self.other is not None and self.other.reading)
@@ -250,7 +254,16 @@ class DashboardScreen(MmkdScreen):
         self._ask("resume")
 
     def action_checkpoint(self) -> None:
+        self._checkpoint = self.follower.view.checkpoint
         self._ask("checkpoint")
+
+    def _tell_checkpoint(self) -> None:
+        """What came of the wish: the log, where that is told, may be hidden."""
+        newest = self.follower.view.checkpoint
+        if newest is not None and newest is not self._checkpoint:
+            self.say(f"Saved {newest.path}")
+        else:
+            self.say("Not saved; the log says why", bad=True)
 
     def action_stop(self) -> None:
         self.app.push_screen(stop_question(), lambda answer: self._ask("stop") if answer == STOP else None)

@@ -30,7 +30,18 @@ from support.screens import (
 )
 
 from engine.event_writer import EventWriter
-from engine.events import EpochEnded, Event, Log, Metrics, PhaseStarted, RunEnded, RunStarted, TeacherReady
+from engine.events import (
+    Acknowledged,
+    CheckpointSaved,
+    EpochEnded,
+    Event,
+    Log,
+    Metrics,
+    PhaseStarted,
+    RunEnded,
+    RunStarted,
+    TeacherReady,
+)
 from engine.run_client import DirectoryClient
 from engine.run_dir import RunDir
 from engine.run_state import RunState
@@ -302,6 +313,26 @@ def test_a_checkpoint_is_asked_for() -> None:
             await look(pilot)
             assert "checkpoints/demo" in text(pilot.app)
         assert [command for _, command in client.requests] == ["checkpoint"]
+
+    run(test())
+
+
+@pytest.mark.parametrize("saved", [True, False])
+def test_what_came_of_a_checkpoint_is_told_where_the_log_is_hidden(saved: bool) -> None:
+    async def test() -> None:
+        client = played()
+        client.answers = False
+        told = "Saved checkpoints/demo" if saved else "Not saved; the log says why"
+        async with shown(client, (80, 24)) as pilot:
+            await pilot.press("k")
+            if saved:
+                client._told.append(CheckpointSaved(t=0.0, path="checkpoints/demo", step=0))
+            client._told.append(Acknowledged(t=0.0, id=client.requests[-1][0], command="checkpoint"))
+            await until(pilot, lambda: told in text(pilot.app))
+            client.answers = True
+            client.request("checkpoint")  # by somebody else
+            await look(pilot)
+            assert [note.message for note in pilot.app._notifications] == [told]
 
     run(test())
 
@@ -632,6 +663,25 @@ def test_earlier_trainings_can_be_looked_at() -> None:
             await pilot.pause()
             assert "loss of resnet8 by mmkd" in text(pilot.app)
             assert not pilot.app.screen.check_action("later", ())
+
+    run(test())
+
+
+@pytest.mark.parametrize("width", [60, 80])
+def test_where_one_chart_has_room_its_title_says_whose_curves_it_shows_if_not_those_of_now(width: int) -> None:
+    async def test() -> None:
+        async with shown(played(), (width, 24)) as pilot:
+            assert " of " not in text(pilot.app)
+            await pilot.press("[")
+            await pilot.pause()
+            assert "hyper-gradient" not in text(pilot.app)  # the student alone has no weights
+            assert " loss  accuracy  of resnet8 alone " in text(pilot.app)
+            await pilot.press("t", "[")
+            await pilot.pause()
+            assert " of wrn_40_2 " in text(pilot.app)
+            await pilot.press("]", "]")
+            await pilot.pause()
+            assert " of " not in text(pilot.app)
 
     run(test())
 
