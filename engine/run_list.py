@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -40,6 +41,8 @@ class RunSummary:
     size: int  # bytes on disk
     ended: float | None = None  # seconds since the epoch: the last thing that its process wrote; None while it is live
     only_teachers: bool = False  # it trains teachers alone: method and student are but its preset's
+    seed: int | None = None
+    changed: tuple[str, ...] = ()  # as `settings_given`
 
 
 _ended: dict[Path, tuple[object, RunSummary]] = {}  # with what their results' files were like
@@ -79,7 +82,7 @@ def summary(path: Path) -> RunSummary:
     state = StateReader(run_dir).read()
     beat = read_object(run_dir.heartbeat) or {}
     result = read_object(run_dir.result) or {}
-    name, method, student, started, only_teachers = _identity(run_dir)
+    name, method, student, started, only_teachers, seed = _identity(run_dir)
     steps = as_number(beat.get("steps"))
     share = (as_number(beat.get("step")) or 0.0) / steps if steps else None
     return RunSummary(
@@ -96,7 +99,17 @@ def summary(path: Path) -> RunSummary:
         size=size_of(path),
         ended=None if state.live else _last_written(run_dir),
         only_teachers=only_teachers,
+        seed=seed,
+        changed=settings_given(path),
     )
+
+
+def settings_given(path: Path) -> tuple[str, ...]:
+    """The `KEY=VALUE` that `--set` had on the command line of a run's process."""
+    words = (read_object(RunDir(path).meta) or {}).get("argv")
+    told = [as_text(word) for word in words] if isinstance(words, list) else []
+    apart = [after for word, after in itertools.pairwise(told) if word == "--set"]
+    return (*apart, *(word.removeprefix("--set=") for word in told if word.startswith("--set=")))
 
 
 def outdated(runs: Sequence[RunSummary], age: float, *, keep_best: bool = False, now: float | None = None) -> list[RunSummary]:
@@ -221,18 +234,20 @@ def _folders(runs: Path) -> list[Path]:
     return [path for path in inside(runs, "--runs-dir") if is_run(path)]
 
 
-def _identity(run_dir: RunDir) -> tuple[str, str, str, float | None, bool]:
-    """Name, method, student, start, whether it trains teachers alone: from the first event; before that is there, the preset."""
+def _identity(run_dir: RunDir) -> tuple[str, str, str, float | None, bool, int | None]:
+    """Name, method, student, start, whether it trains teachers alone, seed: from the first event; before that is there, the
+    preset.
+    """
     try:
         with os.fdopen(open_regular(run_dir.events), "rb") as file:
             first: Any = from_line(file.readline(_FIRST_LINE).decode(errors="replace"))
     except OSError:
         first = None
     if isinstance(first, RunStarted):
-        return first.name, first.method, first.student, first.t, first.only_teachers
+        return first.name, first.method, first.student, first.t, first.only_teachers, first.seed
     try:
         started = as_moment(run_dir.preset.stat().st_mtime)
         preset = load_recorded(run_dir.preset)
     except (OSError, PresetError):
-        return run_dir.path.name, "", "", None, False
-    return preset.name, preset.method.name, preset.student.arch, started, preset.only_teachers
+        return run_dir.path.name, "", "", None, False, None
+    return preset.name, preset.method.name, preset.student.arch, started, preset.only_teachers, preset.seed

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from engine.control import Command
+from engine.events import RunStarted
 from mmkd_tui.figures import number_of, percent
 from mmkd_tui.follow import Follower
 from mmkd_tui.progress import clock
@@ -39,8 +40,8 @@ def pair(name: str, value: str) -> Line:
     return (Span(f"{name} ", NOTE), Span(value, VALUE))
 
 
-def title(follower: Follower, now: float, width: int, glyphs: Glyphs, label: str = "") -> Line:
-    """Name, state, what tells the run from others of its name, time since the start, device."""
+def title(follower: Follower, now: float, width: int, glyphs: Glyphs, label: str = "", changed: str = "") -> Line:
+    """Name, state, what tells the run from others of its sweep, time since the start, device, seed, task, settings."""
     view, state = follower.view, said(follower.state, glyphs.ascii)
     word, tone = state.word, state.tone
     if follower.wishes:
@@ -59,12 +60,20 @@ def title(follower: Follower, now: float, width: int, glyphs: Glyphs, label: str
     if view.started is not None:
         parts.append((Span(clock(_elapsed(follower, now)), VALUE),))
         parts.append((Span(cut(shown(view.started.device, glyphs.ascii), 32, glyphs.more), NOTE),))
-        teachers = f"{number_of(len(view.started.teachers), 'teacher')} to " if view.started.teachers else ""
-        what = f"{teachers}{view.started.student} on {view.started.dataset}"
-        if view.started.only_teachers:
-            what = f"{number_of(len(view.started.teachers), 'teacher')} alone on {view.started.dataset}"
-        parts.append((Span(shown(what, glyphs.ascii), NOTE),))
+        parts.append(pair("seed", cut(str(view.started.seed), 20, glyphs.more)))
+        parts.append((Span(shown(_what(view.started, width - width_of(row(parts, width)) - 2), glyphs.ascii), NOTE),))
+        parts.append((Span(cut(shown(changed, glyphs.ascii), max(width // 3, 12), glyphs.more), NAME),))
     return row(parts, width)
+
+
+def _what(started: RunStarted, room: int) -> str:
+    """The task; without the teachers where there is no room for them."""
+    teachers = number_of(len(started.teachers), "teacher")
+    if started.only_teachers:
+        return f"{teachers} alone on {started.dataset}"
+    task = f"{started.student} on {started.dataset}"
+    taught = f"{teachers} to {task}"
+    return taught if started.teachers and len(taught) <= room else task
 
 
 def _elapsed(follower: Follower, now: float) -> float:
@@ -162,10 +171,10 @@ class StatusLines(LinesWidget):
     }
     """
 
-    def __init__(self, *, label: str = "", ascii: bool = False, id: str | None = None) -> None:
-        """`label`: the run's in its sweep."""
+    def __init__(self, *, label: str = "", changed: str = "", ascii: bool = False, id: str | None = None) -> None:
+        """`label`: the run's in its sweep. `changed`: settings that were given beside its preset."""
         super().__init__(ascii=ascii, id=id)
-        self._label = label
+        self._label, self._changed = label, changed
         self._follower: Follower | None = None
         self._now = 0.0
 
@@ -179,7 +188,7 @@ class StatusLines(LinesWidget):
             return []
         view = self._follower.view
         return [
-            title(self._follower, self._now, width, self.glyphs, self._label),
+            title(self._follower, self._now, width, self.glyphs, self._label, self._changed),
             progress(view, self._follower.state.live, self._now, width, self.glyphs),
             numbers(view.phase, self._follower.state.live, width, self.glyphs),
         ]

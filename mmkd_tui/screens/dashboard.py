@@ -18,6 +18,7 @@ from engine.errors import UserError
 from engine.events import CheckpointSaved
 from engine.gpu_lock import GpuBusyError
 from engine.run_client import DirectoryClient, RunClient
+from engine.run_list import settings_given
 from engine.run_state import RunState, other_machine
 from engine.spawning import respawn
 from engine.sweeps.manifest import label_of
@@ -72,7 +73,8 @@ class DashboardScreen(MmkdScreen):
 
     def compose(self) -> ComposeResult:
         ascii, settings = self.mmkd.ascii, self.mmkd.settings
-        yield StatusLines(label=label_of(self.follower.client.path), ascii=ascii, id="status")
+        path = self.follower.client.path
+        yield StatusLines(label=label_of(path), changed=" ".join(settings_given(path)), ascii=ascii, id="status")
         yield NoticeBar(ascii=ascii, id="notice")
         yield ResultPanel(ascii=ascii, id="result")
         with Container(id="curves"):

@@ -23,7 +23,7 @@ PRESET_COLUMNS = (Column("", 18, most=36), Column("", 20, grow=True), Column("",
 RUN_COLUMNS = (
     Column("", 16),
     Column("", 16, grow=True),
-    Column("", 20),
+    Column("", 20, most=34),
     Column("", 18),
     Column("", 10, right=True),
 )
@@ -31,7 +31,7 @@ NARROW = 100  # columns of the terminal below which a run is told in fewer words
 NARROW_RUN_COLUMNS = (
     Column("", 11),
     Column("", 14, grow=True),
-    Column("", 8, least=70),  # the method goes first: names often have it
+    Column("", 10, least=70),  # the method goes first: names often have it
     Column("", 15),
     Column("", 8, right=True),
 )
@@ -127,13 +127,16 @@ def run_row(run: RunSummary, marks: Marks, now: float, narrow: bool = False) -> 
             "" if run.started is None else ago(now - run.started, narrow),
         ),
         strong=run.state.live,
+        note=" ".join(run.changed),
     )
 
 
 def _task(run: RunSummary, marks: Marks, narrow: bool) -> str:
+    """`mmkd s5 -> resnet8`: with the seed, by which runs of one preset differ."""
     if run.only_teachers:
         return "teachers" if narrow else "teachers alone"
-    return run.method if narrow else f"{run.method} {marks.arrow} {run.student}"
+    method = run.method if run.seed is None else f"{run.method} s{run.seed}"
+    return method if narrow else f"{method} {marks.arrow} {run.student}"
 
 
 def state_cell(state: RunState, marks: Marks, narrow: bool) -> str:

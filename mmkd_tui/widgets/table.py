@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
+from rich.cells import cell_len
 from textual import events, on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
@@ -19,6 +20,7 @@ from engine.text import plain
 from mmkd_tui.widgets.lines import cut, escaped, fit, shown
 
 GAP = 2  # cells between two columns
+LEAST_NOTE = 12  # cells
 EDGE = 2  # cells left of the first column, where the chosen row has its mark
 
 
@@ -44,6 +46,7 @@ class Row:
     mark: str = " "  # one cell, left of the first column
     below: tuple[str, ...] = ()
     strong: bool = False
+    note: str = ""  # in the cells that the column that grows has left
 
 
 class CleanInput(Input):
@@ -180,18 +183,22 @@ class Table(Vertical):
                 break
         return widths
 
-    def _line(self, cells: Sequence[str], widths: Sequence[int]) -> str:
-        parts = []
+    def _line(self, cells: Sequence[str], widths: Sequence[int], note: str = "") -> str:
+        parts, more = [], "~" if self.ascii else "…"
         for index, (text, column, width) in enumerate(zip(cells, self.columns, widths, strict=False)):
             if width:
                 if index == len(cells) - 1:
-                    width += sum(GAP + more for more in widths[len(cells) :] if more)
-                clean = _cut(shown(text, self.ascii), column, width, "~" if self.ascii else "…")
+                    width += sum(GAP + other for other in widths[len(cells) :] if other)
+                clean = _cut(shown(text, self.ascii), column, width, more)
+                if column.grow and note and (room := width - cell_len(clean) - GAP) >= LEAST_NOTE:
+                    clean += " " * GAP + cut(shown(note, self.ascii), room, more)
                 parts.append(clean.rjust(width) if column.right else fit(clean, width))
         return (" " * GAP).join(parts)
 
     def _prompt(self, row: Row, widths: Sequence[int], width: int) -> Content:
-        line = Content.assemble((f"{row.mark:<{EDGE}}", "bold"), (self._line(row.cells, widths), "bold" if row.strong else ""))
+        line = Content.assemble(
+            (f"{row.mark:<{EDGE}}", "bold"), (self._line(row.cells, widths, row.note), "bold" if row.strong else "")
+        )
         more = "~" if self.ascii else "…"
         for text in row.below:
             clean = shown_text(text, self.ascii)

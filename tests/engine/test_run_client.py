@@ -319,7 +319,19 @@ def test_a_list_reads_what_small_files_say_and_passes_over_the_rest(tmp_path: Pa
     assert (newest.state, newest.share, newest.phase) == (RunState.CRASHED, 0.75, "distil")
     assert (oldest.path, oldest.name, oldest.method, oldest.started) == (done.path, "[/red]x", "kd", 5.0)
     assert (oldest.state, oldest.share, oldest.student_accuracy, oldest.student_alone_accuracy) == ("finished", 1.0, 0.9, None)
+    assert (newest.seed, oldest.seed) == (0, 0)
     assert oldest.size == sum(path.stat().st_size for path in done.path.iterdir())
+
+
+def test_a_list_tells_what_runs_of_one_preset_differ_in(tmp_path: Path) -> None:
+    run = make_run(tmp_path, "one", state="done")
+    run.events.write_text(to_line(replace(STARTED, seed=5)))
+    run.meta.write_text(json.dumps({"argv": ["mmkd", "run", "--set", "train.lr=0.1", "tiny", "--set=train.epochs=2"]}))
+    strange = make_run(tmp_path, "two", state="done")
+    strange.meta.write_text(json.dumps({"argv": ["--set", 7, None, "--set"]}))
+    told = {found.path.name: (found.seed, found.changed) for found in list_runs(tmp_path)}
+    assert told["one"] == (5, ("train.lr=0.1", "train.epochs=2"))
+    assert told["two"][1] == ("",)
 
 
 def test_a_run_is_found_by_its_name_a_part_or_a_path(tmp_path: Path) -> None:

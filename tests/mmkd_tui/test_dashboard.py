@@ -78,6 +78,24 @@ def test_a_live_run_shows_state_progress_charts_and_weights(size: tuple[int, int
 
 
 @pytest.mark.parametrize("size", SIZES)
+def test_the_heading_tells_what_runs_of_one_preset_differ_in(size: tuple[int, int], tmp_path: Path) -> None:
+    async def test() -> None:
+        events = list(story(name="quickstart", epochs=2, teacher_epochs=1))
+        events[0] = dataclasses.replace(events[0], seed=5, dataset="digits", device="cpu (2 threads)")  # type: ignore[type-var]
+        client = FakeClient(events, speed=1.0, clock=Clock(), path=tmp_path)
+        client.skip_to(2.0)
+        (tmp_path / "meta.json").write_text('{"argv": ["run", "quickstart", "--set", "train.lr=0.1"]}')
+        async with shown(client, size) as pilot:
+            heading = lines(pilot.app)[0]
+            for words in ("quickstart", "running", "0:02", "cpu (2 threads)", "seed 5", "resnet8 on digits"):
+                assert words in heading
+            assert ("3 teachers to resnet8" in heading) is (size[0] >= 100)
+            assert ("train.lr=0.1" in heading) is (size[0] >= 160)
+
+    run(test())
+
+
+@pytest.mark.parametrize("size", SIZES)
 def test_while_teachers_are_trained_they_are_listed_with_their_state(size: tuple[int, int]) -> None:
     async def test() -> None:
         client = played(TEACHING)

@@ -132,6 +132,28 @@ def test_a_narrow_list_says_what_matters_of_each_run_whole(
     run(look())
 
 
+@pytest.mark.parametrize("size", SIZES)
+def test_runs_of_one_preset_are_told_apart(size: tuple[int, int], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    done = {"student_accuracy": 0.109, "student_alone_accuracy": 0.171}
+    runs = [
+        summary(RunState.FINISHED, path=tmp_path / "a", seed=5, **done),
+        summary(RunState.FINISHED, path=tmp_path / "b", seed=6, **done),
+        summary(RunState.FINISHED, path=tmp_path / "c", seed=6, changed=("train.lr=0.1", HOSTILE), **done),
+        summary(RunState.FINISHED, "a-name-as-long-as-its-column", tmp_path / "d", seed=6, changed=("train.lr=0.1",), **done),
+    ]
+    monkeypatch.setattr(home, "list_runs", lambda folder: runs)
+
+    async def look() -> None:
+        async with at_home(tmp_path, size) as pilot:
+            said = [line for line in text(pilot.app).splitlines() if "finished" in line]
+            assert [" mmkd s5 " in line for line in said] == [True, False, False, False]
+            assert [" mmkd s6 " in line for line in said] == [False, True, True, True]
+            assert ["train." in line for line in said] == [False, False, True, size[0] >= 160]
+            assert all("10.9 % (-6.2)" in line and line.count("ago") == 1 for line in said)
+
+    run(look())
+
+
 def test_three_keys_to_a_running_quickstart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One, in fact: Enter."""
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")  # on the processor, on every machine
