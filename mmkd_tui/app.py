@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterable
@@ -164,6 +165,17 @@ class MmkdApp(App[str]):
                 leave()
                 return
         self.exit("")
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """It sleeps only where a shell could wake it: one with job control, which makes a process group of each job."""
+        return action != "suspend_process" or (not self.is_headless and os.getpgrp() != os.getsid(0))
+
+    def action_suspend_process(self) -> None:
+        """With all of its job: the shell would go on waiting for a wrapper that started it."""
+        with self.suspend():
+            handler = signal.signal(signal.SIGCONT, signal.SIG_DFL)  # it might take the screen a second time
+            os.killpg(0, signal.SIGSTOP)
+            signal.signal(signal.SIGCONT, handler)
 
     def action_help(self) -> None:
         if not isinstance(self.screen, HelpScreen):

@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import shlex
+import termios
+from collections.abc import Iterator
+from pathlib import Path
+
 import pytest
 from support.screens import dashboard, look, played, run, shown, text, until
+from support.terminal import Terminal, wait_until
 
 from engine.run_state import RunState
 from mmkd_tui.screens.ask import Answer, Ask
@@ -118,3 +126,47 @@ def test_stopping_asks_and_no_is_the_default() -> None:
             assert "was stopped" in text(pilot.app)
 
     run(test())
+
+
+@contextlib.contextmanager
+def opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shell: bool) -> Iterator[Terminal]:
+    """A terminal in a folder without runs."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MMKD_CONFIG", str(tmp_path / "config"))
+    terminal = Terminal("tui", shell=shell)
+    try:
+        yield terminal
+    finally:
+        terminal.end()
+
+
+def is_calm(terminal: Terminal) -> bool:
+    """Whether lines are edited by the terminal, as a shell needs it."""
+    return bool(termios.tcgetattr(terminal.fd)[3] & termios.ICANON)
+
+
+def test_it_sleeps_till_the_shell_has_it_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with opened(tmp_path, monkeypatch, shell=True) as terminal:
+        terminal.type(f"{shlex.join(Terminal.MMKD)} tui\n")
+        terminal.wait("Enter starts")
+        for _ in range(2):
+            since = terminal.mark()
+            terminal.type("\x1a")
+            terminal.wait("Stopped", since=since)
+            assert is_calm(terminal)
+            since = terminal.mark()
+            terminal.type("fg\n")
+            terminal.wait("Enter starts", since=since)
+        terminal.type("q")
+        wait_until(lambda: is_calm(terminal))
+        terminal.type("echo $((6 * 7)) left\n")
+        terminal.wait("42 left", since=since)
+
+
+def test_where_no_shell_could_wake_it_it_does_not_sleep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with opened(tmp_path, monkeypatch, shell=False) as terminal:
+        terminal.wait("Enter starts")
+        terminal.type("\x1a?")
+        terminal.wait("All keys of this screen")
+        pid, status = os.waitpid(terminal.pid, os.WNOHANG | os.WUNTRACED)
+        assert (pid, status) == (0, 0)

@@ -22,15 +22,20 @@ _ESCAPES = re.compile(r"\x1b(\[[0-9;?<>=]*[ -/]*[@-~]|\].*?(\x07|\x1b\\)|[()][A-
 
 
 class Terminal:
-    """`mmkd` with some arguments in a terminal of its own; everything written is read on a thread, unless `reading` is False."""
+    """`mmkd` with some arguments in a terminal of its own, or with `shell` a shell in which it can be typed; everything written
+    is read on a thread, unless `reading` is False.
+    """
 
-    def __init__(self, *arguments: str, size: tuple[int, int] = (100, 30)) -> None:
+    MMKD = (sys.executable, "-m", "mmkd_tui")
+
+    def __init__(self, *arguments: str, size: tuple[int, int] = (100, 30), shell: bool = False) -> None:
         self.pid, self.fd = pty.fork()
         if self.pid == 0:
             environment = os.environ | {"TERM": "xterm-256color", "COLORTERM": "", "LC_ALL": "C.UTF-8"}
             for name in ("COLUMNS", "LINES"):  # of another terminal
                 environment.pop(name, None)
-            os.execve(sys.executable, [sys.executable, "-m", "mmkd_tui", *arguments], environment)
+            words = ["/bin/sh", "-i"] if shell else [*self.MMKD, *arguments]
+            os.execve(words[0], words, environment)
         fcntl.ioctl(self.fd, termios.TIOCSWINSZ, struct.pack("HHHH", size[1], size[0], 0, 0))
         self.reading = True
         self.status: int | None = None
