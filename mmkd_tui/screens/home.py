@@ -12,7 +12,7 @@ from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.containers import Horizontal, Vertical
 from textual.content import Content
-from textual.widgets import Static
+from textual.widgets import Input, Static
 
 from engine import paths
 from engine.errors import UserError
@@ -31,6 +31,7 @@ from mmkd_tui.screens.home_lines import (
     PRESET_COLUMNS,
     RUN_COLUMNS,
     Offered,
+    has_words,
     machine_line,
     offered,
     preset_row,
@@ -42,7 +43,7 @@ from mmkd_tui.starting import hindrance
 from mmkd_tui.stock import Stock
 from mmkd_tui.widgets.key_bar import KeyBar
 from mmkd_tui.widgets.marks import marks
-from mmkd_tui.widgets.table import Row, Table, shown_text
+from mmkd_tui.widgets.table import CleanInput, Row, Table, shown_text
 
 LOOK = 1.0  # seconds between two looks at the runs
 FEW = 8  # presets that are all told about at length
@@ -74,6 +75,7 @@ class HomeScreen(MmkdScreen):
     def compose(self) -> ComposeResult:
         self.presets = Table(PRESET_COLUMNS, ascii=self.mmkd.ascii)
         self.runs = Table(RUN_COLUMNS, ascii=self.mmkd.ascii)
+        self.filter = CleanInput(placeholder="name, method, state or seed; esc shows all", compact=True, classes="filter field")
         with Horizontal(classes="head"):
             yield Static("mmkd", classes="title", markup=False)
             yield Static(shown_text(machine_line(self.mmkd.machine), self.mmkd.ascii), classes="machine", markup=False)
@@ -85,6 +87,7 @@ class HomeScreen(MmkdScreen):
             elsewhere = self.mmkd.runs_dir.absolute() != Path("runs").absolute()
             where = f" in {shown_text(str(self.mmkd.runs_dir), self.mmkd.ascii)}" if elsewhere else ""
             panel.border_title, panel.border_subtitle = Content(f"Runs{where}"), "Enter opens"
+            yield self.filter
             yield self.runs
         yield KeyBar(ascii=self.mmkd.ascii)
 
@@ -155,7 +158,10 @@ class HomeScreen(MmkdScreen):
             home_row(path, overview, glyphs, now, path in self._worked_on, narrow) for path, overview in self._sweeps.items()
         ]
         self.runs.columns = NARROW_RUN_COLUMNS if narrow else RUN_COLUMNS
-        self.runs.show([*sweeps, *(run_row(run, glyphs, now, narrow) for run in self._runs)], empty)
+        rows = [*sweeps, *(run_row(run, glyphs, now, narrow) for run in self._runs)]
+        if words := self.filter.value.lower().split():
+            rows, empty = [row for row in rows if has_words(row, words)], "no run has these words; esc shows all"
+        self.runs.show(rows, empty)
         self.refresh_bindings()
 
     # -- what can be done
@@ -172,10 +178,38 @@ class HomeScreen(MmkdScreen):
         row = self.runs.current if self.runs.body.has_focus else None
         return next((run for run in self._runs if str(run.path) == row), None)
 
+    def action_find(self) -> None:
+        """Asks for the words that runs are to have."""
+        self.query_one("#runs").add_class("-finding")
+        self.filter.focus()
+
+    def action_show_all(self) -> None:
+        """Ends what `action_find` began."""
+        self.query_one("#runs").remove_class("-finding")
+        self.filter.value = ""
+        self.runs.body.focus()
+
+    def key_down(self) -> None:
+        """From the filter to the runs, which it stays in force for."""
+        if self.filter.has_focus:
+            self.runs.body.focus()
+
+    @on(Input.Changed)
+    def _filtered(self) -> None:
+        self._show_runs()
+
+    @on(Input.Submitted)
+    def _found(self) -> None:
+        self.runs.body.focus()
+
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """None where a key does nothing now, so that the footer does not offer it."""
         if action == "edit":
             return True if self.chosen_preset and self.chosen_preset.entry.preset else None
+        if action == "find":
+            return None if self.filter.has_focus else True
+        if action == "show_all":
+            return True if self.query_one("#runs").has_class("-finding") else None
         if action == "delete":
             return True if self.chosen_run and not self.chosen_run.state.live else None
         return True

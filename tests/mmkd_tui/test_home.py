@@ -154,6 +154,34 @@ def test_runs_of_one_preset_are_told_apart(size: tuple[int, int], monkeypatch: p
     run(look())
 
 
+def test_runs_are_found_by_words(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    runs = [
+        replace(summary(state, f"name-{n:03}", tmp_path / f"{n}", seed=n), method=("mmkd", "fitnet")[n % 2])
+        for n, state in enumerate([RunState.FINISHED, RunState.FAILED] * 10)
+    ]
+    monkeypatch.setattr(home, "list_runs", lambda folder: runs)
+
+    async def look() -> None:
+        async with at_home(tmp_path, (80, 24)) as pilot:
+            screen = pilot.app.screen
+            assert isinstance(screen, HomeScreen)
+            assert "/ Find" in text(pilot.app).splitlines()[-1]
+            for words, count in (("name-01", 10), ("s7 fail", 1), ("zz", 0)):
+                await pilot.press("slash", *("space" if letter == " " else letter for letter in words))
+                await pilot.pause()
+                assert len(screen.runs.rows) == count, words
+                assert words in text(pilot.app)
+                assert "esc All runs" in text(pilot.app).splitlines()[-1]
+                assert ("esc shows all" in text(pilot.app)) is (count == 0)
+                await pilot.press("escape")
+                assert len(screen.runs.rows) == 20
+            await pilot.press("slash", *"s19", "enter", "enter")  # to the runs, and the first of them opened
+            await until(pilot, lambda: isinstance(pilot.app.screen, DashboardScreen))
+            assert pilot.app.screen.follower.client.path == runs[19].path  # type: ignore[attr-defined]
+
+    run(look())
+
+
 def test_three_keys_to_a_running_quickstart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One, in fact: Enter."""
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")  # on the processor, on every machine
