@@ -23,7 +23,7 @@ from mmkd_tui.widgets.table import Column, Row
 PRESET_COLUMNS = (Column("", 18, most=36), Column("", 20, grow=True), Column("", 14, right=True))
 RUN_COLUMNS = (
     Column("", 16),
-    Column("", 16, grow=True),
+    Column("", 21, grow=True),
     Column("", 20, most=34),
     Column("", 18),
     Column("", 10, right=True),
