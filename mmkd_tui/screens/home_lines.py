@@ -24,7 +24,7 @@ PRESET_COLUMNS = (Column("", 18, most=36), Column("", 20, grow=True), Column("",
 RUN_COLUMNS = (
     Column("", 16),
     Column("", 21, grow=True),
-    Column("", 20, most=34),
+    Column("", 20, most=26),
     Column("", 18),
     Column("", 10, right=True),
 )
