@@ -38,6 +38,9 @@ from mmkd_tui.widgets.lines import escaped
 from mmkd_tui.widgets.scrollbars import use_scrollbars
 
 if TYPE_CHECKING:
+    from rich.console import RenderableType
+    from textual.actions import ActionParseResult
+
     from mmkd_tui.draft import Draft
 
 TERMINAL_CHECK = 5.0  # seconds
@@ -83,6 +86,7 @@ class MmkdApp(App[str]):
         self._client = client
         self._housekeeper: Housekeeper | None = None
         self._saver = SettingsSaver()
+        self._left = False  # the app is being left
         if theme is not None and theme not in self.available_themes:
             raise UserError(f"there is no theme {theme}; choose one of {', '.join(sorted(self.available_themes))}")
         wanted = theme or self.settings.theme
@@ -165,6 +169,14 @@ class MmkdApp(App[str]):
                 leave()
                 return
         self.exit("")
+
+    def exit(self, result: str | None = None, return_code: int = 0, message: RenderableType | None = None) -> None:
+        self._left = True
+        super().exit(result, return_code, message)
+
+    async def run_action(self, action: str | ActionParseResult, *where: Any, **more: Any) -> bool:
+        """As Textual's; keys that were typed ahead do nothing once the app is being left: what they show has no place then."""
+        return self._left or await super().run_action(action, *where, **more)
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """It sleeps only where a shell could wake it: one with job control, which makes a process group of each job."""

@@ -12,9 +12,12 @@ from pathlib import Path
 import pytest
 from support.screens import dashboard, look, played, run, shown, text, until
 from support.terminal import Terminal, wait_until
+from textual import events
 
 from engine.run_state import RunState
+from mmkd_tui.app import MmkdApp
 from mmkd_tui.screens.ask import Answer, Ask
+from mmkd_tui.screens.home import HomeScreen
 
 
 @pytest.mark.parametrize("key", ["q", "ctrl+q", "ctrl+c"])
@@ -39,6 +42,23 @@ def test_detaching_is_the_default_and_asks_nothing_of_the_run(answer: str) -> No
             await pilot.press("q", answer)
             await until(pilot, lambda: pilot.app._exit)
         assert client.requests == []
+
+    run(test())
+
+
+@pytest.mark.parametrize("ahead", ["n", "e", "question_mark"])
+def test_keys_typed_after_leaving_do_nothing(ahead: str, tmp_path: Path) -> None:
+    async def test() -> None:
+        app = MmkdApp(runs_dir=tmp_path / "runs")
+        async with app.run_test() as pilot:
+            await until(pilot, lambda: isinstance(app.screen, HomeScreen))
+            home = app.screen
+            for key in ("q", ahead, ahead):  # without a pause between two
+                app.post_message(events.Key(key, None))
+            await until(pilot, lambda: app._exit)
+            await pilot.pause(0.1)
+            assert app.screen is home
+        assert app.return_code == 0
 
     run(test())
 
