@@ -116,8 +116,8 @@ class WizardScreen(MmkdScreen):
         if step.parent is None:
             step.display = False  # its user may have gone on when it is made
             await switcher.mount(step)
-        if number != self._at or not step.is_mounted:
-            return  # its user has gone on; or it is being made, and then shown by who makes it
+        if number != self._at or not step.is_mounted or self not in self.app.screen_stack or not self.is_attached:
+            return  # its user has gone on, or left; or it is being made, and then shown by who makes it
         switcher.current = step.id
         step.entered()
         self.check()

@@ -303,6 +303,20 @@ def test_keys_that_come_quicker_than_steps_are_shown_are_all_counted() -> None:
     run(look())
 
 
+@pytest.mark.parametrize("key", ["escape", "ctrl+q"])
+def test_it_may_be_left_while_its_first_page_is_being_made(key: str) -> None:
+    async def look() -> None:
+        app = MmkdApp(runs_dir=Path.cwd() / "runs")
+        async with app.run_test() as pilot:  # which raises what the app ends by
+            await until(pilot, lambda: isinstance(app.screen, HomeScreen))
+            wizard = WizardScreen(Draft.new())
+            app.push_screen(wizard)
+            app.post_message(events.Key(key, None))
+            await until(pilot, lambda: wizard._closed)
+
+    run(look())
+
+
 def test_every_method_can_be_chosen_by_keyboard_and_saved() -> None:
     async def look() -> None:
         async with wizard(Draft.of(tiny()), (100, 48)) as pilot:
