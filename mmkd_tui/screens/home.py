@@ -118,15 +118,14 @@ class HomeScreen(MmkdScreen):
 
     def _show_presets(self) -> None:
         machine, glyphs = self.mmkd.machine, marks(self.mmkd.ascii)
-        self._preset_rows = [
-            preset_row(n, item, self._stock, machine, self.data_root, glyphs) for n, item in enumerate(self._offered)
-        ]
+        self._preset_rows = [preset_row(item, self._stock, machine, self.data_root, glyphs) for item in self._offered]
         self._draw_presets()
 
     def _draw_presets(self) -> None:
         """Of many presets, only the one at the cursor is told about at length: the others stay in sight then."""
-        rows, here = self._preset_rows, self.presets.current or "0"
+        rows = self._preset_rows
         if len(rows) > FEW:
+            here = self.presets.current or rows[0].id
             rows = [row if row.id == here else replace(row, below=()) for row in rows]
         self.presets.show(rows, "no presets are installed; press n to plan an experiment")
 
@@ -169,8 +168,11 @@ class HomeScreen(MmkdScreen):
     @property
     def chosen_preset(self) -> Offered | None:
         """At the cursor, while the presets have the focus."""
-        row = self.presets.current
-        return self._offered[int(row)] if row is not None and self.presets.body.has_focus else None
+        return self._preset_of(self.presets.current) if self.presets.body.has_focus else None
+
+    def _preset_of(self, row: str | None) -> Offered | None:
+        """None for a row whose file is gone: it is shown until all rows are drawn anew."""
+        return next((item for item in self._offered if str(item.entry.path) == row), None)
 
     @property
     def chosen_run(self) -> RunSummary | None:
@@ -227,7 +229,8 @@ class HomeScreen(MmkdScreen):
     def _chosen(self, event: Table.Chosen) -> None:
         event.stop()
         if event.table is self.presets:
-            self._start(self._offered[int(event.row)])
+            if item := self._preset_of(event.row):
+                self._start(item)
         elif Path(event.row) in self._sweeps:
             self.mmkd.open_sweep(Path(event.row))
         else:

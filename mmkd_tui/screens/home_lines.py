@@ -65,7 +65,7 @@ def _how_far(item: Offered, data_root: Path) -> int:
     return 2 if missing_data(preset.anchored(item.entry.path.parent).dataset, data_root) else 0
 
 
-def preset_row(number: int, item: Offered, stock: Stock, machine: Machine, data_root: Path, marks: Marks) -> Row:
+def preset_row(item: Offered, stock: Stock, machine: Machine, data_root: Path, marks: Marks) -> Row:
     """A preset: name, what it makes, how long it takes here; and below, what it is and what it needs."""
     entry, preset = item.entry, item.entry.preset
     own = f"your {entry.path.name}" if item.own else ""
@@ -73,7 +73,7 @@ def preset_row(number: int, item: Offered, stock: Stock, machine: Machine, data_
         first = entry.mistakes[0]
         line, colon, said = first.partition(": ")
         short = f"{marks.wrong} {line}{colon}{said.rpartition('; ')[2]}"  # what mends it
-        return Row(str(number), (entry.name, short), below=(first, own) if own else (first,), strong=True)
+        return Row(str(entry.path), (entry.name, short), below=(first, own) if own else (first,), strong=True)
     anchored = preset.anchored(entry.path.parent)
     here = not missing_data(anchored.dataset, data_root)
     data = (
@@ -95,7 +95,7 @@ def preset_row(number: int, item: Offered, stock: Stock, machine: Machine, data_
     if preset.only_teachers:
         what = f"teachers alone: {taught}"
     lines = (entry.description, below) if entry.description else (below,)
-    return Row(str(number), (entry.name, what, about), below=lines, strong=True)
+    return Row(str(entry.path), (entry.name, what, about), below=lines, strong=True)
 
 
 def teachers_line(stock: Stock, preset: Preset) -> str:

@@ -120,11 +120,11 @@ def test_of_a_folder_that_was_not_counted_nothing_is_guessed(tmp_path: Path, mon
     dataset = DatasetPart(name="imagefolder", path=str(tmp_path))
     monkeypatch.setattr("engine.image_folders.PATIENCE", -1.0)
     item = Offered(PresetEntry("own", tmp_path / "own.yaml", "", quickstart().model_copy(update={"dataset": dataset})), True)
-    row = preset_row(0, item, Stock(), CPU, tmp_path, marks(False))
+    row = preset_row(item, Stock(), CPU, tmp_path, marks(False))
     assert row.cells[2] == "time not known"
     assert missing_data(dataset, tmp_path) == ""
     monkeypatch.undo()
-    assert preset_row(0, item, Stock(), CPU, tmp_path, marks(False)).cells[2].startswith("a")
+    assert preset_row(item, Stock(), CPU, tmp_path, marks(False)).cells[2].startswith("a")
 
 
 def test_a_gpu_is_faster_and_takes_another_memory() -> None:

@@ -380,6 +380,30 @@ def test_an_own_preset_that_is_wrong_is_shown_with_its_mistake_and_does_not_run(
     run(look())
 
 
+def test_a_row_is_the_preset_that_it_shows_when_files_come_and_go(tmp_path: Path) -> None:
+    (tmp_path / "tiny.yaml").write_text(dump_preset(tiny()))
+
+    async def look() -> None:
+        async with at_home(tmp_path) as pilot:
+            screen = pilot.app.screen
+            assert isinstance(screen, HomeScreen)
+            await to(pilot, "tiny")
+            (tmp_path / "another.yaml").write_text(dump_preset(tiny("name=another")))
+            screen.on_screen_resume()  # the rows are drawn anew later
+            assert screen.chosen_preset is not None
+            assert screen.chosen_preset.entry.name == "tiny"
+            await until(pilot, lambda: "another" in text(pilot.app))
+            assert screen.chosen_preset.entry.name == "tiny"
+            (tmp_path / "tiny.yaml").unlink()
+            screen.on_screen_resume()
+            assert screen.chosen_preset is None
+            await pilot.press("enter")
+            await until(pilot, lambda: "tiny" not in text(pilot.app))
+            assert not (tmp_path / "runs").exists()
+
+    run(look())
+
+
 @pytest.mark.parametrize("what", ["data", "checkpoint"])
 def test_what_cannot_run_says_why(what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mmkd_tui.starting.find_files", lambda facts, root: None)
