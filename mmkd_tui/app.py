@@ -247,9 +247,12 @@ def run_app(
     theme: str | None = None,
     mouse: bool = True,
     data_root: Path | None = None,
-) -> str:
-    """Runs the app until its user leaves; the line for the normal screen says how to come back, or is empty."""
+) -> str | None:
+    """Runs the app until its user leaves; the line for the normal screen says how to come back, or is empty. None where the
+    app has crashed, which it has told.
+    """
     if ascii is None:
         ascii = prefers_ascii(os.environ, getattr(sys.stdout, "encoding", None))
     app = MmkdApp(runs_dir=runs_dir, open_run=open_run, ascii=ascii, theme=theme, data_root=data_root)
-    return app.run(mouse=mouse) or ""
+    message = app.run(mouse=mouse)
+    return None if app.return_code else message or ""

@@ -10,6 +10,7 @@ import typer
 
 from engine.errors import UserError
 from engine.text import plain
+from mmkd_tui.cli import exit_codes
 from mmkd_tui.cli.options import DataRoot, Plugin, RunsDir, load_plugins
 
 Ascii = Annotated[
@@ -86,5 +87,7 @@ def _show(
     paths.data_root(), paths.teacher_store()  # where there is no home folder that is told before the app has the screen
     root = data_root.expanduser().absolute() if data_root else None
     message = run_app(runs_dir=runs_dir.expanduser(), open_run=run, ascii=ascii_only, theme=theme, mouse=mouse, data_root=root)
+    if message is None:
+        raise typer.Exit(exit_codes.FAILED)
     if message:
         typer.echo(plain(message, keep="\n"))

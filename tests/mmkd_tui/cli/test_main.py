@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 from support.homeless import without_home
+from textual.app import App
 
 from engine.errors import PresetError, UserError
+from mmkd_tui.app import MmkdApp
 from mmkd_tui.cli import main as cli
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -176,6 +178,21 @@ def test_without_a_home_folder_there_is_one_message(
         "mmkd: this user has no home folder to keep things in; set MMKD_CACHE and MMKD_TEACHERS to folders, or HOME\n"
     )
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("error", [None, RuntimeError("a fault")])
+def test_an_app_that_crashes_has_failed(error: Exception | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def leave(app: MmkdApp) -> None:
+        if error is not None:
+            raise error
+        app.exit("")
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(MmkdApp, "on_mount", leave)
+    monkeypatch.setattr(MmkdApp, "run", lambda app, mouse: App.run(app, headless=True))
+    for stream in (sys.stdin, sys.stdout):
+        monkeypatch.setattr(stream, "isatty", lambda: True)
+    assert cli.run_command(["tui"]) == (1 if error else 0)
 
 
 @pytest.mark.parametrize(
