@@ -15,6 +15,7 @@ from engine.catalog import DATASETS, DatasetFacts
 from engine.dataset_facts import FOLDER, SHARDS
 from engine.errors import UserError
 from engine.listing import Listing, PictureFolder
+from engine.paths import expanded
 from engine.preset import DatasetPart
 from engine.text import one_line
 
@@ -88,7 +89,7 @@ def draws_its_test(root: Path) -> bool:
 
 def read_own(part: DatasetPart, deadline: float | None = None) -> PictureFolder:
     """The pictures of a user's own that a preset names, in a folder a class or in shards. As `read_folder`."""
-    root = Path(part.path or "").expanduser()
+    root = expanded(part.path or "")
     if part.name == SHARDS:
         from engine.shards import read_shards  # here: no other folder needs what reads archives
 
@@ -240,7 +241,7 @@ def _looked_at(part: DatasetPart, patience: float | None) -> PictureFolder | str
 
 def _stamp(part: DatasetPart) -> tuple[object, ...]:
     """Changes when a picture is put into a class's folder, or taken out, and when one that could not be read can be."""
-    root = Path(part.path or "").expanduser()
+    root = expanded(part.path or "")
     if part.name == SHARDS:
         from engine.shards import stamp_of
 

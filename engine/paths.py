@@ -32,6 +32,11 @@ def _from_environment(variable: str) -> Path | None:
         raise UserError(f"{variable} is {value}, but there is no such home folder; give a path that begins with /") from error
 
 
+def expanded(path: str) -> Path:
+    """A path that a person wrote, with the home that `~` stands for; as it is where there is no such home, as a shell does."""
+    return Path(os.path.expanduser(path))  # noqa: PTH111
+
+
 @contextmanager
 def _at_home() -> Iterator[None]:
     """UserError where this user has no home folder, as in a container under a number that has no name."""

@@ -13,6 +13,7 @@ from pydantic_core import PydanticCustomError
 from engine import catalog
 from engine.architecture_facts import ARCHITECTURES
 from engine.architectures import LIBRARY_NAME, is_architecture, library_of, likely_name
+from engine.paths import expanded
 from engine.plugins import NAME
 
 RECORDED = "recorded"  # as a validation's context: what a run wrote down is read, where plugins need not be loaded
@@ -508,12 +509,10 @@ class Preset(Part):
     def anchored(self, folder: Path) -> Preset:
         """The same preset with absolute paths of checkpoints and pictures; relative ones are looked for in `folder`."""
         teachers = tuple(
-            t
-            if t.checkpoint is None
-            else t.model_copy(update={"checkpoint": str((folder / Path(t.checkpoint).expanduser()).resolve())})
+            t if t.checkpoint is None else t.model_copy(update={"checkpoint": str((folder / expanded(t.checkpoint)).resolve())})
             for t in self.teachers
         )
         dataset = self.dataset
         if dataset.path is not None:
-            dataset = dataset.model_copy(update={"path": str((folder / Path(dataset.path).expanduser()).resolve())})
+            dataset = dataset.model_copy(update={"path": str((folder / expanded(dataset.path)).resolve())})
         return self.model_copy(update={"teachers": teachers, "dataset": dataset})
