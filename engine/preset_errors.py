@@ -62,6 +62,7 @@ _TOGETHER: dict[str, tuple[KeyPath, ...]] = {
     "nesterov": (("momentum",), ("nesterov",)),
     "milestones": (("milestones",),),
     "either": (("checkpoint",), ("train",)),
+    "pretrained": (("pretrained",),),
     "only_teachers": (("only_teachers",), ("method", "name"), ("method",)),
     "teachers": (("teachers",), ("method", "name"), ("method",)),
     "joint": (("batches",), ("learning",)),

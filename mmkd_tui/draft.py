@@ -14,6 +14,7 @@ from pydantic.fields import FieldInfo
 
 from engine.catalog import DATASETS, SHARDS, DatasetFacts
 from engine.image_folders import facts_of
+from engine.paths import expanded
 from engine.preset import METHOD_PARTS, CePart, DatasetPart, Preset, StudentPart, TeacherPart, TrainPart
 from engine.preset_errors import field_at, mistakes
 from engine.preset_yaml import dump_preset, parse_preset
@@ -189,9 +190,13 @@ class Draft:
         self._set_teachers(tuple(t for index, t in enumerate(self.teachers) if index != number))
 
     def spell_recipe(self, number: int) -> None:
-        """Fills in a teacher's recipe where it is the default one, so that its settings can be changed."""
-        if self.value(("teachers", number, "train")) is None and not self._given(number):
-            self.data = _with(self.data, ("teachers", number, "train"), TrainPart().model_dump())
+        """Fills in a teacher's recipe where it has none, so that its settings can be changed."""
+        if self.value(("teachers", number, "train")) is None:
+            self.change_teacher(number, train=TrainPart().model_dump())
+
+    def change_teacher(self, number: int, **parts: Any) -> None:
+        """Other values in a teacher, whatever was typed."""
+        self.data = _with(self.data, ("teachers", number), {**self.teachers[number], **parts})
 
     def _set_teachers(self, teachers: tuple[dict[str, Any], ...]) -> int:
         self.data = self.data | {"teachers": teachers}
@@ -209,13 +214,17 @@ class Draft:
         return list(_misfits(preset))
 
     def preset(self) -> Preset | None:
-        """The preset, if nothing is wrong with it by itself. A recipe that says what the default says is the default."""
+        """The preset, if nothing is wrong with it by itself. A recipe that says what the default says is the default, but for
+        a pretrained network, which without one is not trained.
+        """
         try:
             preset = Preset.model_validate(self.data)
         except ValidationError:
             return None
         plain = TrainPart()
-        teachers = tuple(t.model_copy(update={"train": None}) if t.train == plain else t for t in preset.teachers)
+        teachers = tuple(
+            t.model_copy(update={"train": None}) if t.train == plain and not t.pretrained else t for t in preset.teachers
+        )
         return preset.model_copy(update={"teachers": teachers})
 
     def yaml(self) -> str | None:
@@ -284,7 +293,7 @@ def _with(node: Any, path: KeyPath, value: Any) -> Any:
 def missing_checkpoint(draft: Draft, number: int) -> Problem | None:
     """The mistake that a teacher's checkpoint is no file; a relative one is looked for where this program was started."""
     path = draft.value(("teachers", number, "checkpoint"))
-    if path is None or Path(str(path)).expanduser().is_file():
+    if path is None or expanded(str(path)).is_file():
         return None
     where: KeyPath = ("teachers", number, "checkpoint")
     return Problem(where, f"{dotted(where)}: there is no file {show(path)}; check the path")

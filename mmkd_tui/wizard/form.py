@@ -22,6 +22,8 @@ from mmkd_tui.draft import Draft, Problem, choices_of
 from mmkd_tui.widgets.marks import marks
 from mmkd_tui.widgets.table import CleanInput, shown_text
 
+LONG = ("arch", "checkpoint", "features", "path")  # names that need a wide field
+
 
 class DraftChanged(Message):
     """A choice was made, right or wrong."""
@@ -34,7 +36,7 @@ class Choice(Widget, can_focus=True):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("left", "step(-1)", "Before", show=False),
         Binding("right,space", "step(1)", "Next", show=False),
-        Binding("enter", "screen.focus_next", show=False),
+        Binding("enter", "app.focus_next", show=False),
     ]
 
     value: reactive[str] = reactive("", init=False)
@@ -70,7 +72,8 @@ class SettingRow(Vertical):
     """One setting of the draft."""
 
     def __init__(self, draft: Draft, path: KeyPath, *, ascii: bool = False) -> None:
-        super().__init__(classes="setting -prose" if path == ("description",) else "setting")
+        kind = "-prose" if path == ("description",) else "-long" if path[-1] in LONG else ""
+        super().__init__(classes=f"setting {kind}")
         self.path = path
         self._draft = draft
         self._ascii = ascii
@@ -78,7 +81,7 @@ class SettingRow(Vertical):
         found = field_at(path, draft.data)
         assert found is not None, path
         self._before = plain(draft.text(path))
-        choices = _choices(path, choices_of(found), found.json_schema_extra)
+        choices = choices_of(found)
         extra = found.json_schema_extra
         unit = str(extra.get("unit", "none")) if isinstance(extra, dict) else "none"
         self._meaning = Content((found.description or "") + ("" if unit in ("none", "factor") else f" ({unit})"))
@@ -135,8 +138,8 @@ class Form(Vertical):
     """A headed group of settings. Up and down go from one to the next."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("up", "screen.focus_previous", show=False),
-        Binding("down", "screen.focus_next", show=False),
+        Binding("up", "app.focus_previous", show=False),
+        Binding("down", "app.focus_next", show=False),
     ]
 
     def __init__(self, draft: Draft, paths: Iterable[KeyPath], title: str = "", *, ascii: bool = False) -> None:
@@ -165,8 +168,8 @@ def tell_problems(root: Widget, problems: Sequence[Problem]) -> list[Problem]:
     return [problem for problem in problems if problem.path not in shown and problem.path[:-1] not in shown]
 
 
-def _choices(path: KeyPath, choices: tuple[str, ...], extra: object) -> tuple[str, ...]:
-    """Also where a field may be any text of the catalogue."""
-    kinds = extra.get("anyOf", [extra]) if isinstance(extra, dict) else []
-    names = next((kind["enum"] for kind in kinds if isinstance(kind, dict) and "enum" in kind), None)
-    return tuple(str(name) for name in names) if isinstance(names, list) and path[0] == "teachers" else choices
+def show_row(root: Widget, path: KeyPath, wanted: bool) -> None:
+    """Shows a setting below `root` only where it says something."""
+    for row in root.query(SettingRow):
+        if row.path == path:
+            row.display = wanted

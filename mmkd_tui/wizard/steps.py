@@ -18,7 +18,7 @@ from mmkd_tui.estimates import estimate, is_counted, size_words, training_images
 from mmkd_tui.machine import Machine
 from mmkd_tui.starting import data_is_here, missing_data
 from mmkd_tui.widgets.table import Column, FilterTable, Row, Table, shown_text
-from mmkd_tui.wizard.form import DraftChanged, Form, SettingRow
+from mmkd_tui.wizard.form import DraftChanged, Form, SettingRow, show_row
 from mmkd_tui.wizard.step import GoOn, Step
 
 
@@ -278,13 +278,6 @@ class HardwareStep(Step):
         need, images = size_words(guess.memory), training_images(preset.dataset)
         lines += ["", f"Roughly needed: {need} of {'GPU ' * (guess.kind == 'cuda')}memory, for {images:,} training images"]
         return [*lines, _fits(guess.memory, guess.kind, preset.hardware.device, self.bench.machine)]
-
-
-def show_row(step: Step, path: KeyPath, wanted: bool) -> None:
-    """A setting that only some data sets or machines use."""
-    for row in step.query(SettingRow):
-        if row.path == path:
-            row.display = wanted
 
 
 def _where(facts: DatasetFacts) -> str:

@@ -13,15 +13,16 @@ from textual.screen import ModalScreen
 from textual.widget import Widget
 from textual.widgets import Button, Static
 
-from engine.architectures import is_architecture
+from engine.architectures import is_architecture, library_of
+from engine.paths import expanded
 from engine.preset import Preset, TrainPart
 from engine.yaml_lines import KeyPath
-from mmkd_tui.draft import Draft, missing_checkpoint
+from mmkd_tui.draft import Draft, Problem, missing_checkpoint
 from mmkd_tui.figures import number_of, percent
 from mmkd_tui.screens.ask import BACK
 from mmkd_tui.stock import Network
 from mmkd_tui.widgets.table import Column, FilterTable, Row, Table, shown_text
-from mmkd_tui.wizard.form import DraftChanged, Form, tell_problems
+from mmkd_tui.wizard.form import Choice, DraftChanged, Form, show_row, tell_problems
 from mmkd_tui.wizard.step import Step
 
 FILE = "file"
@@ -128,7 +129,7 @@ class TeachersStep(Step):
         teacher = self.bench.draft.teachers[number]
         context, marks = self._asking, self.bench.marks
         if teacher["checkpoint"] is not None:
-            there = Path(str(teacher["checkpoint"])).expanduser().is_file() if teacher["checkpoint"] else False
+            there = expanded(str(teacher["checkpoint"])).is_file() if teacher["checkpoint"] else False
             said = Path(str(teacher["checkpoint"])).name + ("" if there else " (missing)")
             return Row(str(number), (str(teacher["arch"]), said), mark=marks.done if there else marks.wrong)
         if teacher["pretrained"] and teacher["train"] is None:
@@ -145,7 +146,7 @@ class TeachersStep(Step):
             self._change(int(event.row), self.bench.draft.copy(), "Change a teacher")
         elif event.row == FILE:
             draft = self.bench.draft.copy()
-            self._change(draft.add_checkpoint("resnet20", ""), draft, "A teacher from a checkpoint file")
+            self._change(draft.add_checkpoint("", ""), draft, "A teacher from a checkpoint file")
         else:
             self._add(event.row)
 
@@ -178,6 +179,20 @@ class TeachersStep(Step):
         self.post_message(DraftChanged())
 
 
+class FurtherRow(Vertical):
+    """Whether a network that begins with its library's weights is trained."""
+
+    def __init__(self, further: bool, *, ascii: bool = False) -> None:
+        super().__init__(classes="setting")
+        self.editor = Choice(("recipe", "null"), "recipe" if further else "null", ascii=ascii, classes="field")
+
+    def compose(self) -> ComposeResult:
+        with Horizontal():
+            yield Static("train", classes="label", markup=False)
+            yield self.editor
+            yield Static("recipe: trained further, as said below; null: as its library has it", classes="meaning", markup=False)
+
+
 class TeacherScreen(ModalScreen[Draft | None]):
     """One teacher's settings, on a copy of the draft; the copy is the answer, None where it was cancelled."""
 
@@ -188,22 +203,30 @@ class TeacherScreen(ModalScreen[Draft | None]):
 
     def __init__(self, draft: Draft, number: int, title: str, *, ascii: bool = False) -> None:
         super().__init__()
+        self._title, self._ascii = title, ascii
+        self._here: KeyPath = ("teachers", number)
+        self._from_file = draft.teachers[number]["checkpoint"] == ""  # it is to be one
+        published = draft.teachers[number]["pretrained"] and draft.teachers[number]["train"] is None
+        self._further = FurtherRow(not published, ascii=ascii)
         draft.spell_recipe(number)
-        self._draft, self._number, self._title, self._ascii = draft, number, title, ascii
-        self._new = draft.teachers[number]["checkpoint"] == ""
+        self._draft, self._number = draft, number
 
     def compose(self) -> ComposeResult:
-        here: KeyPath = ("teachers", self._number)
-        trained = self._draft.value((*here, "checkpoint")) is None
-        with Vertical(classes="-recipe" if trained else ""):
+        draft, here, ascii = self._draft, self._here, self._ascii
+        with Vertical(classes="" if self._from_file else "-recipe"):
             yield Static(self._title, classes="title", markup=False)
             with VerticalScroll(can_focus=False):
-                if trained:
-                    yield Form(self._draft, [(*here, "arch"), (*here, "seed")], ascii=self._ascii)
-                    recipe = [(*here, "train", name) for name in TrainPart.model_fields]
-                    yield Form(self._draft, recipe, "train: its recipe", ascii=self._ascii)
+                if self._from_file:
+                    yield Form(draft, [(*here, name) for name in ("arch", "checkpoint", "features")], ascii=ascii)
                 else:
-                    yield Form(self._draft, [(*here, "arch"), (*here, "checkpoint")], ascii=self._ascii)
+                    names = ("arch", "seed", "checkpoint", "pretrained")
+                    yield Form(draft, [(*here, name) for name in names], ascii=ascii)
+                    with Form(draft, []):
+                        yield self._further
+                    with Vertical(id="recipe"):
+                        recipe = [(*here, "train", name) for name in TrainPart.model_fields]
+                        yield Form(draft, recipe, "train: its recipe", ascii=ascii)
+                    yield Form(draft, [(*here, "features")], "its feature map", ascii=ascii)
             yield Static("", classes="problem", id="other-problem", markup=False)
             with Horizontal(classes="buttons"):
                 yield Button(" OK ", name="ok", compact=True)
@@ -211,31 +234,55 @@ class TeacherScreen(ModalScreen[Draft | None]):
                 yield Static("Ctrl+S: OK   Esc: cancel", classes="keys", markup=False)
 
     def on_mount(self) -> None:
-        if not self._new:
-            self._tell()
+        if not self._from_file:
+            self._changed()
+
+    @property
+    def _given(self) -> bool:
+        """Whether its fields say that it needs no training."""
+        teacher = self._draft.teachers[self._number]
+        return teacher["checkpoint"] is not None or (teacher["pretrained"] is True and self._further.editor.value == "null")
+
+    def _meant(self) -> Draft:
+        """The draft as the fields mean it: a teacher that is given has no recipe, one from a file has a file."""
+        draft = self._draft.copy()
+        if self._from_file and draft.value((*self._here, "checkpoint")) is None:
+            draft.change_teacher(self._number, checkpoint="")
+        if self._from_file or self._given:
+            draft.change_teacher(self._number, train=None)
+        return draft
 
     @on(DraftChanged)
-    def _tell(self) -> bool:
+    @on(Choice.Changed)
+    def _changed(self) -> None:
+        if not self._from_file:
+            self._arrange()
+        self._tell(self._meant())
+
+    def _arrange(self) -> None:
+        """Shows the settings that say something now."""
+        teacher = self._draft.teachers[self._number]
+        pretrained = teacher["pretrained"] is True
+        published = library_of(str(teacher["arch"]))[0] in ("torchvision", "timm") and teacher["checkpoint"] is None
+        show_row(self, (*self._here, "seed"), not self._given)
+        show_row(self, (*self._here, "pretrained"), published or pretrained)
+        self._further.display = published and pretrained
+        self.query_one("#recipe").display = not self._given
+
+    def _tell(self, draft: Draft, missing: Problem | None = None) -> bool:
         """Shows what is wrong with this teacher; whether anything is."""
-        mine = [problem for problem in self._draft.problems() if problem.path[:2] == ("teachers", self._number)]
+        mine = [problem for problem in draft.problems() if problem.path[:2] == self._here]
+        mine += [missing] if missing else []
         left = tell_problems(self, mine)
         self.query_one("#other-problem", Static).update("\n".join(shown_text(one.sentence, self._ascii) for one in left[:2]))
         return bool(mine)
 
     def action_accept(self) -> None:
         """Takes it over, unless something is wrong."""
-        draft, number = self._draft, self._number
-        path = draft.value(("teachers", number, "checkpoint"))
-        if path is not None:
-            full = str(Path(path).expanduser().absolute()) if path.strip() else ""
-            draft.data["teachers"] = tuple(
-                t | {"checkpoint": full} if i == number else t for i, t in enumerate(draft.data["teachers"])
-            )
-        wrong = self._tell()
-        if path is not None and not wrong and (missing := missing_checkpoint(draft, number)):
-            tell_problems(self, [missing])
-            wrong = True
-        if not wrong:
+        draft = self._meant()
+        if path := draft.value((*self._here, "checkpoint")):
+            draft.change_teacher(self._number, checkpoint=str(expanded(path).absolute()))
+        if not self._tell(draft, missing_checkpoint(draft, self._number)):
             self.dismiss(draft)
 
     @on(Button.Pressed)

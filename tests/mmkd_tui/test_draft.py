@@ -186,6 +186,12 @@ def test_a_spelt_out_default_recipe_is_the_default(tmp_path: Path) -> None:
     assert draft.preset() == before
 
 
+def test_weights_that_no_library_has_are_told_at_their_field() -> None:
+    draft = ready()
+    draft.change_teacher(0, pretrained=True)
+    assert "only torchvision: and timm: networks come with weights" in at(draft, ("teachers", 0, "pretrained"))
+
+
 def test_checkpoints(tmp_path: Path) -> None:
     file = tmp_path / f"{HOSTILE.replace('/', '')}.pth"
     file.write_bytes(b"x")

@@ -16,12 +16,13 @@ from support.presets import tiny
 from support.screens import SIZES, run, text, until
 from support.stock import quickstart, stored
 from textual import events
+from textual.app import App
 from textual.pilot import Pilot
 from textual.widgets import Input
 
 from engine import paths
 from engine.catalog import METHODS
-from engine.preset import METHOD_PARTS, TeacherPart
+from engine.preset import METHOD_PARTS, TeacherPart, TrainPart
 from engine.preset_yaml import dump_preset, load_preset, parse_preset
 from engine.run_client import DirectoryClient
 from engine.run_state import RunState
@@ -317,6 +318,20 @@ def test_it_may_be_left_while_its_first_page_is_being_made(key: str) -> None:
     run(look())
 
 
+def test_arrows_and_enter_go_from_setting_to_setting() -> None:
+    async def look() -> None:
+        async with wizard(Draft.of(tiny())) as pilot:
+            await go(pilot, 4)
+            at = []
+            for key in ("enter", "enter", "down", "up"):
+                await pilot.press(key)
+                row = next(node for node in pilot.app.focused.ancestors if isinstance(node, SettingRow))  # type: ignore[union-attr]
+                at.append(row.path[-1])
+            assert at == ["precision", "compile", "threads", "compile"]
+
+    run(look())
+
+
 def test_every_method_can_be_chosen_by_keyboard_and_saved() -> None:
     async def look() -> None:
         async with wizard(Draft.of(tiny()), (100, 48)) as pilot:
@@ -395,12 +410,14 @@ def test_teachers_from_the_store_the_catalogue_and_a_file(tmp_path: Path) -> Non
             await pilot.pause()
             where = ("teachers", 2, "checkpoint")
             assert problem_of(pilot, where)
+            await retype(pilot, ("teachers", 2, "arch"), "resnet9")
+            assert "did you mean" in problem_of(pilot, ("teachers", 2, "arch"))
             await retype(pilot, where, "none.pth")
             await pilot.press("ctrl+s")
             await pilot.pause()
             assert "there is no file" in problem_of(pilot, where)
             await retype(pilot, where, "w.pth")
-            await pilot.press("shift+tab", "left", "ctrl+s")
+            await pilot.press("shift+tab", "ctrl+u", *"resnet14", "ctrl+s")
             await at_step(pilot, 1)
             given = TeacherPart(arch="resnet14", checkpoint=str(file))
             assert draft.teachers[2] == given.model_dump()
@@ -438,6 +455,83 @@ def test_networks_of_the_libraries_are_chosen_by_typing_their_names() -> None:
             assert "timm:resnet18" in said
             assert draft.problems() == []
             assert load_preset(_written(Path("p.yaml"), draft.yaml() or "")) == draft.preset()
+
+    run(look())
+
+
+def settings(pilot: Pilot[str]) -> set[str]:
+    """The names of the settings that a dialog offers."""
+    rows = pilot.app.screen.query(SettingRow)
+    return {str(row.path[-1]) for row in rows if all(node.display for node in row.ancestors_with_self)}
+
+
+def changed(teacher: TeacherPart, *answers: tuple[str, str], offered: set[str]) -> TeacherPart:
+    """What becomes of a teacher by settings that are typed into its dialog, which offers `offered` then."""
+    draft = Draft.of(tiny())
+    draft.data["teachers"] = (teacher.model_dump(), *draft.teachers)
+    answer: list[Draft | None] = []
+
+    async def look() -> None:
+        app: App[None] = App()
+        async with app.run_test(size=(100, 60)) as pilot:
+            app.push_screen(TeacherScreen(draft, 0, "Change a teacher"), answer.append)
+            await pilot.pause()
+            for name, value in answers:
+                editor = next(row.editor for row in app.screen.query(SettingRow) if row.path[-1] == name)
+                editor.focus()
+                if isinstance(editor, Input):
+                    editor.value = value
+                else:
+                    await pilot.press(*value.split())
+                await pilot.pause()
+            assert settings(pilot) == offered
+            await pilot.press("ctrl+s")
+            await until(pilot, lambda: bool(answer))
+
+    run(look())
+    assert answer[0] is not None
+    preset = answer[0].preset()
+    assert preset is not None
+    assert parse_preset(answer[0].yaml() or "", "saved") == preset
+    return preset.teachers[0]
+
+
+RECIPE = {"seed", *TrainPart.model_fields}
+SHUFFLENET = TeacherPart(arch="torchvision:shufflenet_v2_x0_5")
+
+
+def test_a_librarys_network_may_be_a_checkpoints(tmp_path: Path) -> None:
+    file = tmp_path / "w.safetensors"
+    file.write_bytes(b"weights")
+    typed = (("arch", "timm:vit_tiny_patch16_224"), ("features", "blocks.3"), ("checkpoint", file.name))
+    now = changed(SHUFFLENET, *typed, offered={"arch", "checkpoint", "features"})
+    assert now == TeacherPart(arch="timm:vit_tiny_patch16_224", checkpoint=str(file), features="blocks.3")
+    assert changed(now, ("checkpoint", ""), offered={"arch", "checkpoint", "pretrained", "features", *RECIPE}) == TeacherPart(
+        arch=now.arch, features=now.features
+    )
+
+
+def test_a_librarys_network_may_begin_with_its_weights() -> None:
+    offered = {"arch", "checkpoint", "pretrained", "features"}
+    further = SHUFFLENET.model_copy(update={"pretrained": True, "train": TrainPart()})
+    assert changed(SHUFFLENET, ("pretrained", "right"), offered=offered | RECIPE) == further
+    published = SHUFFLENET.model_copy(update={"pretrained": True})
+    assert changed(SHUFFLENET, ("pretrained", "right down right"), offered=offered) == published  # train: null
+    assert changed(published, offered=offered) == published
+
+
+def test_a_home_that_is_not_there_is_a_file_that_is_not_there() -> None:
+    draft = Draft.of(tiny())
+    draft.add_checkpoint("resnet8", "~no-such-user/w.pth")
+    draft.choose_dataset("imagefolder")
+    draft.put(("dataset", "path"), "~no-such-user/pictures")
+
+    async def look() -> None:
+        async with wizard(draft) as pilot:
+            for number in range(6):
+                await go(pilot, number)
+            await pilot.press("ctrl+r")
+            await until(pilot, lambda: any("there is no folder" in note.message for note in pilot.app._notifications))
 
     run(look())
 
