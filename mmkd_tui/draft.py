@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import types
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
@@ -13,13 +14,14 @@ from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
 from engine.catalog import DATASETS, SHARDS, DatasetFacts
-from engine.image_folders import facts_of
+from engine.image_folders import facts_of, trouble_with
 from engine.paths import expanded
 from engine.preset import METHOD_PARTS, CePart, DatasetPart, Preset, StudentPart, TeacherPart, TrainPart
-from engine.preset_errors import field_at, mistakes
+from engine.preset_errors import Mistake, field_at, mistakes
 from engine.preset_yaml import dump_preset, parse_preset
 from engine.yaml_lines import KeyPath, dotted, scalar, show
 from mmkd_tui.estimates import training_images, validation_images
+from mmkd_tui.timm_names import trouble_with_name
 
 MOST_CHARACTERS = 300  # of a number as it is typed; Python refuses to read some that are longer
 
@@ -210,8 +212,39 @@ class Draft:
         try:
             preset = Preset.model_validate(self.data)
         except ValidationError as error:
-            return [Problem(found.places[0], found.sentence) for found in mistakes(error, self.data)]
-        return list(_misfits(preset))
+            wrong = mistakes(error, self.data)
+            found = [Problem(one.places[0], one.sentence) for one in [*wrong, *self._between(wrong)]]
+        else:
+            found = _too_few_images(preset)
+        told = {problem.path for problem in found}
+        return found + [problem for problem in self._not_there() if problem.path not in told]
+
+    def _not_there(self) -> Iterator[Problem]:
+        """What this machine's files tell, whatever else is wrong."""
+        archs = [self.student, *(str(teacher["arch"]) for teacher in self.teachers)]
+        places: list[KeyPath] = [("student", "arch"), *(("teachers", number, "arch") for number in range(len(self.teachers)))]
+        for path, arch in zip(places, archs, strict=True):
+            if said := trouble_with_name(arch):
+                yield Problem(path, f"{dotted(path)}: {said}")
+        with suppress(ValidationError):
+            part = DatasetPart.model_validate(self.data["dataset"])
+            if part.path is not None and (said := trouble_with(part)):
+                yield Problem(("dataset", "path"), f"dataset.path: {said.removeprefix('dataset.path: ')}")
+        for number in range(len(self.teachers)):
+            if missing := missing_checkpoint(self, number):
+                yield missing
+
+    def _between(self, wrong: list[Mistake]) -> list[Mistake]:
+        """What is wrong between the parts in which nothing is: of a preset that is told only when every part is right."""
+        parts = {mistake.places[0][0] for mistake in wrong if mistake.places[0]}
+        right = fresh().model_dump() | {"method": METHOD_PARTS[self.method].model_validate({"name": self.method}).model_dump()}
+        data = self.data | {part: right[part] for part in parts}
+        try:
+            Preset.model_validate(data)
+        except ValidationError as error:
+            chosen: tuple[KeyPath, ...] = ((), ("method",), ("method", "name"))  # the method's name is never wrong
+            return [one for one in mistakes(error, data) if all(place in chosen or place[0] not in parts for place in one.places)]
+        return []
 
     def preset(self) -> Preset | None:
         """The preset, if nothing is wrong with it by itself. A recipe that says what the default says is the default, but for
@@ -227,11 +260,14 @@ class Draft:
         )
         return preset.model_copy(update={"teachers": teachers})
 
-    def yaml(self) -> str | None:
-        """As it is saved: without what says the same as its default. None where something is wrong."""
+    def yaml(self, anchor: Path | None = None) -> str | None:
+        """As it is saved: without what says the same as its default. None where something is wrong. `anchor`: the folder that
+        its relative paths begin in, where they are to be absolute.
+        """
         preset = self.preset()
         if preset is None:
             return None
+        preset = preset.anchored(anchor) if anchor else preset
         text = dump_preset(preset, brief=True)
         return text if parse_preset(text, "draft") == preset else dump_preset(preset)
 
@@ -299,11 +335,11 @@ def missing_checkpoint(draft: Draft, number: int) -> Problem | None:
     return Problem(where, f"{dotted(where)}: there is no file {show(path)}; check the path")
 
 
-def _misfits(preset: Preset) -> list[Problem]:
-    """What only the data set and this machine's files tell."""
-    found: list[tuple[KeyPath, str]] = []
+def _too_few_images(preset: Preset) -> list[Problem]:
+    """Settings that ask for more images than the data set has."""
     if not facts_of(preset.dataset).classes:
-        return []  # a folder of pictures that cannot be read; what starts a run says why
+        return []  # a folder of pictures that cannot be read, or not so quickly
+    found: list[tuple[KeyPath, str]] = []
     left = training_images(preset.dataset.model_copy(update={"train_images": None}))
     wanted = preset.dataset.train_images
     if wanted is not None and wanted > left:
@@ -312,11 +348,7 @@ def _misfits(preset: Preset) -> list[Problem]:
         found.append((("dataset", "train_images"), said))
     images = training_images(preset.dataset)
     recipes: list[tuple[KeyPath, TrainPart]] = [(("train",), preset.train)]
-    for number, teacher in enumerate(preset.teachers):
-        if teacher.trained:
-            recipes.append((("teachers", number, "train"), teacher.recipe))
-        elif teacher.checkpoint is not None and (missing := missing_checkpoint(Draft(preset.model_dump()), number)):
-            found.append((missing.path, missing.beside))
+    recipes += [(("teachers", n, "train"), teacher.recipe) for n, teacher in enumerate(preset.teachers) if teacher.trained]
     for path, recipe in recipes:
         if recipe.batch_size > images:
             said = f"{recipe.batch_size} is more than the {images} training images of {preset.dataset.name}; make it smaller"

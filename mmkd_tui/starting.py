@@ -10,6 +10,7 @@ from engine.errors import UserError
 from engine.image_folders import trouble_with
 from engine.preset import DatasetPart, Preset
 from engine.trackers import refuse_missing
+from mmkd_tui.timm_names import trouble_with_name
 
 
 def data_is_here(name: str, data_root: Path) -> bool:
@@ -35,6 +36,9 @@ def hindrance(preset: Preset, data_root: Path) -> str:
         return str(error)
     if missing := missing_data(preset.dataset, data_root):
         return missing
+    for arch in (*(teacher.arch for teacher in preset.teachers), preset.student.arch):
+        if said := trouble_with_name(arch):
+            return f"{arch}: {said}"
     for teacher in preset.teachers:
         if teacher.checkpoint is not None and not Path(teacher.checkpoint).is_file():
             return f"there is no file {teacher.checkpoint}, of the teacher {teacher.arch}; check the path"

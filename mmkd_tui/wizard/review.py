@@ -48,9 +48,9 @@ class ReviewStep(Step):
 
     def entered(self) -> None:
         """Called at every change, too: name and description are typed here."""
-        preset, text = self.bench.draft.preset(), self.bench.draft.yaml()
-        if preset is None or text is None:
-            self.yaml.update(self._mistakes(self.bench.draft.problems()))
+        preset, text, problems = self.bench.draft.preset(), self.bench.draft.yaml(), self.bench.draft.problems()
+        if preset is None or text is None or problems:
+            self.yaml.update(self._mistakes(problems))
             self.guess.update("Estimates follow when nothing is missing or wrong.")
         else:
             self.yaml.update(coloured(escaped(plain(text, keep="\n"), self.bench.ascii)))
