@@ -203,22 +203,19 @@ class WizardScreen(MmkdScreen):
 
     # -- saving and starting
 
-    def _stand_up(self) -> str | None:
-        """The preset's text; where something is wrong, goes there instead."""
-        text = self.draft.yaml()
+    def _stands_up(self) -> bool:
+        """Whether nothing is wrong; where something is, goes there."""
         problems = self.draft.problems()
-        if text is not None and not problems:
-            return text
+        if not problems:
+            return True
         step = next((n for n, step in enumerate(self.steps) if any(step.owns(problem) for problem in problems)), 0)
         self.go(step)
-        first = problems[0].sentence if problems else "something is missing"
-        self.notify(plain(first, 300), title="Not ready yet", severity="error", markup=False)
-        return None
+        self.notify(plain(problems[0].sentence, 300), title="Not ready yet", severity="error", markup=False)
+        return False
 
     def action_save(self) -> None:
         """Asks where, and writes the preset there; a file that is there is not replaced without asking."""
-        text = self._stand_up()
-        if text is None:
+        if not self._stands_up():
             return
         ask = AskText(
             "Save as preset",
@@ -232,15 +229,19 @@ class WizardScreen(MmkdScreen):
                 return
             target = target_of(name)
             if not target.exists():
-                self._write(target, text)
+                self._write(target)
                 return
             question = Ask("Replace the file?", f"{target} exists.", [Answer("no", "Keep it"), Answer("yes", "Replace it")])
-            self.app.push_screen(question, lambda answer: self._write(target, text) if answer == "yes" else self.action_save())
+            self.app.push_screen(question, lambda answer: self._write(target) if answer == "yes" else self.action_save())
 
         self.app.push_screen(ask, answered)
 
-    def _write(self, target: Path, text: str) -> None:
+    def _write(self, target: Path) -> None:
+        """Its paths begin in the folder that it lies in: where that is not the one they were typed in, they become absolute."""
+        here = Path.cwd()
         try:
+            text = self.draft.yaml(None if target.parent.resolve() == here.resolve() else here)
+            assert text is not None
             paths.private_folder(target.parent)
             paths.write_whole(target, text)
         except OSError as error:
@@ -257,7 +258,7 @@ class WizardScreen(MmkdScreen):
 
     def action_start(self) -> None:
         """Starts the run and shows it in place of the wizard."""
-        preset = self.draft.preset() if self._stand_up() is not None else None
+        preset = self.draft.preset() if self._stands_up() else None
         if preset is None or self._starting:
             return
         stop = hindrance(preset, self.bench.data_root)
