@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pydantic import ValidationError
 from textual import on
 from textual.app import ComposeResult
 from textual.containers import VerticalScroll
@@ -12,11 +11,12 @@ from textual.widgets import Static
 from engine.architectures import architecture_of, is_architecture
 from engine.catalog import DATASETS, METHODS, SHARDS, DatasetFacts
 from engine.data_files import remedy
-from engine.preset import METHOD_PARTS, DatasetPart, EvaluatePart, HardwarePart, MetaPart, NonFinitePart, TrainPart
+from engine.preset import METHOD_PARTS, EvaluatePart, HardwarePart, MetaPart, NonFinitePart, TrainPart
 from engine.yaml_lines import KeyPath
 from mmkd_tui.estimates import estimate, is_counted, size_words, training_images
 from mmkd_tui.machine import Machine
-from mmkd_tui.starting import data_is_here, missing_data
+from mmkd_tui.starting import data_is_here
+from mmkd_tui.timm_names import trouble_with_name
 from mmkd_tui.widgets.table import Column, FilterTable, Row, Table, shown_text
 from mmkd_tui.wizard.form import DraftChanged, Form, SettingRow, show_row
 from mmkd_tui.wizard.step import GoOn, Step
@@ -30,22 +30,23 @@ class DatasetStep(Step):
     PARTS = ("dataset",)
     COLUMNS = (
         Column("data set", 14),
-        Column("images", 8, right=True),
+        Column("images", 8, right=True, most=9),
         Column("test", 7, right=True, least=64),
         Column("classes", 7, right=True),
-        Column("pixels", 8),
+        Column("pixels", 8, most=9),
         Column("where", 10, grow=True),
     )
 
     def body(self) -> ComposeResult:
         self.table = Table(self.COLUMNS, ascii=self.bench.ascii, id="datasets")
         paths: list[KeyPath] = [
-            ("dataset", name) for name in ("validation_fraction", "train_images", "split_seed", "path", "size", "shuffle")
+            ("dataset", name) for name in ("path", "size", "shuffle", "validation_fraction", "train_images", "split_seed")
         ]
         self.said = Static("", classes="said", markup=False)
         yield self.table
         yield self.said
-        yield Form(self.bench.draft, paths, "How its images are split", ascii=self.bench.ascii)
+        with VerticalScroll(can_focus=False, classes="settings"):
+            yield Form(self.bench.draft, paths, "Its images, and how they are split", ascii=self.bench.ascii)
 
     @property
     def first(self) -> Widget:
@@ -77,21 +78,11 @@ class DatasetStep(Step):
         )
         self.table.point(chosen)
         missing = "" if here[chosen] else f"{chosen} is missing here. {remedy(own, self.bench.data_root)}"
-        if own.own:
-            missing = self._about_folder()
         self.said.update(shown_text(missing, self.bench.ascii))
         self.said.display = bool(missing)
         show_row(self, ("dataset", "path"), own.own)
         show_row(self, ("dataset", "shuffle"), chosen == SHARDS)
         show_row(self, ("dataset", "size"), own.from_files)
-
-    def _about_folder(self) -> str:
-        """What is wrong with a user's folder of pictures; without one, the form below says that it is missing."""
-        try:
-            part = DatasetPart.model_validate(self.bench.draft.data["dataset"])
-        except ValidationError:
-            return ""
-        return missing_data(part, self.bench.data_root)
 
     @on(Table.Chosen)
     def _chosen(self, event: Table.Chosen) -> None:
@@ -149,10 +140,11 @@ class StudentStep(Step):
             [row(name) for name in listed],
             "nothing fits the filter; shorten it, or type timm:NAME or torchvision:NAME",
             [row(name) for name in bench.searched if name != chosen],
-            lambda text: row(text) if is_architecture(text) else None,
+            lambda text: row(text) if is_architecture(text) and not trouble_with_name(text) else None,
         )
         if is_architecture(chosen):
-            than = f", {smaller(bench.parameters(chosen), mean)} than {_those(len(sizes))} (mean {mean:,.0f})" if mean else ""
+            compared = smaller(bench.parameters(chosen), mean)
+            than = f", {compared} than {_those(len(sizes))} (mean {mean:,.0f})" if compared else ""
             on_data = f"for {bench.input_size} images and {len(bench.facts.classes)} classes"
             self.said.update(f"{chosen}: {bench.parameters_text(chosen)} parameters {on_data}{than}")
             if not self.table.filter.value:
@@ -180,7 +172,7 @@ class MethodStep(Step):
         self.table = Table(
             (Column("", 6), Column("", 18), Column("", 20, grow=True, prose=True)), ascii=self.bench.ascii, id="methods"
         )
-        self.settings = VerticalScroll(can_focus=False, id="settings")
+        self.settings = VerticalScroll(can_focus=False, classes="settings")
         self._built = ""
         yield self.table
         yield self.settings
