@@ -21,12 +21,13 @@ from mmkd_tui.draft import Draft, Problem, missing_checkpoint
 from mmkd_tui.figures import number_of, percent
 from mmkd_tui.screens.ask import BACK
 from mmkd_tui.stock import Network
+from mmkd_tui.timm_names import trouble_with_name
 from mmkd_tui.widgets.table import Column, FilterTable, Row, Table, shown_text
 from mmkd_tui.wizard.form import Choice, DraftChanged, Form, show_row, tell_problems
 from mmkd_tui.wizard.step import Step
 
 FILE = "file"
-SIDE_BY_SIDE = 116  # columns that both lists need
+SIDE_BY_SIDE = 126  # columns that both lists need
 
 
 class ChosenTeachers(Vertical):
@@ -57,12 +58,12 @@ class TeachersStep(Step):
     HINT = "Who teaches? Type to filter, Enter adds; Tab goes to those you chose."
     PARTS = ("teachers",)
     COLUMNS = (
-        Column("architecture", 16),
-        Column("parameters", 10, right=True, least=64),
+        Column("architecture", 16, grow=True),
+        Column("parameters", 10, right=True, least=72, most=11),
         Column("accuracy", 8, right=True),
         Column("seed", 4),
-        Column("input", 8, least=74),  # the same for all
-        Column("from", 12, prose=True, grow=True),
+        Column("input", 8, least=84, most=9),  # the same for all
+        Column("from", 22, prose=True, most=32),
     )
 
     def body(self) -> ComposeResult:
@@ -86,7 +87,7 @@ class TeachersStep(Step):
             self._offers(),
             "nothing fits the filter; shorten it, or type timm:NAME or torchvision:NAME",
             [self._to_train(name) for name in self.bench.searched],
-            lambda text: self._to_train(text) if is_architecture(text) else None,
+            lambda text: self._to_train(text) if is_architecture(text) and not trouble_with_name(text) else None,
         )
         self.chosen.table.show(
             [self._row(number) for number in range(len(self.bench.draft.teachers))],
@@ -121,7 +122,7 @@ class TeachersStep(Step):
         return draft.preset()
 
     def _origin(self, network: Network) -> str:
-        where = "store" if self._fits(network) else "other split"
+        where = "store" if self._fits(network) else other_than(self._asking, network)
         noise = f", {100 * network.recipe.label_noise:.3g} % noise" if network.recipe.label_noise else ""
         return f"{where}: {number_of(network.recipe.epochs, 'epoch')}{noise}"
 
@@ -191,6 +192,20 @@ class FurtherRow(Vertical):
             yield Static("train", classes="label", markup=False)
             yield self.editor
             yield Static("recipe: trained further, as said below; null: as its library has it", classes="meaning", markup=False)
+
+
+def other_than(preset: Preset | None, network: Network) -> str:
+    """In what a network of the store is another than a run of `preset` would train; None: that is not known yet."""
+    if preset is None:
+        return "store"
+    wanted, stored = preset.anchored(Path.cwd()).dataset, network.dataset
+    if wanted.path != stored.path:
+        return "other folder"
+    if wanted.size != stored.size:
+        return "other size"
+    split = ("validation_fraction", "train_images", "split_seed")
+    same = all(getattr(wanted, name) == getattr(stored, name) for name in split)
+    return "other settings" if same else "other split"
 
 
 class TeacherScreen(ModalScreen[Draft | None]):

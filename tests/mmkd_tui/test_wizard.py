@@ -7,6 +7,7 @@ import contextlib
 import os
 import re
 from collections.abc import AsyncIterator, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -204,7 +205,7 @@ def test_the_whole_wizard_by_keyboard_alone(tmp_path: Path) -> None:
 def test_every_step_at_every_size(size: tuple[int, int], ascii: bool) -> None:
     words = (
         ("fashion-mnist", "60,000", "validation_fraction", "held out"),
-        ("architecture", "parameters", "accuracy", "8x8x1", "to be trained", "resnet20-s1", "Chosen"),
+        ("architecture", "parameters", "accuracy", "8x8x1" if size[0] > 80 else "", "to be trained", "resnet20-s1", "Chosen"),
         ("resnet8", "77,754", "times smaller", "than the 2 teachers"),
         ("mmkd", "gamma", "temperature", "1.0", "cross entropy"),
         ("device", "precision", "Processor", "Roughly needed", "threads"),
@@ -536,6 +537,20 @@ def test_a_home_that_is_not_there_is_a_file_that_is_not_there() -> None:
     run(look())
 
 
+def test_names_and_numbers_are_whole_where_there_is_room() -> None:
+    async def look() -> None:
+        async with wizard(size=SIZES[2]) as pilot:
+            screen(pilot).steps[0].query_one("#datasets", Table).point("imagenet")
+            await until(pilot, lambda: "1,281,167" in text(pilot.app))
+            assert "224x224x3" in text(pilot.app)
+            await go(pilot, 1)
+            assert re.search(r"339,7\d\d,706", text(pilot.app))
+            screen(pilot).steps[1].offers.filter.value = "shufflenet_v2_x0"  # type: ignore[attr-defined]
+            await until(pilot, lambda: " torchvision:shufflenet_v2_x0_5 " in text(pilot.app))
+
+    run(look())
+
+
 @pytest.mark.parametrize("size", [(60, 16), (80, 24), (100, 30), (120, 36)])
 def test_seeds_tell_networks_of_one_architecture_apart(size: tuple[int, int]) -> None:
     stored(paths.teacher_store(), quickstart())
@@ -578,7 +593,7 @@ def test_another_split_is_said_to_be_one() -> None:
     stored(paths.teacher_store(), quickstart())
 
     async def look() -> None:
-        async with wizard() as pilot:
+        async with wizard(size=SIZES[0]) as pilot:
             await go(pilot, 1)
             await until(pilot, lambda: "other split: 25 epochs" in text(pilot.app))
             await pilot.press("enter")
@@ -641,18 +656,22 @@ def test_a_folder_of_ones_own_pictures(tmp_path: Path) -> None:
     sets.pictures(tmp_path / "own", {"train": 40, "test": 3}, classes=3)
 
     async def look() -> None:
-        async with wizard(Draft.of(tiny()), (120, 60)) as pilot:
+        async with wizard(Draft.of(tiny("dataset.train_images=null")), (120, 60)) as pilot:
             screen(pilot).steps[0].query_one("#datasets", Table).point("imagefolder")
             await pilot.press("enter")
             await pilot.pause()
             assert screen(pilot).draft.dataset == "imagefolder"
             assert "needs a folder" in problem_of(pilot, ("dataset", "path"))
             await retype(pilot, ("dataset", "path"), str(tmp_path / "none"))
-            assert not problem_of(pilot, ("dataset", "path"))
+            assert problem_of(pilot, ("dataset", "path")).startswith("there is no folder")
+            assert "Data set]✖" in text(pilot.app)
             await go(pilot, 5)
             assert "there is no folder" in text(pilot.app).replace("\n", " ")
             await go(pilot, 0)
             await retype(pilot, ("dataset", "path"), str(tmp_path / "own"))
+            assert not problem_of(pilot, ("dataset", "path"))
+            assert "Data set]✓" in text(pilot.app)
+            assert "there is no folder" not in text(pilot.app)
             assert screen(pilot).bench.facts.train_images == 120
             await go(pilot, 2)
             assert "224x224x3" in text(pilot.app)
@@ -664,6 +683,74 @@ def test_a_folder_of_ones_own_pictures(tmp_path: Path) -> None:
             await pilot.pause()
             assert screen(pilot).draft.data["dataset"]["path"] is None
             assert not screen(pilot).draft.problems()
+
+    run(look())
+
+
+def test_a_folder_is_typed_in_sight_at_the_smallest_usual_size() -> None:
+    async def look() -> None:
+        async with wizard(Draft.of(tiny()), SIZES[0]) as pilot:
+            await pilot.press("end", "up", "enter", "tab")
+            await pilot.press(*"my-pictures".replace("-", ""))
+            await pilot.pause()
+            said = text(pilot.app)
+            assert screen(pilot).draft.value(("dataset", "path")) == "mypictures"
+            assert "path" in said
+            assert "mypictures" in said
+            assert "there is no folder" in said
+            for path in (("dataset", "size"), ("dataset", "split_seed")):
+                await to_field(pilot, path)
+                await until(pilot, lambda path=path: path[-1] in text(pilot.app))  # type: ignore[misc]
+
+    run(look())
+
+
+def test_what_is_missing_in_one_step_hides_nothing_in_another() -> None:
+    async def look() -> None:
+        draft = Draft.new()
+        draft.choose_dataset("imagefolder")  # whose path is yet to be typed
+        async with wizard(draft) as pilot:
+            await go(pilot, 1)
+            assert "Teachers]✖" in text(pilot.app)
+            assert "at least 2 teachers" in text(pilot.app)
+            assert "2 things missing or wrong" in text(pilot.app)
+
+    run(look())
+
+
+@pytest.mark.skipif(find_spec("timm") is None, reason="timm is not installed")
+def test_a_network_that_timm_does_not_have_is_told_before_a_run_asks_for_it() -> None:
+    async def look() -> None:
+        draft = Draft.of(tiny())
+        draft.put(("student", "arch"), "timm:resnet1")
+        async with wizard(draft) as pilot:
+            await go(pilot, 5)
+            assert "did you mean timm:resnet" in " ".join(text(pilot.app).split())
+            await go(pilot, 1)
+            screen(pilot).steps[1].offers.filter.value = "timm:resnet1"  # type: ignore[attr-defined]
+            await until(pilot, lambda: "nothing fits the filter" in text(pilot.app))
+            await pilot.press("8")
+            await until(pilot, lambda: "timm:resnet18 " in text(pilot.app))
+
+    run(look())
+
+
+def test_a_preset_that_is_saved_elsewhere_names_the_same_folder(tmp_path: Path) -> None:
+    sets.pictures(tmp_path / "shapes", {"train": 40, "test": 3}, classes=2)
+    draft = Draft.of(tiny("dataset.train_images=null"))
+    draft.choose_dataset("imagefolder")
+    draft.put(("dataset", "path"), "shapes")
+    (tmp_path / "other").mkdir()
+
+    async def look() -> None:
+        async with wizard(draft) as pilot:
+            for name, path in (("here.yaml", "shapes"), ("other/there.yaml", str(tmp_path / "shapes"))):
+                await pilot.press("ctrl+s")
+                await until(pilot, lambda: isinstance(pilot.app.screen, AskText))
+                await pilot.press("ctrl+u", *(_key(character) for character in name), "enter")
+                await until(pilot, (tmp_path / name).exists)
+                assert load_preset(tmp_path / name).dataset.path == path
+                await at_step(pilot, 0)
 
     run(look())
 
