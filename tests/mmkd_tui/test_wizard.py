@@ -33,10 +33,11 @@ from mmkd_tui.screens.ask import Ask, AskText
 from mmkd_tui.screens.dashboard import DashboardScreen
 from mmkd_tui.screens.help import HelpScreen
 from mmkd_tui.screens.home import HomeScreen
+from mmkd_tui.stock import Network
 from mmkd_tui.widgets.table import Table
 from mmkd_tui.wizard.form import SettingRow
 from mmkd_tui.wizard.screen import WizardScreen, target_of, wrong_target
-from mmkd_tui.wizard.teachers import TeacherScreen
+from mmkd_tui.wizard.teachers import TeacherScreen, other_than
 
 HOSTILE = "[/red]x[bold]\x1b[31m"
 SHOWN = "[/red]x[bold]\\x1b[31m"
@@ -600,6 +601,18 @@ def test_another_split_is_said_to_be_one() -> None:
             assert "to be trained, 25 epochs" in text(pilot.app)
 
     run(look())
+
+
+@pytest.mark.parametrize(
+    ("change", "other"),
+    [("path=b", "folder"), ("size=64", "size"), ("split_seed=1", "split"), ("shuffle=shards", "settings")],
+)
+def test_what_is_other_about_a_stored_network(change: str, other: str, tmp_path: Path) -> None:
+    asked = tiny("dataset={name: webdataset, path: a, train_images: 160}")
+    stored_one = tiny("dataset={name: webdataset, path: a, train_images: 160}", f"dataset.{change}").anchored(tmp_path)
+    network = Network("key", "resnet8", stored_one.dataset, 0, TrainPart(), None, None, "")
+    assert other_than(asked, network) == f"other {other}"
+    assert other_than(None, network) == "store"
 
 
 def test_the_filter_filters_as_it_is_typed() -> None:
