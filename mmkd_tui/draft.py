@@ -136,8 +136,9 @@ class Draft:
             self.put(("dataset", "path"), "")
         if name != SHARDS and self.value(("dataset", "shuffle")) not in (None, "images"):
             self.put(("dataset", "shuffle"), "images")
-        if not facts.from_files and self.value(("dataset", "size")) is not None:
-            self.put(("dataset", "size"), "")
+        for setting in ("size", "resize"):
+            if not facts.from_files and self.value(("dataset", setting)) is not None:
+                self.put(("dataset", setting), "")
 
     def facts(self) -> DatasetFacts:
         """Of the data set; of a user's own pictures, what is in their folder, if that is known."""

@@ -40,7 +40,8 @@ class DatasetStep(Step):
     def body(self) -> ComposeResult:
         self.table = Table(self.COLUMNS, ascii=self.bench.ascii, id="datasets")
         paths: list[KeyPath] = [
-            ("dataset", name) for name in ("path", "size", "shuffle", "validation_fraction", "train_images", "split_seed")
+            ("dataset", name)
+            for name in ("path", "size", "resize", "shuffle", "validation_fraction", "train_images", "split_seed")
         ]
         self.said = Static("", classes="said", markup=False)
         yield self.table
@@ -82,7 +83,8 @@ class DatasetStep(Step):
         self.said.display = bool(missing)
         show_row(self, ("dataset", "path"), own.own)
         show_row(self, ("dataset", "shuffle"), chosen == SHARDS)
-        show_row(self, ("dataset", "size"), own.from_files)
+        for name in ("size", "resize"):
+            show_row(self, ("dataset", name), own.from_files)
 
     @on(Table.Chosen)
     def _chosen(self, event: Table.Chosen) -> None:

@@ -229,3 +229,13 @@ def test_changed_until_saved() -> None:
 
 def test_a_problem_without_a_colon_is_said_whole() -> None:
     assert Problem((), "something").beside == "something"
+
+
+def test_what_is_said_of_pictures_in_files_goes_with_them() -> None:
+    draft = Draft.new()
+    draft.choose_dataset("imagefolder")
+    for name, value in (("path", "pictures"), ("size", "64"), ("resize", "64")):
+        draft.put(("dataset", name), value)
+    assert draft.value(("dataset", "resize")) == 64
+    draft.choose_dataset("digits")
+    assert [draft.value(("dataset", name)) for name in ("path", "size", "resize")] == [None] * 3
