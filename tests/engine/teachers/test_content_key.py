@@ -62,8 +62,8 @@ def test_it_is_the_one_that_stores_have() -> None:
 
 
 def test_no_field_is_forgotten() -> None:
-    # Those three are of pictures in files: tests/engine/test_image_folders.py and test_shard_run.py have some.
-    assert OTHERS["dataset"].keys() | {"path", "size", "shuffle"} == DatasetPart.model_fields.keys()
+    # Those four are of pictures in files: tests/engine/test_image_folders.py and test_shard_run.py have some.
+    assert OTHERS["dataset"].keys() | {"path", "size", "resize", "shuffle"} == DatasetPart.model_fields.keys()
     assert OTHERS["recipe"].keys() == TrainPart.model_fields.keys()
 
 
