@@ -1,6 +1,7 @@
 """How far bfloat16's gradients and hyper-gradients are from float32's, along a whole training, and whether the errors add up.
 
     python benchmarks/rounding.py [PRESET] [--epochs N] [--every N]
+    python benchmarks/rounding.py [PRESET] --seeds 25 [--first 0] [--epochs 1]
 
 The training is in float32, of `quickstart` if no preset is named, with its teachers, made or found in the teacher store. At every
 tenth step the gradient, and at each meta step the hyper-gradient, is computed in bfloat16 as well, from the same weights, batch
@@ -16,6 +17,10 @@ divergence at temperature 4, and the two accuracies, on the training images of o
 
 As long as "added" is about what chance makes it, rounding is one more noise of small batches, and pulls nowhere. A processor
 without instructions for bfloat16 rounds as benchmarks/rounded_convolutions.py says.
+
+With --seeds, students of so many seeds learn in float32 and in bfloat16, side by side, from the same batches and the same outputs
+of the teachers, in float32, for the first epochs. A line for each: mean difference of training loss and accuracy, with its
+standard error.
 """
 
 from __future__ import annotations
@@ -23,6 +28,7 @@ from __future__ import annotations
 import argparse
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -38,6 +44,8 @@ from engine.methods.mmkd import Mmkd
 from engine.methods.step import Step
 from engine.models import Output
 from engine.models.panel import TeacherPanel
+from engine.optimizers import SGD
+from engine.preset import Preset
 from engine.stepping import Stepper
 from engine.teachers.store import TeacherStore
 from engine.teachers.train import Classroom
@@ -124,11 +132,44 @@ def teachers_apart(panel: TeacherPanel, images: Images, labels: Sequence[str], b
         print(f"teacher {label}: logits differ by {apart:.2%}, KL {kl:.1e}, accuracy {right[0]} and {right[1]}", flush=True)
 
 
+def side_by_side(plan: Plan, preset: Preset, panel: TeacherPanel, images: Images, seeds: range, epochs: int) -> None:
+    """Says how far bfloat16's first epochs are from float32's."""
+    recipe = preset.train
+    found: dict[int, list[list[float]]] = defaultdict(list)  # epoch: of each seed, the differences of loss and accuracy
+    for seed in seeds:
+        steppers = []
+        for bf16 in (False, True):
+            method = replace(plan, bf16=bf16).build(seed, panel.device)
+            method.learner.train()
+            settings = {"momentum": recipe.momentum, "weight_decay": recipe.weight_decay, "nesterov": recipe.nesterov}
+            steppers.append(Stepper(method, SGD(list(method.learner.parameters()), lr=recipe.lr, **settings)))
+        number = 0
+        for epoch in range(epochs):
+            told: list[list[Tensor]] = [[], []]
+            for batch in images.train.shuffled(recipe.batch_size, seed, epoch, images.augmenting(recipe.augment)):
+                teachers = panel.of(batch)
+                for stepper, steps in zip(steppers, told, strict=True):
+                    stepper.optimizer.param_groups[0]["lr"] = recipe.lr_at(epoch)
+                    step, _ = stepper(batch, teachers, number)
+                    steps.append(torch.stack([step.loss.detach(), (step.logits.argmax(1) == batch.labels).float().mean()]))
+                number += 1
+            wide, narrow = (torch.stack(steps).double().mean(0) for steps in told)
+            found[epoch].append((narrow - wide).tolist())
+            print(f"seed {seed} epoch {epoch + 1}: {found[epoch][-1][0]:+.4f} {found[epoch][-1][1]:+.2%}", flush=True)
+    for epoch, differences in found.items():
+        loss, accuracy = torch.tensor(differences, dtype=torch.float64).unbind(1)
+        errors = [one.std() / len(one) ** 0.5 for one in (loss, accuracy)]
+        said = f"loss {loss.mean():+.3f} ± {errors[0]:.3f}, accuracy {accuracy.mean():+.2%} ± {errors[1]:.2%}"
+        print(f"epoch {epoch + 1}, {len(loss)} seeds: {said}")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("preset", nargs="?", default="quickstart")
     parser.add_argument("--epochs", type=int, help="instead of the preset's")
     parser.add_argument("--every", type=int, default=10, help="steps between two training gradients")
+    parser.add_argument("--seeds", type=int, default=0, help="students that learn in both, side by side")
+    parser.add_argument("--first", type=int, default=0, help="the first one's seed")
     asked = parser.parse_args()
 
     overrides = ["hardware.precision=fp32", *([f"train.epochs={asked.epochs}"] if asked.epochs else [])]
@@ -158,7 +199,10 @@ def main() -> None:
         *(preset.method, preset.student.arch, facts.channels, images.classes, preset.train.batch_size, tuple(panel.channels)),
         size=facts.size,
     )
-    print(f"{device}, torch {torch.__version__}, {preset.name}, seed {preset.seed}")
+    print(f"{device}, torch {torch.__version__}, {preset.name}, seed {preset.seed}", flush=True)
+    if asked.seeds:
+        side_by_side(plan, preset, panel, images, range(asked.first, asked.first + asked.seeds), asked.epochs or 1)
+        return
     teachers_apart(panel, images, preset.teacher_labels, preset.train.batch_size)
     print(f"epoch      lr  {'':20}{'error':>8} {'cosine':>9} {'added':>8} {'chance':>8}", flush=True)
     Trainer(
