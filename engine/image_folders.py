@@ -120,7 +120,8 @@ def of_size(part: DatasetPart, size: int | None, resize: int | None = None) -> D
             )
     part = part.model_copy(update={"size": size or part.size, "resize": resize or part.resize})
     if part.resize is not None and part.resize < (whole := part.size or facts.size):
-        raise UserError(f"--resize {part.resize} is smaller than the {whole} pixels of --size; give {whole} or more")
+        option, other = "--resize" if resize else "dataset.resize", "--size" if size else "size"
+        raise UserError(f"{option} {part.resize} is smaller than the {whole} pixels of {other}; give {whole} or more")
     return part
 
 

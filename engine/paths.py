@@ -37,6 +37,13 @@ def expanded(path: str) -> Path:
     return Path(os.path.expanduser(path))  # noqa: PTH111
 
 
+def is_file(path: Path) -> bool:
+    """Whether there is a file of that name; not where none can have it, or where it may not be looked for."""
+    with suppress(OSError, ValueError):
+        return path.is_file()
+    return False
+
+
 @contextmanager
 def _at_home() -> Iterator[None]:
     """UserError where this user has no home folder, as in a container under a number that has no name."""

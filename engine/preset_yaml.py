@@ -280,9 +280,12 @@ def _own(path: Path) -> PresetEntry | None:
 
 
 def _meant_as_preset(text: str) -> bool:
-    """By its keys, which are looked for as text: it may be no YAML. Tables and sweeps have `presets`, and tables `methods`."""
+    """By its keys, which are looked for as text: it may be no YAML. Tables and sweeps have `presets`, and tables `methods`; other
+    programs' files may have one or another of the keys that presets are told by.
+    """
     keys = set(_TOP_KEY.findall(text))
-    return "presets" not in keys and any(catalog.nearest(key, _TELLING, least=0.85) for key in keys - {"methods"})
+    telling = {key for key in keys - {"methods"} if catalog.nearest(key, _TELLING, least=0.85)}
+    return "presets" not in keys and bool(telling) and len(telling | (keys & {*Preset.model_fields, "methods"})) > 1
 
 
 def _entry(path: Path) -> PresetEntry:

@@ -243,10 +243,11 @@ class Run:
 
     def _open(self, device: torch.device) -> None:
         """Takes the folder, and writes what is written once. TrainingError where its disk does not take that."""
+        new = not (self._folder_given or self._resume) and self.dir.is_empty()
         try:
             self._begin_folder(device)
         except OSError as error:
-            if self._lock is not None and not (self._folder_given or self._resume):
+            if new and self._lock is not None:
                 self.dir.discard()
             why = error.strerror or error
             raise TrainingError(f"{self.dir.path} cannot be written: {why}; {NO_ROOM}") from error
@@ -258,8 +259,9 @@ class Run:
             raise UserError(f"{self.dir.path} holds another run; name another folder")
         now = datetime.now(UTC).isoformat(timespec="seconds")
         meta = made_with(self.preset, device, self.data_root) | {"ranks": self._begun_with, "processes": self.ranks.size}
+        before = read_object(self.dir.meta) or {}
+        meta["begun_by"] = before.get("begun_by", before.get("argv", meta["argv"]))
         if self._resume:
-            before = read_object(self.dir.meta) or {}
             times = before.get("resumed")
             meta |= {"started": before.get("started", now), "resumed": [*(times if isinstance(times, list) else ()), now][-100:]}
             self._checkpoints.clear_leftovers()

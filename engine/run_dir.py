@@ -71,10 +71,19 @@ class RunDir:
             return cls(path)
         raise UserError(f"{runs} has a thousand runs of this second; name another place with --runs-dir")
 
+    def is_empty(self) -> bool:
+        """Whether nothing lies in it, or it is not there."""
+        try:
+            return not any(self.path.iterdir())
+        except FileNotFoundError:
+            return True
+        except OSError:
+            return False
+
     def discard(self) -> None:
         """Takes away what a new run that could not begin has written, and its folder."""
         with suppress(OSError):
-            for path in (self.preset, self.meta, self.events, self.console, self.lock):
+            for path in (self.preset, self.meta, self.events, self.console, self.lock, self.launcher):
                 path.unlink(missing_ok=True)
             self.path.rmdir()
 

@@ -105,8 +105,9 @@ def summary(path: Path) -> RunSummary:
 
 
 def settings_given(path: Path) -> tuple[str, ...]:
-    """The `KEY=VALUE` that `--set` had on the command line of a run's process."""
-    words = (read_object(RunDir(path).meta) or {}).get("argv")
+    """The `KEY=VALUE` that `--set` had on the command line that began a run."""
+    meta = read_object(RunDir(path).meta) or {}
+    words = meta.get("begun_by", meta.get("argv"))
     told = [as_text(word) for word in words] if isinstance(words, list) else []
     apart = [after for word, after in itertools.pairwise(told) if word == "--set"]
     return (*apart, *(word.removeprefix("--set=") for word in told if word.startswith("--set=")))

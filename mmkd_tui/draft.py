@@ -15,7 +15,7 @@ from pydantic.fields import FieldInfo
 
 from engine.catalog import DATASETS, SHARDS, DatasetFacts
 from engine.image_folders import facts_of, trouble_with
-from engine.paths import expanded
+from engine.paths import expanded, is_file
 from engine.preset import METHOD_PARTS, CePart, DatasetPart, Preset, StudentPart, TeacherPart, TrainPart
 from engine.preset_errors import Mistake, field_at, mistakes
 from engine.preset_yaml import dump_preset, parse_preset
@@ -330,7 +330,7 @@ def _with(node: Any, path: KeyPath, value: Any) -> Any:
 def missing_checkpoint(draft: Draft, number: int) -> Problem | None:
     """The mistake that a teacher's checkpoint is no file; a relative one is looked for where this program was started."""
     path = draft.value(("teachers", number, "checkpoint"))
-    if path is None or expanded(str(path)).is_file():
+    if path is None or is_file(expanded(str(path))):
         return None
     where: KeyPath = ("teachers", number, "checkpoint")
     return Problem(where, f"{dotted(where)}: there is no file {show(path)}; check the path")

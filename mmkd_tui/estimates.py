@@ -100,7 +100,7 @@ def pace(hardware: HardwarePart, machine: Machine, stock: Stock) -> Pace:
             continue
         facts = known[network.dataset] = known.get(network.dataset) or facts_of(network.dataset)
         if facts.classes or not facts.own:
-            guess = training(network.arch, network.dataset, network.recipe, plain, facts)
+            guess = learning(network.arch, network.dataset, network.recipe, plain, facts)  # the store's seconds are of its steps
             found.append((network.seconds / guess, guess))
     if not found:
         return plain
@@ -131,10 +131,15 @@ def step_seconds(arch: str, facts: DatasetFacts, images: int, pace: Pace, *, tra
 def training(arch: str, dataset: DatasetPart, recipe: TrainPart, pace: Pace, facts: DatasetFacts | None = None) -> float:
     """A training on the labels alone, with its measurements after each epoch."""
     facts = facts or facts_of(dataset)
-    steps = recipe.epochs * (training_images(dataset, facts) // recipe.batch_size)
     measured = recipe.epochs * validation_images(dataset, facts) + facts.test_images
     passes = step_seconds(arch, facts, 512, pace, train=False) * measured / 512
-    return steps * step_seconds(arch, facts, recipe.batch_size, pace) + passes
+    return learning(arch, dataset, recipe, pace, facts) + passes
+
+
+def learning(arch: str, dataset: DatasetPart, recipe: TrainPart, pace: Pace, facts: DatasetFacts) -> float:
+    """The steps of such a training."""
+    steps = recipe.epochs * (training_images(dataset, facts) // recipe.batch_size)
+    return steps * step_seconds(arch, facts, recipe.batch_size, pace)
 
 
 def estimate(preset: Preset, stock: Stock, machine: Machine) -> Estimate:

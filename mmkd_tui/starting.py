@@ -8,6 +8,7 @@ from engine.catalog import DATASETS
 from engine.data_files import find_files, remedy
 from engine.errors import UserError
 from engine.image_folders import trouble_with
+from engine.paths import is_file
 from engine.preset import DatasetPart, Preset
 from engine.trackers import refuse_missing
 from mmkd_tui.timm_names import trouble_with_name
@@ -40,6 +41,6 @@ def hindrance(preset: Preset, data_root: Path) -> str:
         if said := trouble_with_name(arch):
             return f"{arch}: {said}"
     for teacher in preset.teachers:
-        if teacher.checkpoint is not None and not Path(teacher.checkpoint).is_file():
+        if teacher.checkpoint is not None and not is_file(Path(teacher.checkpoint)):
             return f"there is no file {teacher.checkpoint}, of the teacher {teacher.arch}; check the path"
     return ""

@@ -111,7 +111,10 @@ class TeacherStore:
 
     def listed(self) -> list[Stored]:
         """As `entries`, with those whose facts cannot be read. UserError where the store is no folder that may be read."""
-        folders = (path for path in inside(self.root, "MMKD_TEACHERS") if KEY.fullmatch(path.name) and path.is_dir())
+        try:
+            folders = [path for path in inside(self.root, "MMKD_TEACHERS") if KEY.fullmatch(path.name) and path.is_dir()]
+        except OSError as error:  # its names may be read, and no more
+            raise UserError(f"{self.root} cannot be read: {error.strerror or error}; {_REMEDY}") from error
         found = [_listed(path) for path in folders]
         return sorted(found, key=lambda entry: (str(entry.facts.get("created", "")), entry.key))
 

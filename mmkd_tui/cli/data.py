@@ -272,6 +272,7 @@ def _as_json(facts: DatasetFacts, root: Path) -> dict[str, Any]:
         "names_in_files": facts.names_in_files,
         "channels": facts.channels,
         "size": facts.size,
+        "resize": facts.scaled_to,
         "origin": facts.origin,
         "embedded": facts.embedded,
         "present": facts.embedded or found is not None or (facts.own and bool(facts.classes)),

@@ -57,7 +57,7 @@ def evaluate_command(
     root = root_of(data_root, folder)
     found, preset = opened(file, folder, device, arch=arch, trust=trust, data=data, size=size, resize=resize, data_root=root)
     asked = data or (preset.dataset.name if preset is not None else found.facts.dataset)
-    part = dataset_part(asked, preset, size, found.facts.split_seed, resize)
+    part = dataset_part(asked, preset, size, found.facts.split_seed, resize if found.assumed else None)
     teachers = []
     if folder is not None and preset is not None:
         teachers = teachers_of(folder, preset, found.facts, TeacherStore(paths.teacher_store()))

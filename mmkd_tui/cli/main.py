@@ -37,7 +37,7 @@ from mmkd_tui.cli import (
 )
 from mmkd_tui.cli.talk import let_go
 
-TAKES_NO_MORE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)  # what a write to an open file, as stdout is, fails with
+TAKES_NO_MORE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # what a write to an open file, as stdout is, fails with
 NO_HOME = "Could not determine home directory."  # pathlib's words, in a RuntimeError
 
 app = typer.Typer(

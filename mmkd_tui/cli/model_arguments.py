@@ -98,6 +98,12 @@ def _device(given: str | None) -> Any:
         raise UserError(f"--device is {one_line(given or '', 40)}; give auto, cpu, cuda or cuda:N") from None
 
 
+def _tell_unused(model: Model, size: int | None, resize: int | None) -> None:
+    """A model that says how pictures are prepared is not asked in another way."""
+    if not model.assumed and (size or resize):
+        say(f"--size and --resize change nothing: {model.name} says how its pictures are prepared")
+
+
 def opened(
     file: Path | None,
     folder: Path | None,
@@ -119,13 +125,16 @@ def opened(
         assert folder is not None
         if arch is not None:
             raise UserError("--arch is for files; a run knows its student's architecture")
-        return open_run(folder, where)
+        model, preset = open_run(folder, where)
+        _tell_unused(model, size, resize)
+        return model, preset
 
     def assume() -> ModelFacts:
         with opened_images(dataset_part(data or "", size=size, resize=resize), data_root, where, say) as images:
             return facts_of(images)
 
     model = open_file(file, arch=arch, assume=assume if data else None, device=where, trust=trust)
+    _tell_unused(model, size, resize)
     if model.assumed:
         say(f"assumed, since {file.name} does not say it: {model.facts.preprocessing.words()}; "
             f"{len(model.facts.classes)} classes in the order of {model.facts.dataset}")  # fmt: skip

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from engine.errors import UserError
-from engine.image_folders import SUFFIXES
 from engine.text import one_line, plain
 from mmkd_tui.cli import exit_codes
 from mmkd_tui.cli.model_arguments import Arch, Device, ModelName, Resize, Size, Trust, file_or_run, is_folder, opened, root_of
@@ -83,6 +82,8 @@ def _pictures(given: Path) -> list[Path]:
         names = sorted(entry.name for entry in os.scandir(given) if entry.is_file() and not entry.name.startswith("."))
     except OSError as error:
         raise UserError(f"{given} cannot be read: {error.strerror or error}") from error
+    from engine.image_folders import SUFFIXES
+
     found = [given / name for name in names if Path(name).suffix.lower() in SUFFIXES]
     if not found:
         raise UserError(f"{given} is a folder with no picture directly in it; name pictures, or a folder that holds some")

@@ -26,7 +26,7 @@ COLUMNS = ("name", "data set", "teachers → student", "method", "description")
 
 
 @app.command("list")
-def list_command(as_json: AsJson = False) -> None:
+def list_command(as_json: AsJson = False, plugin: Plugin = None) -> None:
     """List the presets that are shipped.
 
     Of your own in this folder, those that are wrong are told on stderr.
@@ -35,6 +35,7 @@ def list_command(as_json: AsJson = False) -> None:
     """
     from engine.preset_yaml import list_presets, own_presets
 
+    load_plugins(plugin)
     entries = list_presets()
     if as_json:
         typer.echo(json.dumps([_as_json(entry) for entry in entries], indent=2))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -39,7 +40,8 @@ def launch(
     run_dir = RunDir.create(runs_dir.expanduser().absolute(), preset.name)
     try:
         write_whole(run_dir.preset, dump_preset(preset))
-        run_dir.write_json(run_dir.meta, {"processes": processes})  # so many go on with it, too, if it is stopped before it began
+        # So many go on with it, too, if it is stopped before it began.
+        run_dir.write_json(run_dir.meta, {"processes": processes, "begun_by": sys.argv})
         host = start_host(run_dir, None, data_root_of(data_root), ["--force"] * force, processes=processes, restarts=restarts)
     except OSError as error:
         run_dir.discard()

@@ -85,6 +85,7 @@ def _show(
     from mmkd_tui.app import run_app
 
     paths.data_root(), paths.teacher_store()  # where there is no home folder that is told before the app has the screen
+    paths.inside(runs_dir.expanduser(), "--runs-dir")
     root = data_root.expanduser().absolute() if data_root else None
     message = run_app(runs_dir=runs_dir.expanduser(), open_run=run, ascii=ascii_only, theme=theme, mouse=mouse, data_root=root)
     if message is None:

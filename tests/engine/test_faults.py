@@ -474,6 +474,17 @@ def test_a_run_that_has_no_room_to_begin_says_where_and_leaves_nothing(
     assert list(runs.iterdir()) == []
 
 
+def test_what_lay_in_a_folder_before_stays_where_a_run_has_no_room_to_begin(small_disk: Path, store: Path) -> None:
+    own = small_disk / "own"
+    own.mkdir()
+    (own / "preset.yaml").write_text("mine")
+    fill(small_disk)
+    run = Run(PRESET, own, store=store)
+    execute(run)
+    assert result_of(run).state == "failed"
+    assert (own / "preset.yaml").read_text() == "mine"
+
+
 def test_a_store_on_a_full_disk_costs_the_teachers_their_place_there_and_nothing_else(small_disk: Path, tmp_path: Path) -> None:
     store = small_disk / "teachers"
     store.mkdir()

@@ -561,6 +561,8 @@ def test_what_is_meant_as_a_preset_is_listed_with_its_mistake(text: bytes, first
         "name: s\npresets: [quickstart]\nsettings: {method.alpha: {grid: [1]}}\nmethod: x\n",
         "- dataset: a\n- student: b\n",
         "model: a\ndatabase: b\ndata: c\n",
+        "dataset: squad\nmodel: bert\nlr: 1\n",
+        "datasets: {train: x}\nbackbone: y\n",
         "see dataset:\n",
         "",
     ],

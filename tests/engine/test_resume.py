@@ -131,6 +131,9 @@ def test_killed_after_a_checkpoint_it_ends_as_if_it_had_not_been(
     assert (summary.state, summary.share) == (RunState.FINISHED, 1.0)
     meta = json.loads((watched.path / "meta.json").read_text())
     assert len(meta["resumed"]) == 1
+    assert meta["begun_by"] != meta["argv"]
+    assert "--resume" in meta["argv"]
+    assert "--resume" not in meta["begun_by"]
 
 
 def stopped(folder: Path, preset: Preset, store: Path, stop: Callable[[Event], bool]) -> list[Event]:

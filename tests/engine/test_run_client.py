@@ -26,7 +26,7 @@ from engine.events import EpochEnded, Event, Log, Metrics, RunStarted, from_line
 from engine.preset_yaml import dump_preset
 from engine.run_client import DirectoryClient
 from engine.run_dir import Lock, RunDir, take_over
-from engine.run_list import find_run, list_runs, remove_run
+from engine.run_list import find_run, list_runs, remove_run, settings_given
 from engine.run_state import PATIENCE, RunState
 
 
@@ -332,6 +332,10 @@ def test_a_list_tells_what_runs_of_one_preset_differ_in(tmp_path: Path) -> None:
     told = {found.path.name: (found.seed, found.changed) for found in list_runs(tmp_path)}
     assert told["one"] == (5, ("train.lr=0.1", "train.epochs=2"))
     assert told["two"][1] == ("",)
+    begun = make_run(tmp_path, "three", state="done")
+    resumed = {"argv": ["engine/host.py", "--resume"], "begun_by": ["mmkd", "run", "--set", "seed=3"]}
+    begun.meta.write_text(json.dumps(resumed))
+    assert settings_given(begun.path) == ("seed=3",)
 
 
 def test_a_run_is_found_by_its_name_a_part_or_a_path(tmp_path: Path) -> None:

@@ -207,6 +207,12 @@ def test_checkpoints(tmp_path: Path) -> None:
     assert missing_checkpoint(draft, 0) is None
 
 
+def test_a_path_that_no_file_can_have_is_one_that_is_not_there() -> None:
+    draft = ready()
+    draft.add_checkpoint("resnet20", "x" * 300)
+    assert "there is no file" in at(draft, ("teachers", 2, "checkpoint"))
+
+
 def test_what_the_data_set_does_not_have() -> None:
     draft = ready()
     draft.put(("dataset", "train_images"), "1081")

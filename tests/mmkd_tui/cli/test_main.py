@@ -17,6 +17,7 @@ from mmkd_tui.cli import main as cli
 
 ROOT = Path(__file__).resolve().parents[3]
 HEAVY = {
+    "engine.preset",
     "torch",
     "torchvision",
     "numpy",
