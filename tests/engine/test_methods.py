@@ -138,4 +138,5 @@ def test_with_a_teacher_cache(method: str, store: Path, tmp_path: Path) -> None:
 def test_what_cannot_be_compiled_says_so_once(method: str, store: Path, tmp_path: Path) -> None:
     events = executed(Run(preset(method, "hardware.compile=on"), tmp_path / "run", store=store), "done")
     assert sum(isinstance(event, Log) and "is not compiled" in event.message for event in events) == 1
-    assert not any(isinstance(event, Log) and event.level == "warning" for event in events)
+    warnings = [event.message for event in events if isinstance(event, Log) and event.level == "warning"]
+    assert all("no better than guessing" in message for message in warnings)  # teachers of an epoch

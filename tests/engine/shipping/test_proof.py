@@ -24,7 +24,7 @@ def test_images_that_cannot_be_read_do_not_count(tmp_path: Path) -> None:
     (tmp_path / "test" / "class-1" / "001.jpg").write_bytes(b"broken")
     part = DatasetPart(name="imagefolder", path=str(tmp_path), size=32)
     images = load_images(part, tmp_path, torch.device("cpu"), workers=0)
-    prepared = Preprocessing.of(images.facts, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25), 32)
+    prepared = Preprocessing.of(images.facts, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
     proof = proven(colours, colours, images.test, prepared)
     assert proof.images == 5
     assert proof.same_class == 1.0

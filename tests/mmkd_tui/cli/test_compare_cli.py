@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import subprocess
@@ -49,12 +50,12 @@ def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_many_runs_are_told_and_looked_for_in_one_list(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
     listed = []
 
-    def scandir(path: Any) -> Any:
+    def look(real: Any, path: Any) -> Any:
         listed.append(Path(path))
         return real(path)
 
-    real = os.scandir
-    monkeypatch.setattr(os, "scandir", scandir)
+    for name in ("scandir", "listdir"):
+        monkeypatch.setattr(os, name, functools.partial(look, getattr(os, name)))
     for number in range(20):
         make(f"many-{number:02}", 0.9, f"seed={number}")
     whole = [f"many-{number:02}" for number in range(20)]
