@@ -12,7 +12,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from engine.catalog import DATASETS, DatasetFacts
-from engine.dataset_facts import FOLDER, SHARDS
+from engine.dataset_facts import FOLDER, SHARDS, resize_for
 from engine.errors import UserError
 from engine.listing import Listing, PictureFolder
 from engine.paths import expanded
@@ -166,13 +166,20 @@ def facts_of(part: DatasetPart) -> DatasetFacts:
 
     A folder that cannot be read, or not within PATIENCE, has no classes and no images: a run says why, a display need not.
     """
-    facts = DATASETS[part.name]
+    facts = sized(part)
     if facts.own and part.path is not None:
         with suppress(UserError, OSError, ValueError, RuntimeError):  # no path of this system's
             folder = _read_once(part.name, str(part.path), part.split_seed, _stamp(part), PATIENCE)
             if isinstance(folder, PictureFolder):
                 facts = facts_in(facts, folder)
-    return replace(facts, size=part.size or facts.size, resize=part.resize) if part.size or part.resize else facts
+    return facts
+
+
+def sized(part: DatasetPart) -> DatasetFacts:
+    """The catalogue's facts with the sizes asked for; `resize` is None where what is asked for is what is usual."""
+    facts = DATASETS[part.name]
+    size = part.size or facts.size
+    return replace(facts, size=size, resize=None if part.resize == resize_for(size) else part.resize)
 
 
 def trouble_with(part: DatasetPart) -> str:

@@ -44,6 +44,13 @@ def is_file(path: Path) -> bool:
     return False
 
 
+def is_folder(path: Path) -> bool:
+    """As `is_file`, of a folder."""
+    with suppress(OSError, ValueError):
+        return path.is_dir()
+    return False
+
+
 @contextmanager
 def _at_home() -> Iterator[None]:
     """UserError where this user has no home folder, as in a container under a number that has no name."""

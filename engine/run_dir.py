@@ -87,6 +87,11 @@ class RunDir:
                 path.unlink(missing_ok=True)
             self.path.rmdir()
 
+    def not_begun(self, error: OSError) -> UserError:
+        """What to raise where a new run's process could not be started; nothing of the run is left."""
+        self.discard()
+        return UserError(f"{self.path}: the run cannot be started: {error.strerror or error}; {NO_ROOM}")
+
     def has_checkpoint(self) -> bool:
         """Whether there is one to go on from."""
         return any(CHECKPOINT.fullmatch(path.name) for path in self.checkpoints.glob("*"))

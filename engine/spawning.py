@@ -21,7 +21,7 @@ from engine.paths import write_whole
 from engine.preset import Preset
 from engine.preset_changes import refuse_changes
 from engine.preset_yaml import dump_preset, load_preset
-from engine.run_dir import NO_ROOM, Lock, RunDir, begun_with, take_over
+from engine.run_dir import Lock, RunDir, begun_with, take_over
 from engine.run_state import ending, lock_held
 from engine.text import plain
 from engine.untrusted import as_number, as_text, open_to_append, read_object
@@ -43,8 +43,7 @@ def spawn(preset: Preset, runs: Path, *, data_root: Path | None = None, force: b
         write_whole(run_dir.preset, dump_preset(preset))
         start_host(run_dir, lock, data_root, ["--force"] * force)
     except OSError as error:
-        run_dir.discard()
-        raise UserError(f"{run_dir.path}: the run cannot be started: {error.strerror or error}; {NO_ROOM}") from error
+        raise run_dir.not_begun(error) from error
     finally:
         lock.release()
     return run_dir.path

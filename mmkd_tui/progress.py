@@ -86,8 +86,8 @@ class LiveProgress:
         """Takes events in and draws."""
         self.view.apply_all(events)
         for event in events:
-            if isinstance(event, Log) and event.level != "info":
-                self._warn(f"{event.level}: {one_line(event.message, 500)}")
+            if isinstance(event, Log) and event.level != "info" and (line := _announcement(event, self.view)):
+                self._warn(line)
         self._try(lambda live: live.refresh())
 
     def _warn(self, line: str) -> None:

@@ -17,7 +17,7 @@ from engine.data.images import Images, published_statistics, split_images, split
 from engine.data.troubles import Troubles
 from engine.errors import UserError
 from engine.fetching import Tell, fetch
-from engine.image_folders import read_own
+from engine.image_folders import read_own, sized
 from engine.listing import Listing, PictureFolder
 from engine.preset import DatasetPart
 from engine.text import one_line
@@ -101,10 +101,8 @@ def _resident(part: DatasetPart, data_root: Path, device: torch.device) -> Image
 def _from_files(part: DatasetPart, data_root: Path, device: torch.device, workers: int | None) -> Images:
     found = read_pictures(part, data_root)
     facts = replace(
-        DATASETS[part.name],
+        sized(part),
         classes=tuple(one_line(name, 100) for name in found.classes),
-        size=part.size or DATASETS[part.name].size,
-        resize=part.resize,
         train_images=len(found.train),
         test_images=len(found.test),
     )

@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from engine.architectures import identity
-from engine.dataset_facts import DATASETS, resize_for
+from engine.dataset_facts import DATASETS
 from engine.errors import UnreadableError, UserError
-from engine.image_folders import folder_digest
+from engine.image_folders import folder_digest, sized
 from engine.paths import HOUR, REMOVED, delete, delete_leftovers, inside, private_folder, put_aside, sync_folder, write_private
 from engine.preset import DatasetPart, Preset, TrainPart
 from engine.untrusted import object_in, read_regular, read_whole, readable
@@ -88,8 +88,8 @@ def _asked(dataset: DatasetPart) -> dict[str, Any]:
     asked = dataset.model_dump(mode="json", exclude={"path", "size", "resize", "shuffle"})
     if dataset.size is not None and dataset.size != DATASETS[dataset.name].size:
         asked["size"] = dataset.size
-    if dataset.resize is not None and dataset.resize != resize_for(dataset.size or DATASETS[dataset.name].size):
-        asked["resize"] = dataset.resize
+    if (resize := sized(dataset).resize) is not None:
+        asked["resize"] = resize
     if dataset.shuffle != "images":
         asked["shuffle"] = dataset.shuffle
     return asked if dataset.path is None else asked | {"pictures": folder_digest(dataset)}

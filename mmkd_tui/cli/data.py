@@ -16,7 +16,7 @@ from engine.errors import UserError
 from engine.text import one_line, plain
 from mmkd_tui.cli import exit_codes
 from mmkd_tui.cli.group import command_group
-from mmkd_tui.cli.model_arguments import Resize, Size, is_folder
+from mmkd_tui.cli.model_arguments import Resize, Size
 from mmkd_tui.cli.options import AsJson, DataRoot, data_root_of
 from mmkd_tui.cli.table import print_table
 from mmkd_tui.cli.talk import say
@@ -156,10 +156,10 @@ def show_command(
     Example: mmkd data show cifar-100
     """
     from engine.data_files import find_files, missing_files, remedy
-    from engine.image_folders import facts_in, facts_of, of_size, read_own
+    from engine.image_folders import facts_in, of_size, read_own, sized
 
     part, root = of_size(_part(name, path), size, resize), data_root_of(data_root)
-    facts = facts_of(part)
+    facts = sized(part)
     if part.path is not None:
         facts = facts_in(facts, read_own(part))  # however long that takes
     if facts.names_in_files and find_files(facts, root) is not None:
@@ -211,6 +211,7 @@ def _part(name: str, path: Path | None) -> DatasetPart:
     """The data set that is asked for."""
     from engine.catalog import DATASETS
     from engine.image_folders import own_part
+    from engine.paths import is_folder
     from engine.preset import DatasetPart
 
     if name not in DATASETS and is_folder(folder := Path(name).expanduser()):

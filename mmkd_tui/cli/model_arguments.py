@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -42,13 +41,6 @@ Device = Annotated[
     str | None, typer.Option(help="auto, cpu, cuda or cuda:N (auto); ONNX files run on the CPU.", show_default=False)
 ]
 Trust = Annotated[bool, typer.Option("--trust", help="Read a .pt2 file, which means to run what is in it.")]
-
-
-def is_folder(path: Path) -> bool:
-    """Whether there is a folder of that name."""
-    with suppress(OSError, ValueError):  # none can have such a name
-        return path.is_dir()
-    return False
 
 
 def file_or_run(name: str, runs_dir: Path) -> tuple[Path | None, Path | None]:

@@ -13,7 +13,7 @@ import typer
 from engine.errors import UserError
 from engine.text import one_line, plain
 from mmkd_tui.cli import exit_codes
-from mmkd_tui.cli.model_arguments import Arch, Device, ModelName, Resize, Size, Trust, file_or_run, is_folder, opened, root_of
+from mmkd_tui.cli.model_arguments import Arch, Device, ModelName, Resize, Size, Trust, file_or_run, opened, root_of
 from mmkd_tui.cli.options import DataRoot, Plugin, RunsDir, load_plugins
 from mmkd_tui.cli.talk import say
 from mmkd_tui.figures import percent
@@ -76,6 +76,8 @@ def predict_command(
 
 def _pictures(given: Path) -> list[Path]:
     """A picture's file itself; of a folder, those directly in it, by name. UserError where it has none, or cannot be read."""
+    from engine.paths import is_folder
+
     if not is_folder(given):
         return [given]
     try:

@@ -11,7 +11,6 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from engine.control import StopSignals, on_stop_signals
-from engine.errors import UserError
 from mmkd_tui.cli.options import data_root_of
 
 if TYPE_CHECKING:
@@ -34,7 +33,7 @@ def launch(
     """
     from engine.paths import write_whole
     from engine.preset_yaml import dump_preset
-    from engine.run_dir import NO_ROOM, RunDir
+    from engine.run_dir import RunDir
     from engine.spawning import start_host
 
     run_dir = RunDir.create(runs_dir.expanduser().absolute(), preset.name)
@@ -44,8 +43,7 @@ def launch(
         run_dir.write_json(run_dir.meta, {"processes": processes, "begun_by": sys.argv})
         host = start_host(run_dir, None, data_root_of(data_root), ["--force"] * force, processes=processes, restarts=restarts)
     except OSError as error:
-        run_dir.discard()
-        raise UserError(f"{run_dir.path}: the run cannot be started: {error.strerror or error}; {NO_ROOM}") from error
+        raise run_dir.not_begun(error) from error
     signals: list[int] = []  # those that are handed on
     stops = StopSignals()
 

@@ -31,7 +31,6 @@ from mmkd_tui.screens.home_lines import (
     PRESET_COLUMNS,
     RUN_COLUMNS,
     Offered,
-    has_words,
     machine_line,
     offered,
     preset_row,
@@ -43,7 +42,7 @@ from mmkd_tui.starting import hindrance
 from mmkd_tui.stock import Stock
 from mmkd_tui.widgets.key_bar import KeyBar
 from mmkd_tui.widgets.marks import marks
-from mmkd_tui.widgets.table import CleanInput, Row, Table, shown_text
+from mmkd_tui.widgets.table import CleanInput, Row, Table, has_words, shown_text
 
 LOOK = 1.0  # seconds between two looks at the runs
 FEW = 8  # presets that are all told about at length

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -130,12 +129,6 @@ def run_row(run: RunSummary, marks: Marks, now: float, narrow: bool = False) -> 
         strong=run.state.live,
         note=" ".join(run.changed),
     )
-
-
-def has_words(row: Row, words: Iterable[str]) -> bool:
-    """Whether a run's row has every one, in lower case. A narrow row's seed is `s5`, and so it is asked for."""
-    text = " ".join((*row.cells, row.note)).lower()
-    return all(word in text for word in words)
 
 
 def _task(run: RunSummary, marks: Marks, narrow: bool) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -269,7 +269,7 @@ class FilterTable(Vertical):
     def _apply(self) -> None:
         words = self._words
         rows = [*self._rows, *self._more] if words else self._rows
-        fitting = [row for row in rows if all(word in _said(row) for word in words)]
+        fitting = [row for row in rows if has_words(row, words)]
         made = self._typed(self.filter.value.strip()) if words else None
         if made is not None and all(row.id != made.id for row in fitting):
             fitting.append(made)
@@ -304,9 +304,14 @@ class FilterTable(Vertical):
         getattr(self.table.body, f"action_{how}")()
 
 
+def has_words(row: Row, words: Iterable[str]) -> bool:
+    """Whether a row has every one, in lower case, anywhere in it."""
+    return all(word in _said(row) for word in words)
+
+
 def _said(row: Row) -> str:
     """What a filter looks in."""
-    return " ".join(row.cells).lower()
+    return " ".join((*row.cells, row.note)).lower()
 
 
 def _cut(text: str, column: Column, width: int, more: str) -> str:

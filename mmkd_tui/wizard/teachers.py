@@ -14,7 +14,7 @@ from textual.widget import Widget
 from textual.widgets import Button, Static
 
 from engine.architectures import is_architecture, library_of
-from engine.paths import expanded, is_file
+from engine.paths import expanded
 from engine.preset import Preset, TrainPart
 from engine.yaml_lines import KeyPath
 from mmkd_tui.draft import Draft, Problem, missing_checkpoint
@@ -130,7 +130,7 @@ class TeachersStep(Step):
         teacher = self.bench.draft.teachers[number]
         context, marks = self._asking, self.bench.marks
         if teacher["checkpoint"] is not None:
-            there = is_file(expanded(str(teacher["checkpoint"]))) if teacher["checkpoint"] else False
+            there = missing_checkpoint(self.bench.draft, number) is None
             said = Path(str(teacher["checkpoint"])).name + ("" if there else " (missing)")
             return Row(str(number), (str(teacher["arch"]), said), mark=marks.done if there else marks.wrong)
         if teacher["pretrained"] and teacher["train"] is None:

@@ -68,6 +68,12 @@ def test_pictures_are_measured_whole_where_resize_says_so(tmp_path: Path) -> Non
         assert torch.equal(shown[index], pixels)
 
 
+def test_what_is_usual_may_be_said_and_is_the_same_data(root: Path) -> None:
+    prints = [list(opened(root, 0, **said).train.fingerprint()) for said in ({}, {"resize": 37}, {"resize": 32})]
+    equal = [all(map(torch.equal, prints[0], other)) for other in prints[1:]]
+    assert equal == [True, False]
+
+
 def same(one: Batch, other: Batch) -> bool:
     pairs = zip(one, other, strict=True)
     return all((a is None and b is None) or (a is not None and b is not None and torch.equal(a, b)) for a, b in pairs)
