@@ -362,7 +362,7 @@ def _weighed(method: Method, count: int, rows: Sequence[Tensor]) -> Tensor:
 
 def _plain(split: AnySplit, numbers: Tensor) -> Batch:
     """The images of these numbers as they are, whatever is done to others in training."""
-    return split.viewed(numbers, FixedViews(None, 1), 0)
+    return next(split.viewed([numbers], FixedViews(None, 1), 0))
 
 
 def _png(image: Tensor) -> bytes:

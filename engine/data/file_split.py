@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -94,17 +94,19 @@ class FileSplit:
             batch = self._ready(pixels, self.labels[shown.to(self.labels.device, non_blocking=True)])
             yield batch._replace(indices=shown, views=views_of(shown) if fixed else None)
 
-    def viewed(self, indices: Tensor, fixed: FixedViews, view: int) -> Batch:
-        """See AnySplit."""
-        indices = indices.cpu()
-
-        def views_of(wanted: Tensor) -> Tensor:
-            return torch.full_like(wanted, view)
-
+    def viewed(self, several: Iterable[Tensor], fixed: FixedViews, view: int) -> Iterator[Batch]:
+        """See AnySplit. The next ones are decoded meanwhile."""
+        wanted = [indices.cpu() for indices in several]
         drawn = _view_draws(fixed)
-        (pieces,) = self.decoders.in_order([self._jobs(indices, drawn, views_of(indices))], len(indices))
-        shown, pixels = self._mended(indices, pieces, drawn, views_of)
-        return self._ready(pixels, self.labels[shown.to(self.labels.device, non_blocking=True)])
+
+        def views_of(indices: Tensor) -> Tensor:
+            return torch.full_like(indices, view)
+
+        jobs = (self._jobs(indices, drawn, views_of(indices)) for indices in wanted)
+        size = max((len(indices) for indices in wanted), default=1)
+        for indices, pieces in zip(wanted, self.decoders.in_order(jobs, size), strict=True):
+            shown, pixels = self._mended(indices, pieces, drawn, views_of)
+            yield self._ready(pixels, self.labels[shown.to(self.labels.device, non_blocking=True)])
 
     def labelled(self, labels: Tensor) -> FileSplit:
         """See AnySplit."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple, Protocol
 
@@ -72,8 +72,8 @@ class AnySplit(Protocol):
         The order is a function of (seed, epoch); what augmentation does to an image, of (seed, epoch, image).
         """
 
-    def viewed(self, indices: Tensor, fixed: FixedViews, view: int) -> Batch:
-        """One fixed view of each of the images `indices` [B]."""
+    def viewed(self, several: Iterable[Tensor], fixed: FixedViews, view: int) -> Iterator[Batch]:
+        """One fixed view of each of the images `indices` [B], for several of these in turn."""
 
     def labelled(self, labels: Tensor) -> AnySplit:
         """The same images with other labels [N]."""
@@ -136,11 +136,12 @@ class Split:
             for number, own_images, own_labels in zip(several, torch.split(images, size), torch.split(labels, size), strict=True):
                 yield Batch(own_images, own_labels, order[number], views[number] if fixed else None)
 
-    def viewed(self, indices: Tensor, fixed: FixedViews, view: int) -> Batch:
+    def viewed(self, several: Iterable[Tensor], fixed: FixedViews, view: int) -> Iterator[Batch]:
         """See AnySplit."""
-        indices = indices.to(self.labels.device, non_blocking=True)
-        pixels = fixed(self.pixels[indices], indices, torch.full_like(indices, view))
-        return self.ready(pixels, self.labels[indices])
+        for indices in several:
+            here = indices.to(self.labels.device, non_blocking=True)
+            pixels = fixed(self.pixels[here], here, torch.full_like(here, view))
+            yield self.ready(pixels, self.labels[here])
 
     def labelled(self, labels: Tensor) -> Split:
         """See AnySplit."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from engine.data import Images
+from engine.data import Batch, Images
 from engine.data.augment import FixedViews
 from engine.errors import UserError
 from engine.events import CacheProgress, Event, Log
@@ -157,10 +157,12 @@ class Builder:
         first = min(writer.done for writer in writers)
         self.done += min(first * CHUNK, len(self.split))
         self._tell(job, view)
-        for chunk in range(first, -(-len(self.split) // CHUNK)):
+        chunks = torch.split(torch.arange(len(self.split)), CHUNK)
+        batches = self.split.viewed(chunks[first:], self.fixed, view)
+        for chunk, indices in enumerate(chunks[first:], start=first):
             self.poll()
             began = time.monotonic()
-            rows = self._rows_of(job, view, chunk, [writer.layout for writer in writers])
+            rows = self._rows_of(job, indices, next(batches), [writer.layout for writer in writers])
             for writer, block in zip(writers, rows, strict=True):
                 if writer.done == chunk:
                     writer.write(block)
@@ -169,11 +171,9 @@ class Builder:
             self.computed += len(rows[0])
             self._tell(job, view)
 
-    def _rows_of(self, job: Job, view: int, chunk: int, layouts: Sequence[Layout]) -> list[Bytes]:
-        """What the teacher says of a view of one chunk of images, as bytes in each layout."""
-        split = self.split
-        indices = torch.arange(chunk * CHUNK, min((chunk + 1) * CHUNK, len(split)))
-        (output,) = job.teacher(split.viewed(indices, self.fixed, view).images)
+    def _rows_of(self, job: Job, indices: Tensor, batch: Batch, layouts: Sequence[Layout]) -> list[Bytes]:
+        """What the teacher says of one chunk of images, as bytes in each layout."""
+        (output,) = job.teacher(batch.images)
         blocks = []
         for layout in layouts:
             values = output.logits if layout.kind == "logits" else output.features

@@ -135,7 +135,19 @@ def test_a_fixed_view_is_what_training_shows(root: Path) -> None:
         assert batch.indices is not None
         assert batch.views is not None
         for number, (index, view) in enumerate(zip(batch.indices, batch.views, strict=True)):
-            assert torch.equal(split.viewed(index[None], fixed, int(view)).images[0], batch.images[number])
+            (alone,) = split.viewed([index[None]], fixed, int(view))
+            assert torch.equal(alone.images[0], batch.images[number])
+
+
+def test_views_of_several_batches_are_each_ones_own_whatever_is_decoded_ahead(root: Path) -> None:
+    alone, ahead, fixed = opened(root, 0), opened(root, 2), FixedViews(ResizedCrop(), 3)
+    wanted = torch.split(torch.randperm(len(alone.train)), 3)
+    found = list(ahead.train.viewed(wanted, fixed, 1))
+    ahead.close()
+    for indices, batch in zip(wanted, found, strict=True):
+        (expected,) = alone.train.viewed([indices], fixed, 1)
+        assert torch.equal(batch.images, expected.images)
+        assert torch.equal(batch.labels, expected.labels)
 
 
 @pytest.mark.parametrize("workers", [0, 2])
