@@ -228,7 +228,7 @@ class Run:
             device, images, classroom = self._prepare_alone()
         self.ranks.use(device)
         if self._caches:
-            cache = TeacherCache(self.preset, images, self.cache)
+            cache = TeacherCache(self.preset, images, self.cache, self.ranks.here)
             subjects = [cache.subject(number, *classroom.as_planned(part)) for number, part in enumerate(self.preset.teachers)]
             with self.ranks.all_or_none():
                 cache.place(subjects)
@@ -356,8 +356,9 @@ class Run:
         panel = placed([teacher.model for teacher in used], device, preset.hardware.teachers, bf16, self._log, self.ranks)
         cached = None
         if self._caches:
-            cached = held.enter_context(closing(CachedTeachers(TeacherCache(preset, images, self.cache), panel, self._emit)))
-            images = replace(images, views=cached.cache.views)
+            cache = TeacherCache(preset, images, self.cache, self.ranks.here)
+            cached = held.enter_context(closing(CachedTeachers(cache, panel, self._emit)))
+            images = replace(images, views=cache.views)
         asked = panel_of(panel, preset.teachers, images.classes, preset.hardware.compile, self._log)
         plan = Plan(
             preset.method,
