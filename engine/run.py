@@ -155,7 +155,8 @@ class Run:
                 self._work(device, images, held)
             ending: dict[str, Any] = {"state": "done"}
         except StoppedError:
-            ending = {"state": "stopped", "message": "stopped on request"}
+            lost = self._checkpoints.unsaved
+            ending = {"state": "stopped", "message": f"stopped on request, but {lost}" if lost else "stopped on request"}
         except LostRankError as error:
             if self.ranks.first:
                 with suppress(OSError):

@@ -295,6 +295,55 @@ def test_a_file_that_cannot_be_written_fails_the_run_in_one_message(
         assert result_of(again).state == "done"
 
 
+@pytest.mark.parametrize("before", [True, False], ids=["a checkpoint before", "none before"])
+def test_a_stop_that_could_not_be_saved_says_what_is_lost(
+    before: bool, tmp_path: Path, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = Run(OFTEN if before else PRESET, tmp_path / "run", store=store)
+
+    def stop(event: Event) -> None:
+        if isinstance(event, EpochEnded) and event.epoch == 1:
+            monkeypatch.setattr("engine.checkpoints_of_run.save_checkpoint", full)
+            run.control.stop()
+
+    execute(run, stop)
+    result = result_of(run)
+    assert result.state == "stopped"
+    names = sorted(path.name for path in run.dir.checkpoints.glob("*"))
+    assert bool(names) is before
+    told = f"goes on from checkpoints/{names[-1]}" if before else "begins it anew"
+    assert result.message == (f"stopped on request, but the last steps of resnet8 by aver could not be saved: mmkd resume {told}")
+    assert json.loads(run.dir.result.read_text())["message"] == result.message
+    monkeypatch.undo()
+    again = Run(PRESET, tmp_path / "run", store=store, resume=True)
+    said = [event.message for event in execute(again) if isinstance(event, Log)]
+    assert result_of(again).state == "done", result_of(again).message
+    assert any(before and f"goes on from checkpoints/{names[-1]}" in line for line in said) is before
+
+
+def test_a_stop_loses_nothing_where_the_newest_checkpoint_was_saved_or_was_not_needed_any_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoints, trainer = RunCheckpoints(tmp_path, lambda event: None), make_trainer(PRESET)
+    checkpoints.save(trainer)
+    with monkeypatch.context() as context:
+        context.setattr("engine.checkpoints_of_run.save_checkpoint", full)
+        checkpoints.save(trainer)
+        assert not checkpoints.unsaved  # it is where the newest one is
+        trainer.step_in_epoch = 1
+        checkpoints.save(trainer)
+        assert "goes on from checkpoints/distil-0-step-000000" in checkpoints.unsaved
+        trainer.parameters[0].data.fill_(torch.nan)
+        trainer.step_in_epoch = 2
+        checkpoints.save(trainer)
+        assert "goes on from checkpoints/distil-0-step-000000" in checkpoints.unsaved
+        checkpoints.forget(trainer.phase)
+        assert not checkpoints.unsaved
+    trainer.parameters[0].data.fill_(0.0)
+    checkpoints.save(trainer)
+    assert not checkpoints.unsaved
+
+
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of its own with 3 MB."""
