@@ -47,6 +47,7 @@ class RunCheckpoints:
         self._before = 0.0  # seconds of work before the checkpoint that was taken up
         self._at: tuple[object, ...] = ()  # where the newest one was saved or taken up
         self.origin: dict[str, Any] | None = None  # what checkpoints are made with, see engine.origin
+        self.unsaved = ""  # what a stop would lose now, where the newest could not be saved
 
     def seconds(self) -> float:
         """Of work that led to where the run is now."""
@@ -79,6 +80,7 @@ class RunCheckpoints:
         if (wrong := _not_finite(tensors)) is not None:
             message = f"the checkpoint {name} is not saved, because {wrong} is not finite; the one before it stays"
             self.emit(Log(level="error", message=message))
+            self.unsaved = self._loss(trainer)
             return None
         facts |= {"versions": versions(), "machine": machine_of(trainer.parameters[0].device)}
         facts |= {"seconds": round(self.seconds(), 3), "origin": self.origin}
@@ -89,11 +91,22 @@ class RunCheckpoints:
         except OSError as error:
             message = f"the checkpoint {name} could not be saved: {error.strerror or error}; the one before it stays"
             self.emit(Log(level="error", message=message))
+            self.unsaved = self._loss(trainer)
             return None
-        self._at = _place(trainer)
+        self._at, self.unsaved = _place(trainer), ""
         self.emit(CheckpointSaved(path=f"checkpoints/{name}", step=trainer.step))
         self._prune(phase, trainer.step)
         return name
+
+    def _loss(self, trainer: Trainer) -> str:
+        """What is lost where the training ends here, and from where it would go on; nothing at the newest one's place."""
+        if self._at == _place(trainer):
+            return ""
+        lost = f"the last steps of {trainer.phase.label} could not be saved"
+        with suppress(OSError):  # else nobody knows now
+            names = self._names(_key(trainer.phase))
+            return f"{lost}: mmkd resume " + (f"goes on from checkpoints/{names[-1]}" if names else "begins it anew")
+        return lost
 
     def _prune(self, phase: str, step: int) -> None:
         """Deletes what is not to be kept beside the one of `step`; where the folder cannot be listed, the next one sees to it."""
@@ -211,6 +224,7 @@ class RunCheckpoints:
 
     def forget(self, phase: Phase) -> None:
         """Deletes the checkpoints of a training that is finished."""
+        self.unsaved = ""
         if self.ranks.first:
             self._delete_all(_key(phase))
 

@@ -22,6 +22,7 @@ REMOVED = ".removed"  # how the names of folders end that are being deleted
 _ASIDE = re.compile(r"\..+\.(\d+(-\d+)?\.removed|[a-z0-9_]+\.partial)")  # a process's number, or what tempfile makes up
 HOUR = 3600.0  # seconds in which nobody deletes a folder without deleting anything of it
 FULL = (errno.ENOSPC, errno.EDQUOT)  # what a write fails with where there is no room
+_UNKNOWN = (errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EBADF)  # file systems that cannot sync a folder (vboxsf, CIFS)
 
 
 def _from_environment(variable: str) -> Path | None:
@@ -154,10 +155,13 @@ def write_whole(target: Path, content: str | bytes) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Makes a rename within `folder` survive a power cut."""
+    """Makes a rename within `folder` survive a power cut, where its file system can do that."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)
+    except OSError as error:
+        if error.errno not in _UNKNOWN:
+            raise
     finally:
         os.close(handle)
 

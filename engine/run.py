@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import traceback
 from collections.abc import Callable
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -87,6 +87,15 @@ class Run:
         self.store = SharedStore(store or paths.teacher_store(), ranks)
         self.cache = cache or paths.teacher_cache()
         self.result: Result | None = None
+        self._result = Result(
+            str(self.dir.path),
+            name=preset.name,
+            method=preset.method.name,
+            seed=preset.seed,
+            selected_on=preset.evaluate.select_on,
+            only_teachers=preset.only_teachers,
+        )
+        self._begun = False
         self._listeners: list[Listener] = []
         self._thread: threading.Thread | None = None
         self._share_gpu = share_gpu
@@ -110,12 +119,23 @@ class Run:
         """Waits for the thread; the result, or None when it is still at work after `timeout` seconds."""
         assert self._thread is not None, "start() first"
         self._thread.join(timeout)
-        return None if self._thread.is_alive() else self.result
+        if self._thread.is_alive():
+            return None
+        return self.result or self._fail(TrainingError("the training ended without saying why; mmkd resume goes on with it"))
 
     def execute(self) -> Result:
-        """The whole job. Never raises: what went wrong is in the result, in `result.json` and in the last event."""
-        result = Result(str(self.dir.path), name=self.preset.name, method=self.preset.method.name, seed=self.preset.seed)
-        result = replace(result, selected_on=self.preset.evaluate.select_on, only_teachers=self.preset.only_teachers)
+        """The whole job. Never raises: what went wrong is in the result, in `result.json` and in the last event. A Ctrl-C on
+        the caller's thread alone goes through, and leaves the folder as that of a run that crashed.
+        """
+        try:
+            return self._execute()
+        except KeyboardInterrupt:
+            self._release()
+            raise
+        except BaseException as error:  # a library that ends the process, or panics, must not leave a run that never ends
+            return self._fail(error)
+
+    def _execute(self) -> Result:
         try:
             device, images = self._prepare()
             if self.ranks.told([self.control.asked_to_stop()])[0]:
@@ -123,22 +143,25 @@ class Run:
             if self.ranks.first:
                 self._open(device)
         except StoppedError:
-            return self._leave_unbegun(replace(result, state="stopped", message="stopped before it began"))
+            return self._leave_unbegun(replace(self._result, state="stopped", message="stopped before it began"))
         except LostRankError as error:
-            return self._break_off(replace(result, message=str(error)))
+            return self._break_off(replace(self._result, message=str(error)))
         except Exception as error:
-            return self._leave_unbegun(replace(result, message=_reason(error), mistake=isinstance(error, UserError)))
-        self._result = replace(result, versions=versions())
+            return self._leave_unbegun(replace(self._result, message=_reason(error), mistake=isinstance(error, UserError)))
+        self._begun = True
+        self._result = replace(self._result, versions=versions())
         try:
             with ExitStack() as held:
                 self._work(device, images, held)
             ending: dict[str, Any] = {"state": "done"}
         except StoppedError:
-            ending = {"state": "stopped", "message": "stopped on request"}
+            lost = self._checkpoints.unsaved
+            ending = {"state": "stopped", "message": f"stopped on request, but {lost}" if lost else "stopped on request"}
         except LostRankError as error:
             if self.ranks.first:
-                self._log("error", f"{error}; the run goes on from its last checkpoint when it is started again")
-                self._writer.close()
+                with suppress(OSError):
+                    self._log("error", f"{error}; the run goes on from its last checkpoint when it is started again")
+                    self._writer.close()
             return self._break_off(replace(self._result, message=str(error)))
         except (UserError, TrainingError) as error:
             ending = {"state": "failed", "message": str(error), "mistake": isinstance(error, UserError)}
@@ -149,7 +172,7 @@ class Run:
             if lacks_memory(error):
                 ending = {"state": "failed", "message": told_of(error)}
             else:
-                self._log("error", traceback.format_exc())
+                self._log_trace(error)
                 ending = {"state": "failed", "message": _reason(error)}
         self.result = replace(self._result, **ending, seconds=round(self._checkpoints.seconds(), 2))
         try:
@@ -164,6 +187,24 @@ class Run:
                 )
         self._release()
         return self.result
+
+    def _fail(self, error: BaseException) -> Result:
+        """The end of a run that could not end itself."""
+        failed = replace(self._result, message=_reason(error), seconds=round(self._checkpoints.seconds(), 2))
+        if not self._begun:
+            return self._leave_unbegun(failed)
+        if self.result is None:  # else it had ended, and only the rest of that went wrong
+            self.result = failed
+            self._log_trace(error)
+        if self.ranks.first:
+            with suppress(BaseException):  # what is written first are result and event; what fails again has been told
+                self._conclude(self.result)
+        self._release()
+        return self.result
+
+    def _log_trace(self, error: BaseException) -> None:
+        with suppress(BaseException):  # it is not the log that decides how a run ended
+            self._log("error", "".join(traceback.format_exception(error)))
 
     def _break_off(self, result: Result) -> Result:
         """Without the others nothing can go on here. The folder stays as that of a run that crashed: it has not ended."""
@@ -188,7 +229,7 @@ class Run:
             device, images, classroom = self._prepare_alone()
         self.ranks.use(device)
         if self._caches:
-            cache = TeacherCache(self.preset, images, self.cache)
+            cache = TeacherCache(self.preset, images, self.cache, self.ranks.here)
             subjects = [cache.subject(number, *classroom.as_planned(part)) for number, part in enumerate(self.preset.teachers)]
             with self.ranks.all_or_none():
                 cache.place(subjects)
@@ -316,8 +357,9 @@ class Run:
         panel = placed([teacher.model for teacher in used], device, preset.hardware.teachers, bf16, self._log, self.ranks)
         cached = None
         if self._caches:
-            cached = held.enter_context(closing(CachedTeachers(TeacherCache(preset, images, self.cache), panel, self._emit)))
-            images = replace(images, views=cached.cache.views)
+            cache = TeacherCache(preset, images, self.cache, self.ranks.here)
+            cached = held.enter_context(closing(CachedTeachers(cache, panel, self._emit)))
+            images = replace(images, views=cache.views)
         asked = panel_of(panel, preset.teachers, images.classes, preset.hardware.compile, self._log)
         plan = Plan(
             preset.method,
@@ -494,7 +536,7 @@ def _distilling(preset: Preset) -> Phase:
     return Phase("distil", 0, f"{preset.student.arch} by {preset.method.name}")
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: BaseException) -> str:
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     return str(error) if isinstance(error, (UserError, OSError, TrainingError)) else f"{type(error).__name__}: {error}"

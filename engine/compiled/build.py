@@ -6,6 +6,7 @@ It steps aside for everything else on the machine, and ends with the process tha
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import threading
 import time
@@ -17,6 +18,7 @@ REQUEST = "request.json"
 
 def main(folder: Path) -> None:
     """Compiles what is not there yet: a file PART.bin for each part of the request."""
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a rank after the first ignores it, and so would what it starts
     os.nice(NICENESS)
     threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     # Imported late: the thread above is to watch over the import of torch, too.

@@ -21,6 +21,7 @@ from engine.compiled.request import Request
 from engine.paths import private_folder, write_whole
 
 LOOK_EVERY = 1.0  # seconds
+PATIENCE = 3.0  # seconds in which a compiler that is told to end should have ended
 LOG = "compile.log"
 MACHINE_CODE = "TORCHINDUCTOR_CACHE_DIR"
 
@@ -95,7 +96,11 @@ class Builder:
         """Ends the compiling; what it has finished stays."""
         if self._process is not None and self._process.poll() is None:
             self._process.terminate()
-            self._process.wait()
+            try:
+                self._process.wait(PATIENCE)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None

@@ -40,10 +40,11 @@ class Subject:
 class TeacherCache:
     """The cache that one run asks for: how large it is, where it goes, and then its rows."""
 
-    def __init__(self, preset: Preset, images: Images, root: Path) -> None:
+    def __init__(self, preset: Preset, images: Images, root: Path, here: int = 1) -> None:
+        """`here`: processes of this machine that each ask for it."""
         part = preset.teacher_cache
         assert part is not None
-        self.preset, self.images, self.root = preset, images, root
+        self.preset, self.images, self.root, self.here = preset, images, root, here
         self.asked = part.views
         self.views = part.views if preset.train.augment else 1  # without augmentation every view is the image itself
         self.store = CacheStore(root)
@@ -74,6 +75,7 @@ class TeacherCache:
             self.root,
             self.images.train.labels.device,
             self.views,
+            self.here,
         )
 
     def sizes(self, subjects: Sequence[Subject]) -> tuple[int, int]:

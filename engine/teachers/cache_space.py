@@ -24,22 +24,26 @@ class Place:
     held: str  # "device", "memory" or "files": mapped, which took no longer a batch than memory (benchmarks/teacher_cache.py)
 
 
-def find_place(storage: str, total: int, missing: int, root: Path, device: torch.device, views: int) -> Place:
-    """The place for `total` bytes, of which `missing` are not in files yet. UserError where there is none."""
+def find_place(storage: str, total: int, missing: int, root: Path, device: torch.device, views: int, here: int = 1) -> Place:
+    """The place for `total` bytes, of which `missing` are not in files yet. UserError where there is none.
+
+    Files are shared by the `here` processes that train together on this machine; what is in memory each of them keeps.
+    """
     disk = free_disk(root) - RESERVE
     had = memory()
     free = had.total if had.free is None else had.free
     on_device = _free_on(device) * COMFORTABLE >= total
+    each = f" ({size(total)} for each of {here} processes)" if here > 1 else ""
     fewer = f"ask for fewer views (teacher_cache.views is {views})" if views > 1 else "turn teacher_cache off"
     if storage == "memory":
-        if total > free * MOST:
+        if total * here > free * MOST:
             raise UserError(
-                f"the teacher cache needs {size(total)} of memory, and {size(free)} are free; {fewer}, "
+                f"the teacher cache needs {size(total * here)} of memory{each}, and {size(free)} are free; {fewer}, "
                 "or set teacher_cache.storage to disk"
             )
         return Place(False, "device" if on_device else "memory")
     if missing > disk:
-        if storage == "auto" and total <= free * COMFORTABLE:
+        if storage == "auto" and total * here <= free * COMFORTABLE:
             return Place(False, "device" if on_device else "memory")
         raise UserError(
             f"the teacher cache needs {size(missing)} more in {root}, and {size(max(disk, 0))} are free there "

@@ -12,12 +12,15 @@ import torch
 from support.presets import ON_CPU, tiny
 
 from engine import Preset, Run
+from engine.control_group import Memory
 from engine.data import Batch
 from engine.events import CacheProgress, EpochEnded, Event, Log, Metrics, PhaseStarted
 from engine.models import Output
 from engine.models.panel import TeacherPanel
 from engine.paths import teacher_cache
+from engine.ranks import Ranks
 from engine.teachers.cache import CachedTeachers
+from engine.teachers.cache_space import MOST
 
 SETTINGS = ("evaluate.student_alone=false", "hardware.threads=1")
 
@@ -146,3 +149,19 @@ def test_too_little_room_is_told_before_a_teacher_is_trained(tmp_path: Path, mon
 def test_a_method_without_teachers_caches_nothing(tmp_path: Path, store: Path) -> None:
     done(tiny("method={name: ce}", "teacher_cache.views=2", *SETTINGS), tmp_path / "run", store)
     assert not teacher_cache().exists()
+
+
+def test_a_run_of_several_processes_counts_each_ones_memory(tmp_path: Path, store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class OneOfTwo(Ranks):
+        here = 2
+
+    asked = tiny("train.epochs=1", *SETTINGS, "teacher_cache={views: 1, storage: memory}")
+    needed = 2 * 160 * (4 * 10 + 2 * 64 * 2 * 2)
+    room = int(1.5 * needed / MOST)
+    monkeypatch.setattr("engine.teachers.cache_space.memory", lambda: Memory(room, room))
+    run = Run(asked, tmp_path / "two", store=store, ranks=OneOfTwo())
+    result = run.execute()
+    assert result.mistake
+    assert "for each of 2 processes" in result.message
+    assert not run.dir.path.exists()
+    done(asked, tmp_path / "one", store)

@@ -31,14 +31,15 @@ from engine.checkpoint import load_checkpoint, save_checkpoint
 from engine.checkpoints_of_run import RunCheckpoints
 from engine.control import TOGETHER
 from engine.errors import TrainingError, UserError
-from engine.events import CheckpointSaved, EpochEnded, Event, Log, Metrics, TeacherReady, from_line
+from engine.events import CheckpointSaved, EpochEnded, Event, Log, Metrics, RunEnded, TeacherReady, from_line
 from engine.folder_watch import FolderWatch
 from engine.measure import logits_of
 from engine.paths import write_whole
 from engine.preset_yaml import dump_preset
 from engine.run_client import DirectoryClient
-from engine.run_dir import RunDir
+from engine.run_dir import Lock, RunDir
 from engine.run_state import RunState
+from engine.serving import serve
 from engine.spawning import spawn
 from engine.teachers.cache_part import CHUNK, FileWriter, Layout, PartFile
 from engine.teachers.store import TeacherStore
@@ -292,6 +293,55 @@ def test_a_file_that_cannot_be_written_fails_the_run_in_one_message(
         again = Run(PRESET, tmp_path / "run", store=store, resume=True)
         execute(again)
         assert result_of(again).state == "done"
+
+
+@pytest.mark.parametrize("before", [True, False], ids=["a checkpoint before", "none before"])
+def test_a_stop_that_could_not_be_saved_says_what_is_lost(
+    before: bool, tmp_path: Path, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = Run(OFTEN if before else PRESET, tmp_path / "run", store=store)
+
+    def stop(event: Event) -> None:
+        if isinstance(event, EpochEnded) and event.epoch == 1:
+            monkeypatch.setattr("engine.checkpoints_of_run.save_checkpoint", full)
+            run.control.stop()
+
+    execute(run, stop)
+    result = result_of(run)
+    assert result.state == "stopped"
+    names = sorted(path.name for path in run.dir.checkpoints.glob("*"))
+    assert bool(names) is before
+    told = f"goes on from checkpoints/{names[-1]}" if before else "begins it anew"
+    assert result.message == (f"stopped on request, but the last steps of resnet8 by aver could not be saved: mmkd resume {told}")
+    assert json.loads(run.dir.result.read_text())["message"] == result.message
+    monkeypatch.undo()
+    again = Run(PRESET, tmp_path / "run", store=store, resume=True)
+    said = [event.message for event in execute(again) if isinstance(event, Log)]
+    assert result_of(again).state == "done", result_of(again).message
+    assert any(before and f"goes on from checkpoints/{names[-1]}" in line for line in said) is before
+
+
+def test_a_stop_loses_nothing_where_the_newest_checkpoint_was_saved_or_was_not_needed_any_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoints, trainer = RunCheckpoints(tmp_path, lambda event: None), make_trainer(PRESET)
+    checkpoints.save(trainer)
+    with monkeypatch.context() as context:
+        context.setattr("engine.checkpoints_of_run.save_checkpoint", full)
+        checkpoints.save(trainer)
+        assert not checkpoints.unsaved  # it is where the newest one is
+        trainer.step_in_epoch = 1
+        checkpoints.save(trainer)
+        assert "goes on from checkpoints/distil-0-step-000000" in checkpoints.unsaved
+        trainer.parameters[0].data.fill_(torch.nan)
+        trainer.step_in_epoch = 2
+        checkpoints.save(trainer)
+        assert "goes on from checkpoints/distil-0-step-000000" in checkpoints.unsaved
+        checkpoints.forget(trainer.phase)
+        assert not checkpoints.unsaved
+    trainer.parameters[0].data.fill_(0.0)
+    checkpoints.save(trainer)
+    assert not checkpoints.unsaved
 
 
 @pytest.fixture
@@ -640,6 +690,93 @@ def test_a_folder_that_is_made_read_only_ends_the_run_in_one_message(store: Path
         assert not (place / "run" / "result.json").exists()
     finally:
         shutil.rmtree(place, ignore_errors=True)
+
+
+# A library that ends the process, or panics
+
+
+class PanicException(BaseException):
+    """What a library in Rust raises: no Exception."""
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (PanicException("index out of bounds"), "PanicException: index out of bounds"),
+        (SystemExit("no licence"), "SystemExit: no licence"),
+        (KeyboardInterrupt(), "the training ended without saying why"),
+    ],
+    ids=lambda part: type(part).__name__,
+)
+def test_what_ends_a_thread_ends_the_run_as_failed(
+    error: BaseException, told: str, tmp_path: Path, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def raises(*_: object) -> None:
+        raise error
+
+    run = Run(PRESET, tmp_path / "run", store=store)
+    monkeypatch.setattr(engine.run, "save_student", raises)
+    result = serve(run).result
+    assert result.state == "failed"
+    assert told in result.message
+    assert [teacher.source for teacher in result.teachers] == ["store", "store"]  # what it had come to
+    said = json.loads(run.dir.result.read_text())
+    assert (said["state"], said["message"]) == ("failed", result.message)
+    assert DirectoryClient(run.dir.path).state() is RunState.FAILED
+    assert any(isinstance(from_line(line), RunEnded) for line in run.dir.events.read_text().splitlines())
+    Lock(run.dir).release()
+    monkeypatch.undo()
+    again = Run(PRESET, tmp_path / "run", store=store, resume=True)
+    execute(again)
+    assert again.result is not None
+    assert again.result.state == "done", again.result.message
+
+
+def test_what_ends_the_process_before_a_run_has_begun_is_told_in_its_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def exits(*_: object) -> None:
+        raise SystemExit(3)
+
+    monkeypatch.setattr(engine.run, "load_images", exits)
+    folder = RunDir(tmp_path)
+    run = Run(PRESET, tmp_path, lock=Lock(folder))
+    assert serve(run).result.message == "SystemExit: 3"
+    assert json.loads(folder.result.read_text())["state"] == "failed"
+    Lock(folder).release()
+
+
+def test_a_log_that_cannot_be_written_hides_no_reason(tmp_path: Path, store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where so many events wait for a full disk that no more are taken."""
+
+    def broken(*_: object) -> None:
+        raise ValueError("a mistake of ours")
+
+    def on(event: Event) -> None:
+        if isinstance(event, Log) and "Traceback" in event.message:
+            full()
+
+    run = Run(PRESET, tmp_path / "run", store=store)
+    run.subscribe(on)
+    monkeypatch.setattr(engine.run, "save_student", broken)
+    assert serve(run).result.message == "ValueError: a mistake of ours"
+    assert json.loads(run.dir.result.read_text())["message"] == "ValueError: a mistake of ours"
+    Lock(run.dir).release()
+
+
+def test_a_ctrl_c_on_the_callers_thread_goes_through_and_frees_the_folder(
+    tmp_path: Path, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    run = Run(PRESET, tmp_path / "run", store=store)
+    monkeypatch.setattr(engine.run, "save_student", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run.execute()
+    assert not run.dir.result.exists()
+    assert DirectoryClient(run.dir.path).state() is RunState.CRASHED
 
 
 # Signals

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import os
+import stat
 from collections.abc import Callable
 from pathlib import Path
 
@@ -39,6 +42,34 @@ def test_a_crash_at_any_call_leaves_the_old_one_or_the_new_one(
     assert found[0] == OLD
     assert found[-1] == NEW
     assert [content == NEW for content in found] == sorted(content == NEW for content in found)
+
+
+def refuse_sync(monkeypatch: pytest.MonkeyPatch, number: int, folders: bool) -> None:
+    real = os.fsync
+
+    def sync(handle: int) -> None:
+        if stat.S_ISDIR(os.fstat(handle).st_mode) is folders:
+            raise OSError(number, os.strerror(number))
+        real(handle)
+
+    monkeypatch.setattr(os, "fsync", sync)
+
+
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.ENOTSUP, errno.EBADF], ids=errno.errorcode.get)
+def test_a_file_is_written_where_folders_cannot_be_synced(number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on VirtualBox's shared folders and old CIFS."""
+    refuse_sync(monkeypatch, number, folders=True)
+    write_whole(tmp_path / "preset.yaml", NEW)
+    assert (tmp_path / "preset.yaml").read_bytes() == NEW
+
+
+@pytest.mark.parametrize(("number", "folders"), [(errno.EIO, True), (errno.EIO, False), (errno.EINVAL, False)])
+def test_any_other_trouble_of_a_sync_is_an_error(
+    number: int, folders: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refuse_sync(monkeypatch, number, folders)
+    with pytest.raises(OSError, match=os.strerror(number)):
+        write_whole(tmp_path / "preset.yaml", NEW)
 
 
 @pytest.mark.parametrize("place", [cache_dir, data_root, teacher_cache, teacher_store])

@@ -21,6 +21,7 @@ from support.nfs import mounted_at
 from support.refusal import refused
 from torch import Tensor
 
+from engine.control_group import Memory
 from engine.data import Batch
 from engine.errors import StoppedError, UnreadableError, UserError
 from engine.events import CacheProgress, Event, Log
@@ -30,6 +31,7 @@ from engine.preset import Preset
 from engine.teachers.cache import CachedTeachers
 from engine.teachers.cache_part import FileWriter, Layout, PartFile
 from engine.teachers.cache_rows import DTYPES, rows_of
+from engine.teachers.cache_space import COMFORTABLE, MOST, Place, find_place
 
 TESTS = Path(__file__).resolve().parents[2]
 TEACHERS = 2
@@ -349,6 +351,32 @@ def test_where_the_disk_is_full_auto_takes_memory(tmp_path: Path, monkeypatch: p
     assert_half_precise(cached.of(batches(asked)[0]), panel(asked).of(batches(asked)[0]))
     assert not (tmp_path / "cache").exists()
     cached.close()
+
+
+@pytest.mark.parametrize(("storage", "share"), [("memory", MOST), ("auto", COMFORTABLE)])
+def test_in_memory_it_must_fit_for_every_process_of_the_machine(
+    storage: str, share: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    total, cpu = 10**9, torch.device("cpu")
+    free(monkeypatch, 0)
+
+    def place(processes: int) -> Place:
+        return find_place(storage, total, total, tmp_path, cpu, 2, processes)
+
+    room = int(2 * total / share) + 1
+    monkeypatch.setattr("engine.teachers.cache_space.memory", lambda: Memory(room, room))
+    assert place(1) == place(2) == Place(False, "memory")
+    with pytest.raises(UserError) as caught:
+        place(3)
+    if storage == "memory":
+        assert "needs 3.00 GB (3,000,000,000 bytes) of memory (1.00 GB (1,000,000,000 bytes) for each of 3 processes)" in str(
+            caught.value
+        )
+
+
+def test_files_are_counted_once_for_all_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    free(monkeypatch, 1000)
+    assert find_place("disk", 1000, 1000, tmp_path, torch.device("cpu"), 2, 8) == Place(True, "files")
 
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
