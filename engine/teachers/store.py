@@ -12,6 +12,7 @@ import os
 import re
 import shutil
 import tempfile
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -126,18 +127,29 @@ class TeacherStore:
         return self._find(key)
 
     def _find(self, key: str) -> tuple[Stored, bytes] | None:
-        entry = _entry(self.root / key)
-        data = None if entry is None else _weights(entry)
-        if entry is not None and data is not None and _digest(data) == entry.facts.get("sha256"):
-            return entry, data
-        what = "facts.json" if entry is None else "weights.safetensors"
-        self.set_aside(key, f"its {what} is damaged")
+        path = self.root / key
+        if not KEY.fullmatch(key) or not _lies(path):
+            return None
+        found = _look(path)
+        if not isinstance(found, str):
+            return found
+        aside = self._rename(path, "damaged")
+        if aside is None:
+            return None
+        if not _is_damaged(aside):  # another process has put it there since the look
+            with suppress(OSError):  # a third one has put one there by now
+                aside.rename(path)
+            return self._find(key)
+        self._note(key, f"its {found} is damaged", aside)
         return None
 
     def set_aside(self, key: str, why: str) -> None:
         """Makes room for a key whose entry cannot be used, and keeps that under another name."""
         if (aside := self._rename(self.root / key, "damaged")) is not None:
-            self.damaged[key] = f"{why}; it is kept as {aside}"
+            self._note(key, why, aside)
+
+    def _note(self, key: str, why: str, aside: Path) -> None:
+        self.damaged[key] = f"{why}; it is kept as {aside}"
 
     def named(self, prefix: str) -> Stored:
         """The one entry whose key begins with `prefix`. UserError where none or several do."""
@@ -202,10 +214,35 @@ class TeacherStore:
         return None
 
 
+def _lies(path: Path) -> bool:
+    """Whether anything has this name, be it a link to nowhere. UnreadableError where that cannot be told now."""
+    try:
+        with readable(path, _REMEDY):
+            path.lstat()
+    except OSError:
+        return False
+    return True
+
+
+def _look(path: Path) -> tuple[Stored, bytes] | str:
+    """A whole entry and its weights; else which file of it is damaged. UnreadableError where it cannot be read now."""
+    entry = _entry(path)
+    if entry is None:
+        return "facts.json"
+    data = _weights(entry)
+    return "weights.safetensors" if data is None else (entry, data)
+
+
+def _is_damaged(path: Path) -> bool:
+    """As far as that can be told now."""
+    try:
+        return isinstance(_look(path), str)
+    except UnreadableError:
+        return False
+
+
 def _entry(path: Path) -> Stored | None:
     """UnreadableError where it cannot be read now."""
-    if not KEY.fullmatch(path.name):
-        return None
     try:
         with readable(path / "facts.json", _REMEDY):
             content = read_regular(path / "facts.json", _MOST_FACTS)
@@ -224,13 +261,14 @@ def _listed(path: Path) -> Stored:
 
 
 def _weights(entry: Stored) -> bytes | None:
-    """Of the length that its facts say; None where they are not. UnreadableError where they cannot be read now."""
+    """Those that its facts tell of; None where they are others. UnreadableError where they cannot be read now."""
     path = entry.path / "weights.safetensors"
     try:
         with readable(path, _REMEDY):
-            return read_whole(path, entry.facts.get("bytes"))
+            data = read_whole(path, entry.facts.get("bytes"))
     except OSError:
         return None
+    return data if _digest(data) == entry.facts.get("sha256") else None
 
 
 def _digest(data: bytes) -> str:
