@@ -7,6 +7,7 @@ console.log        what is said to people         checkpoints/   see checkpoint.
 console.log.1      what was in console.log before (console_file.py)
 launcher.lock      of a run of several processes: held as long as the launcher lives, who starts them again
 student.safetensors  the best student so far      result.json    written last: how it ended (result.py)
+teachers/          those that the store did not take (teachers/shared_store.py)
 trackers.json      under which ids trackers know the run; tensorboard/, wandb/: theirs (trackers/)
 analysis.json      what student and teachers made of the test images (analysis.py)
 """
@@ -47,6 +48,7 @@ class RunDir:
         self.console = path / "console.log"
         self.console_before = path / "console.log.1"
         self.checkpoints = path / "checkpoints"
+        self.teachers = path / "teachers"
         self.student = path / "student.safetensors"
         self.analysis = path / "analysis.json"
         self.result = path / "result.json"

@@ -160,20 +160,22 @@ class TeacherStore:
         raise UserError(f"{what} that begins with '{prefix[:64]}'; mmkd teachers list shows them")
 
     def add(self, key: str, weights: bytes, facts: dict[str, Any]) -> Stored:
-        """Keeps a network. Where another process was first, its entry stays. OSError where the store cannot be written."""
-        facts = facts | {"key": key, "sha256": _digest(weights), "bytes": len(weights)}
-        private_folder(self.root)
+        """Keeps a network; what is in the store then: where another process was first, its entry stays. OSError where the store
+        cannot be written.
+        """
+        facts = facts | {"key": key, "sha256": digest(weights), "bytes": len(weights)}
+        self._make_root()
         self._clear_leftovers()
         aside = Path(tempfile.mkdtemp(prefix=f".{key}.", suffix=".partial", dir=self.root))
         try:
             for name, content in (("weights.safetensors", weights), ("facts.json", json.dumps(facts, indent=2).encode())):
                 write_private(aside / name, content)
             sync_folder(aside)
-            self._put(aside, key)
+            first = self._put(aside, key)
             sync_folder(self.root)
         finally:
             shutil.rmtree(aside, ignore_errors=True)
-        return Stored(key, self.root / key, facts)
+        return first or Stored(key, self.root / key, facts)
 
     def remove(self, entry: Stored) -> None:
         """Deletes an entry; what is no folder of its own (a link) is only unlinked. OSError where that is not allowed."""
@@ -188,8 +190,11 @@ class TeacherStore:
         delete_leftovers(self.root, ".partial", LEFT_OVER)
         delete_leftovers(self.root, REMOVED, HOUR)
 
-    def _put(self, aside: Path, key: str) -> None:
-        """Renames a new entry into place, unless a whole one of another process is there by then."""
+    def _make_root(self) -> None:
+        private_folder(self.root)
+
+    def _put(self, aside: Path, key: str) -> Stored | None:
+        """Renames a new entry into place, unless a whole one of another process is there by then: that one."""
         try:
             aside.rename(self.root / key)
         except OSError:
@@ -197,8 +202,10 @@ class TeacherStore:
                 found = self._find(key)
             except UnreadableError as error:  # who asks to keep a network has it at hand, and goes on
                 raise OSError(str(error)) from error
-            if found is None:  # and what was there is set aside now
-                aside.rename(self.root / key)
+            if found is not None:
+                return found[0]
+            aside.rename(self.root / key)  # what was there is set aside now
+        return None
 
     def _rename(self, folder: Path, why: str) -> Path | None:
         """Renames in one step, so that nobody finds half an entry. None where there is nothing, or it is not allowed."""
@@ -268,8 +275,9 @@ def _weights(entry: Stored) -> bytes | None:
             data = read_whole(path, entry.facts.get("bytes"))
     except OSError:
         return None
-    return data if _digest(data) == entry.facts.get("sha256") else None
+    return data if digest(data) == entry.facts.get("sha256") else None
 
 
-def _digest(data: bytes) -> str:
+def digest(data: bytes) -> str:
+    """SHA-256 of a network's weights, as its facts have it."""
     return hashlib.sha256(data).hexdigest()
