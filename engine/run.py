@@ -46,7 +46,7 @@ from engine.result import Result, TeacherResult
 from engine.run_dir import NO_ROOM, Lock, RunDir, begun_with, take_over
 from engine.student_file import save_student
 from engine.teachers.cache import CachedTeachers, TeacherCache
-from engine.teachers.shared_store import SharedStore
+from engine.teachers.shared_store import SharedStore, SpareStore
 from engine.teachers.train import Classroom, Trained
 from engine.trackers import refuse_missing
 from engine.trackers.feed import Feed
@@ -85,6 +85,7 @@ class Run:
         self.control = control or Control()
         self.data_root = data_root or paths.data_root()
         self.store = SharedStore(store or paths.teacher_store(), ranks)
+        self.spare = SpareStore(self.dir.teachers, ranks)
         self.cache = cache or paths.teacher_cache()
         self.result: Result | None = None
         self._result = Result(
@@ -277,6 +278,7 @@ class Run:
             poll=self._poll,
             begin=self._begin,
             keeper=self._checkpoints,
+            spare=self.spare,
             glance=self._glance if self.ranks.size == 1 else None,
             ranks=self.ranks,
             begun_with=self._begun_with,

@@ -7,6 +7,7 @@ console.log        what is said to people         checkpoints/   see checkpoint.
 console.log.1      what was in console.log before (console_file.py)
 launcher.lock      of a run of several processes: held as long as the launcher lives, who starts them again
 student.safetensors  the best student so far      result.json    written last: how it ended (result.py)
+teachers/          those that the store did not take (teachers/shared_store.py)
 trackers.json      under which ids trackers know the run; tensorboard/, wandb/: theirs (trackers/)
 analysis.json      what student and teachers made of the test images (analysis.py)
 """
@@ -47,6 +48,7 @@ class RunDir:
         self.console = path / "console.log"
         self.console_before = path / "console.log.1"
         self.checkpoints = path / "checkpoints"
+        self.teachers = path / "teachers"
         self.student = path / "student.safetensors"
         self.analysis = path / "analysis.json"
         self.result = path / "result.json"
@@ -133,7 +135,7 @@ def take_over(run_dir: RunDir) -> Lock:
     half-written files are cleared away.
 
     UserError where there is no such run, where it is at work (InUseError), and where it is finished; UnreadableError where that
-    cannot be told now.
+    cannot be told now; OSError where the folder cannot be written. Who raises holds no lock.
     """
     if not run_dir.preset.is_file():
         raise UserError(f"{run_dir.path} is no run's folder: it has no preset.yaml; mmkd runs list shows the runs")
@@ -141,14 +143,14 @@ def take_over(run_dir: RunDir) -> Lock:
     try:
         if _is_finished(run_dir):
             raise UserError(f"{run_dir.path} is finished; there is nothing to resume")
-    except UserError:
+        for path in (run_dir.heartbeat, run_dir.control, run_dir.analysis, run_dir.result):
+            path.unlink(missing_ok=True)
+        for path in run_dir.path.glob(".*.partial"):  # what a process that was killed was still writing
+            with suppress(OSError):
+                path.unlink()
+    except BaseException:  # a process that goes on would hold it until it ends
         lock.release()
         raise
-    for path in (run_dir.heartbeat, run_dir.control, run_dir.analysis, run_dir.result):
-        path.unlink(missing_ok=True)
-    for path in run_dir.path.glob(".*.partial"):  # what a process that was killed was still writing
-        with suppress(OSError):
-            path.unlink()
     return lock
 
 

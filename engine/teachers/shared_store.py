@@ -1,4 +1,6 @@
-"""The store of trained networks, as several processes that train together have it: the first one looks, and keeps."""
+"""The store of trained networks, as several processes that train together have it: the first one looks, and keeps. And what a
+run keeps for itself, where the store does not take it.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +34,26 @@ class SharedStore(TeacherStore):
             super().set_aside(key, why)
 
     def add(self, key: str, weights: bytes, facts: dict[str, Any]) -> Stored:
-        """See TeacherStore."""
+        """See TeacherStore; the same on every rank, OSError as well."""
+        kept: Stored | None = None
+        failed = OSError("the first process could not keep it")
         if self.ranks.first:
-            return super().add(key, weights, facts)
-        return Stored(key, self.root / key, facts)
+            try:
+                kept = super().add(key, weights, facts)
+            except OSError as error:
+                failed = error
+        said = self.ranks.sent(json.dumps(kept.facts).encode() if kept else None)
+        if said is None:
+            raise failed
+        return kept or Stored(key, self.root / key, json.loads(said))
+
+
+class SpareStore(SharedStore):
+    """In a run's own folder: teachers that the store did not take. Trained anew, they might come to other bits, with which the
+    run could not be resumed.
+    """
+
+    def _make_root(self) -> None:
+        if self.root.is_symlink():
+            raise OSError(f"{self.root} is a link; nothing is written through it")
+        self.root.mkdir(mode=0o700, exist_ok=True)  # a run's folder that was deleted does not come back

@@ -12,6 +12,7 @@ import os
 import re
 import shutil
 import tempfile
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -126,18 +127,29 @@ class TeacherStore:
         return self._find(key)
 
     def _find(self, key: str) -> tuple[Stored, bytes] | None:
-        entry = _entry(self.root / key)
-        data = None if entry is None else _weights(entry)
-        if entry is not None and data is not None and _digest(data) == entry.facts.get("sha256"):
-            return entry, data
-        what = "facts.json" if entry is None else "weights.safetensors"
-        self.set_aside(key, f"its {what} is damaged")
+        path = self.root / key
+        if not KEY.fullmatch(key) or not _lies(path):
+            return None
+        found = _look(path)
+        if not isinstance(found, str):
+            return found
+        aside = self._rename(path, "damaged")
+        if aside is None:
+            return None
+        if not _is_damaged(aside):  # another process has put it there since the look
+            with suppress(OSError):  # a third one has put one there by now
+                aside.rename(path)
+            return self._find(key)
+        self._note(key, f"its {found} is damaged", aside)
         return None
 
     def set_aside(self, key: str, why: str) -> None:
         """Makes room for a key whose entry cannot be used, and keeps that under another name."""
         if (aside := self._rename(self.root / key, "damaged")) is not None:
-            self.damaged[key] = f"{why}; it is kept as {aside}"
+            self._note(key, why, aside)
+
+    def _note(self, key: str, why: str, aside: Path) -> None:
+        self.damaged[key] = f"{why}; it is kept as {aside}"
 
     def named(self, prefix: str) -> Stored:
         """The one entry whose key begins with `prefix`. UserError where none or several do."""
@@ -148,20 +160,22 @@ class TeacherStore:
         raise UserError(f"{what} that begins with '{prefix[:64]}'; mmkd teachers list shows them")
 
     def add(self, key: str, weights: bytes, facts: dict[str, Any]) -> Stored:
-        """Keeps a network. Where another process was first, its entry stays. OSError where the store cannot be written."""
-        facts = facts | {"key": key, "sha256": _digest(weights), "bytes": len(weights)}
-        private_folder(self.root)
+        """Keeps a network; what is in the store then: where another process was first, its entry stays. OSError where the store
+        cannot be written.
+        """
+        facts = facts | {"key": key, "sha256": digest(weights), "bytes": len(weights)}
+        self._make_root()
         self._clear_leftovers()
         aside = Path(tempfile.mkdtemp(prefix=f".{key}.", suffix=".partial", dir=self.root))
         try:
             for name, content in (("weights.safetensors", weights), ("facts.json", json.dumps(facts, indent=2).encode())):
                 write_private(aside / name, content)
             sync_folder(aside)
-            self._put(aside, key)
+            first = self._put(aside, key)
             sync_folder(self.root)
         finally:
             shutil.rmtree(aside, ignore_errors=True)
-        return Stored(key, self.root / key, facts)
+        return first or Stored(key, self.root / key, facts)
 
     def remove(self, entry: Stored) -> None:
         """Deletes an entry; what is no folder of its own (a link) is only unlinked. OSError where that is not allowed."""
@@ -176,8 +190,11 @@ class TeacherStore:
         delete_leftovers(self.root, ".partial", LEFT_OVER)
         delete_leftovers(self.root, REMOVED, HOUR)
 
-    def _put(self, aside: Path, key: str) -> None:
-        """Renames a new entry into place, unless a whole one of another process is there by then."""
+    def _make_root(self) -> None:
+        private_folder(self.root)
+
+    def _put(self, aside: Path, key: str) -> Stored | None:
+        """Renames a new entry into place, unless a whole one of another process is there by then: that one."""
         try:
             aside.rename(self.root / key)
         except OSError:
@@ -185,8 +202,10 @@ class TeacherStore:
                 found = self._find(key)
             except UnreadableError as error:  # who asks to keep a network has it at hand, and goes on
                 raise OSError(str(error)) from error
-            if found is None:  # and what was there is set aside now
-                aside.rename(self.root / key)
+            if found is not None:
+                return found[0]
+            aside.rename(self.root / key)  # what was there is set aside now
+        return None
 
     def _rename(self, folder: Path, why: str) -> Path | None:
         """Renames in one step, so that nobody finds half an entry. None where there is nothing, or it is not allowed."""
@@ -202,10 +221,35 @@ class TeacherStore:
         return None
 
 
+def _lies(path: Path) -> bool:
+    """Whether anything has this name, be it a link to nowhere. UnreadableError where that cannot be told now."""
+    try:
+        with readable(path, _REMEDY):
+            path.lstat()
+    except OSError:
+        return False
+    return True
+
+
+def _look(path: Path) -> tuple[Stored, bytes] | str:
+    """A whole entry and its weights; else which file of it is damaged. UnreadableError where it cannot be read now."""
+    entry = _entry(path)
+    if entry is None:
+        return "facts.json"
+    data = _weights(entry)
+    return "weights.safetensors" if data is None else (entry, data)
+
+
+def _is_damaged(path: Path) -> bool:
+    """As far as that can be told now."""
+    try:
+        return isinstance(_look(path), str)
+    except UnreadableError:
+        return False
+
+
 def _entry(path: Path) -> Stored | None:
     """UnreadableError where it cannot be read now."""
-    if not KEY.fullmatch(path.name):
-        return None
     try:
         with readable(path / "facts.json", _REMEDY):
             content = read_regular(path / "facts.json", _MOST_FACTS)
@@ -224,14 +268,16 @@ def _listed(path: Path) -> Stored:
 
 
 def _weights(entry: Stored) -> bytes | None:
-    """Of the length that its facts say; None where they are not. UnreadableError where they cannot be read now."""
+    """Those that its facts tell of; None where they are others. UnreadableError where they cannot be read now."""
     path = entry.path / "weights.safetensors"
     try:
         with readable(path, _REMEDY):
-            return read_whole(path, entry.facts.get("bytes"))
+            data = read_whole(path, entry.facts.get("bytes"))
     except OSError:
         return None
+    return data if digest(data) == entry.facts.get("sha256") else None
 
 
-def _digest(data: bytes) -> str:
+def digest(data: bytes) -> str:
+    """SHA-256 of a network's weights, as its facts have it."""
     return hashlib.sha256(data).hexdigest()

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -30,7 +31,7 @@ from engine.preset import CePart, Preset, TeacherPart, TrainPart
 from engine.ranks import ALONE, Ranks
 from engine.teachers.chance import chance_level, needed
 from engine.teachers.foreign import load_fitting, refuse_unfit, sketch, unsaid
-from engine.teachers.store import TeacherStore, content_key
+from engine.teachers.store import TeacherStore, content_key, digest
 from engine.teachers.weights import pack, unpack
 from engine.trainer import Phase, Trainer
 from engine.version import version
@@ -69,6 +70,7 @@ class Classroom:
     poll: Callable[[Trainer], None]
     begin: Callable[[Trainer], None] = _anew  # called before a training's first step
     keeper: Keeper | None = None
+    spare: TeacherStore | None = None  # the run's own: keeps what the store does not take, and is looked in first
     glance: Callable[[], None] | None = None  # called now and then where no training is in hand; may raise
     ranks: Ranks = ALONE  # the processes that train together
     begun_with: int = 1  # so many ranks, before it was gone on with
@@ -172,8 +174,8 @@ class Classroom:
         kept = self._kept(TeacherPart(arch=arch), key)
         if kept is not None:
             return self._measured(kept, "store", key, sharded=sharded)
-        if key in self.store.damaged:
-            self._log("warning", f"{phase.label} cannot be taken from the store: {self.store.damaged[key]}, and trained anew")
+        for why in (store.damaged[key] for store in self._stores if key in store.damaged):
+            self._log("warning", f"{phase.label} cannot be taken from the store: {why}, and trained anew")
 
         part = CePart(name="ce")
         facts = self.images.facts
@@ -222,13 +224,35 @@ class Classroom:
             "version": version(),
             "torch": torch.__version__,
         }
+        weights = pack(best.weights)
         try:
-            self.store.add(key, pack(best.weights), kept_facts)
+            kept_by = self.store.add(key, weights, kept_facts).facts.get("sha256")
         except OSError as error:
             # The network is at hand: a full disk must not cost it.
+            why, then = error.strerror or str(error), self._spared(key, weights, kept_facts)
+            self._log("warning", f"{phase.label} could not be kept in {self.store.root}: {why}; {then}")
+            return found
+        if not self.ranks.told([kept_by != digest(weights)])[0]:
+            return found
+        return self._of_another(arch, key, phase, sharded=sharded) or found
+
+    def _spared(self, key: str, weights: bytes, facts: dict[str, Any]) -> str:
+        """What becomes of a network that the store does not take, in words."""
+        try:
+            if self.spare is not None:
+                return f"this run keeps it as {self.spare.add(key, weights, facts).path}"
+        except OSError as error:
             why = error.strerror or str(error)
-            self._log("warning", f"{phase.label} could not be kept in {self.store.root}: {why}")
-        return found
+            return f"nor in the run's folder ({why}): once stopped, this run would have to begin anew"
+        return "nor anywhere else"
+
+    def _of_another(self, arch: str, key: str, phase: Phase, *, sharded: bool) -> Trained | None:
+        """The network that another run has kept while this one trained the same: it is what a resumed run would find."""
+        kept = self._kept(TeacherPart(arch=arch), key)
+        if kept is None:
+            return None
+        self._log("info", f"another run has kept {phase.label} meanwhile, in other bits: those of the store are taken")
+        return self._measured(kept, "store", key, sharded=sharded)
 
     def _key(self, arch: str, seed: int, recipe: TrainPart, pretrained: bool) -> str:
         return content_key(self.preset, arch, seed, recipe, ranks=self.begun_with, pretrained=pretrained)
@@ -236,18 +260,24 @@ class Classroom:
     def _log(self, level: str, message: str) -> None:
         self.emit(Log(level=level, message=message))
 
+    @property
+    def _stores(self) -> list[TeacherStore]:
+        return [self.store] if self.spare is None else [self.spare, self.store]
+
     def _kept(self, part: TeacherPart, key: str) -> Classifier | None:
-        """The network in the store, if it is there; one that does not fit is set aside."""
-        stored = self.store.find(key)
-        if stored is None:
-            return None
-        model = self._new(part)
-        try:
-            model.load_state_dict(unpack(stored[1]))
-        except (SafetensorError, RuntimeError, ValueError, KeyError):
-            self.store.set_aside(key, f"it does not fit {part.arch}")  # and this model holds some of it now
-            return None
-        return model
+        """The network in the run's own store or in that of all, if it is there; one that does not fit is set aside."""
+        for store in self._stores:
+            stored = store.find(key)
+            if stored is None:
+                continue
+            model = self._new(part)
+            try:
+                model.load_state_dict(unpack(stored[1]))
+            except (SafetensorError, RuntimeError, ValueError, KeyError):
+                store.set_aside(key, f"it does not fit {part.arch}")  # and this model holds some of it now
+                continue
+            return model
+        return None
 
     def _new(self, part: TeacherPart, pretrained: bool = False) -> Classifier:
         facts = self.images.facts

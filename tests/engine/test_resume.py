@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 import safetensors.torch
+import torch
+from support.classroom import another_run_is_first
 from support.hosts import Watched, no_process_left, wait_until
 from support.presets import ON_CPU, tiny
 from support.refusal import refused
@@ -35,6 +37,7 @@ from engine.run_dir import RunDir
 from engine.run_list import list_runs
 from engine.run_state import RunState
 from engine.spawning import respawn, spawn
+from engine.trainer import Trainer
 
 EPOCHS = 6
 STEPS = 5  # of an epoch
@@ -165,6 +168,35 @@ def test_a_stopped_run_goes_on_again_and_again(tmp_path: Path, whole: tuple[Path
     assert [teacher.accuracy for teacher in run.result.teachers] == [
         event.accuracy for event in whole[1] if isinstance(event, TeacherReady)
     ]
+
+
+@pytest.mark.parametrize("trouble", ["another run is first", "no room in the store"])
+def test_a_run_whose_teachers_are_not_in_the_store_goes_on_with_their_bits(
+    trouble: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a GPU: what is trained anew comes to other bits."""
+    folder, store = tmp_path / "run", tmp_path / "store"
+    with monkeypatch.context() as context:
+        if trouble == "another run is first":
+            another_run_is_first(context)
+        else:
+            refused(context, "mkdir", store, errno.EDQUOT)
+        stopped(folder, PRESET, store, at("distil", 0, 2 * STEPS))
+    begin = Run._begin
+
+    def begin_in_other_bits(run: Run, trainer: Trainer) -> None:
+        if trainer.phase.name == "teacher":
+            with torch.no_grad():
+                trainer.parameters[0].mul_(1 + 2e-3)
+        begin(run, trainer)
+
+    monkeypatch.setattr(Run, "_begin", begin_in_other_bits)
+    run = Run(PRESET, folder, store=store, resume=True)
+    events = execute(run)
+    assert run.result is not None
+    assert run.result.state == "done", run.result.message
+    assert [event.phase for event in events if isinstance(event, PhaseStarted)] == ["distil"]
+    assert {event.source for event in events if isinstance(event, TeacherReady)} == {"store"}
 
 
 def test_stopped_in_an_evaluation_the_epochs_averages_are_whole(tmp_path: Path, whole: tuple[Path, list[Event]]) -> None:

@@ -20,6 +20,7 @@ from support.nfs import files_that_are_open_stay
 from support.presets import tiny
 from support.refusal import refused
 
+from engine import locks
 from engine.errors import UnreadableError, UserError
 from engine.event_reader import BLOCK, MOST_EVENTS
 from engine.events import EpochEnded, Event, Log, Metrics, RunStarted, from_line, to_line
@@ -405,6 +406,26 @@ def test_a_finished_run_whose_result_cannot_be_read_now_is_not_taken_up(tmp_path
         take_over(run)
     run.result.unlink()
     take_over(run).release()  # whoever refused holds no lock
+
+
+@pytest.mark.parametrize("error", [OSError(errno.EROFS, os.strerror(errno.EROFS)), KeyboardInterrupt()], ids=["disk", "Ctrl-C"])
+def test_a_run_that_could_not_be_taken_over_is_not_held(
+    error: BaseException, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The app and a sweep live on, and try again."""
+    run = make_run(tmp_path, "one", state="stopped")
+    run.preset.write_text(dump_preset(tiny()))
+
+    def refuse(path: Path, missing_ok: bool = False) -> None:
+        raise error
+
+    with monkeypatch.context() as context:
+        context.setattr(Path, "unlink", refuse)
+        with pytest.raises(type(error)):
+            take_over(run)
+    assert locks.held(run.lock) is False
+    take_over(run).release()
+    assert not run.result.exists()
 
 
 def test_a_viewer_needs_no_torch() -> None:

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import functools
 from pathlib import Path
+from typing import Any
 
+import pytest
+import safetensors.torch
 import torch
 
 from engine.data import Images, load_images
 from engine.events import Event
 from engine.preset import CePart, DatasetPart, HardwarePart, Preset, StudentPart, TrainPart
-from engine.teachers.store import TeacherStore
+from engine.teachers.store import Stored, TeacherStore
 from engine.teachers.train import Classroom
+from engine.teachers.weights import pack
 from engine.trainer import Phase
 
 DATASET = DatasetPart(name="digits", train_images=96)
@@ -29,6 +33,23 @@ PHASE = Phase("teacher", 0, "resnet8-s0")
 @functools.cache
 def few_digits() -> Images:
     return load_images(DATASET, Path("/nowhere"), torch.device("cpu"))
+
+
+def other_bits(weights: bytes) -> bytes:
+    """What a GPU may make of the same training: it adds up in another order each time."""
+    tensors = safetensors.torch.load(weights)
+    return pack({name: value * (1 + 2e-3) if value.is_floating_point() else value for name, value in tensors.items()})
+
+
+def another_run_is_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From now on, another run has kept the same teachers, in other bits, just before."""
+    add = TeacherStore.add
+
+    def late(self: TeacherStore, key: str, weights: bytes, facts: dict[str, Any]) -> Stored:
+        add(TeacherStore(self.root), key, other_bits(weights), facts | {"who": "another"})
+        return add(self, key, weights, facts)
+
+    monkeypatch.setattr(TeacherStore, "add", late)
 
 
 def classroom(store: Path, events: list[Event] | None = None) -> Classroom:

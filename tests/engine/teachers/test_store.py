@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -306,6 +307,79 @@ def test_two_processes_add_the_same_keys(store: TeacherStore, tmp_path: Path) ->
     assert len(store.entries()) == 40
     assert all(store.find(entry.key) for entry in store.entries())
     assert len(names(store)) == 40
+
+
+def test_what_is_being_put_there_is_not_taken_for_damaged(store: TeacherStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another process keeps its teacher right after the look that found nothing."""
+    other, look, lstat = TeacherStore(store.root), os.open, Path.lstat
+    store.root.mkdir()
+
+    def late(real: Callable[..., Any]) -> Callable[..., Any]:
+        def called(path: Any, *args: Any, **named: Any) -> Any:
+            try:
+                return real(path, *args, **named)
+            except FileNotFoundError:
+                with monkeypatch.context() as context:
+                    context.setattr(os, "open", look)
+                    context.setattr(Path, "lstat", lstat)
+                    other.add(KEY, DATA, {})
+                raise
+
+        return called
+
+    with monkeypatch.context() as context:
+        context.setattr(os, "open", late(look))
+        context.setattr(Path, "lstat", late(lstat))
+        store.find(KEY)
+    assert (names(store), store.damaged) == ([KEY], {})
+    assert store.find(KEY) is not None
+
+
+@pytest.mark.parametrize("more", [0, 1], ids=["two processes", "three processes"])
+def test_what_another_process_put_in_place_of_a_damaged_one_stays(
+    more: int, store: TeacherStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both have seen the damage; the other one is quicker."""
+    other = TeacherStore(store.root)
+    (store.add(KEY, b"x" * len(DATA), {}).path / "weights.safetensors").write_bytes(DATA[1:])
+    rename = store._rename
+
+    def late(folder: Path, why: str) -> Path | None:
+        if not other.damaged:
+            assert other.find(KEY) is None
+            other.add(KEY, DATA, {"who": "other"})
+            aside = rename(folder, why)
+            if more:  # sees a gap where the second one's was
+                other.add(KEY, DATA, {"who": "third"})
+            return aside
+        return rename(folder, why)
+
+    monkeypatch.setattr(store, "_rename", late)
+    found = store.find(KEY)
+    assert found is not None
+    assert (found[0].key, found[0].path, found[1]) == (KEY, store.root / KEY, DATA)
+    assert found[0].facts["who"] == ("third" if more else "other")
+    assert store.damaged == {}
+    assert len(other.damaged) == 1
+
+
+def test_one_that_cannot_be_read_any_more_is_put_back(store: TeacherStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether it is what was seen, nobody can tell then."""
+    weights = store.add(KEY, DATA, {}).path / "weights.safetensors"
+    weights.write_bytes(DATA[1:])
+    rename = store._rename
+
+    def failing(folder: Path, why: str) -> Path | None:
+        aside = rename(folder, why)
+        assert aside is not None
+        for place in (aside, folder):
+            refused(monkeypatch, "open", place / "facts.json", errno.EIO)
+        return aside
+
+    monkeypatch.setattr(store, "_rename", failing)
+    with pytest.raises(UnreadableError, match=os.strerror(errno.EIO)):
+        store.find(KEY)
+    assert names(store) == [KEY]
 
 
 def test_facts_are_readable_json(store: TeacherStore) -> None:

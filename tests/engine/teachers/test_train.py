@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+import errno
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-from support.classroom import DATASET, PHASE, PRESET, RECIPE, classroom, few_digits
+from support.classroom import (
+    DATASET,
+    PHASE,
+    PRESET,
+    RECIPE,
+    another_run_is_first,
+    classroom,
+    few_digits,
+    other_bits,
+)
+from support.refusal import refused
 
 from engine.data.images import LEFT_OUT
 from engine.errors import UserError
@@ -15,8 +26,10 @@ from engine.events import EpochEnded, Event, Log
 from engine.measure import logits_of, measured
 from engine.models import build_model
 from engine.preset import EvaluatePart, Preset, TeacherPart
+from engine.ranks import ALONE
+from engine.teachers.shared_store import SpareStore
 from engine.teachers.store import TeacherStore
-from engine.teachers.train import Trained
+from engine.teachers.train import Classroom, Trained
 from engine.teachers.weights import pack, unpack
 
 PART = TeacherPart(arch="resnet8", seed=0, train=RECIPE)
@@ -94,6 +107,72 @@ def test_a_store_that_cannot_be_written_costs_no_training(tmp_path: Path) -> Non
     assert classroom(tmp_path / "store", events).teacher(PART, PHASE).source == "trained"
     (warning,) = [e for e in events if isinstance(e, Log) and str(tmp_path / "store") in e.message]
     assert warning.level == "warning"
+
+
+def of_a_run(tmp_path: Path, events: list[Event] | None = None) -> Classroom:
+    """Of a run in `run`, which can keep nothing in the store."""
+    (tmp_path / "store").write_text("a file where the store should be")
+    return replace(classroom(tmp_path / "store", events), spare=SpareStore(tmp_path / "run" / "teachers", ALONE))
+
+
+def test_what_the_store_does_not_take_is_kept_in_the_runs_folder_and_found_there_first(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    room = of_a_run(tmp_path, events := [])
+    first = room.teacher(PART, PHASE)
+    (entry,) = TeacherStore(tmp_path / "run" / "teachers").entries()
+    (warning,) = [event.message for event in events if isinstance(event, Log) and "could not be kept" in event.message]
+    assert warning.endswith(f"this run keeps it as {entry.path}")
+    # The store takes teachers again, and another run has kept this one there, in other bits.
+    (tmp_path / "store").unlink()
+    room.store.add(entry.key, other_bits((entry.path / "weights.safetensors").read_bytes()), {})
+    second = room.teacher(PART, PHASE)
+    assert second.source == "store"
+    assert_same_network(first, second)
+    planned, known = room.as_planned(PART)
+    assert known
+    assert_same_network(first, replace(first, model=planned))
+
+
+@pytest.mark.parametrize("trouble", ["gone", "link", "full"])
+def test_a_teacher_that_nothing_takes_is_told(trouble: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run, elsewhere = tmp_path / "run", tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    if trouble != "gone":
+        run.mkdir()
+    if trouble == "link":
+        (run / "teachers").symlink_to(elsewhere)
+    elif trouble == "full":
+        refused(monkeypatch, "mkdir", run / "teachers", errno.ENOSPC)
+    teacher = of_a_run(tmp_path, events := []).teacher(PART, PHASE)
+    assert teacher.source == "trained"
+    (warning,) = [event.message for event in events if isinstance(event, Log) and "could not be kept" in event.message]
+    assert warning.endswith("once stopped, this run would have to begin anew")
+    assert (run.exists(), list(elsewhere.iterdir())) == (trouble != "gone", [])
+
+
+def test_where_another_run_has_kept_the_same_meanwhile_its_weights_are_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A resumed run will be given those; its checkpoints are of no others."""
+    another_run_is_first(monkeypatch)
+    teacher = classroom(tmp_path, events := []).teacher(PART, PHASE)
+    (entry,) = TeacherStore(tmp_path).entries()
+    assert entry.facts["who"] == "another"
+    assert any(isinstance(event, EpochEnded) for event in events)
+    kept = unpack((entry.path / "weights.safetensors").read_bytes())
+    assert all(torch.equal(value, kept[name]) for name, value in teacher.model.state_dict().items())
+    assert torch.equal(teacher.logits, logits_of(teacher.model, few_digits().test, 512))
+    assert sum(isinstance(event, Log) and event.level == "info" and PHASE.label in event.message for event in events) == 1
+    assert teacher.source == "store"
+    assert_same_network(teacher, classroom(tmp_path).teacher(PART, PHASE))
+
+
+def test_where_another_run_came_to_the_same_bits_nothing_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("support.classroom.other_bits", lambda weights: weights)
+    another_run_is_first(monkeypatch)
+    teacher = classroom(tmp_path, events := []).teacher(PART, PHASE)
+    assert teacher.source == "trained"
+    assert not [event for event in events if isinstance(event, Log) and event.level == "info"]
 
 
 def test_a_checkpoint(tmp_path: Path) -> None:
