@@ -40,7 +40,7 @@ from engine.analysis import (
 from engine.data import AnySplit, Batch
 from engine.data.augment import FixedViews
 from engine.data.images import LEFT_OUT
-from engine.errors import StoppedError, TrainingError
+from engine.errors import AwayError, StoppedError, TrainingError
 from engine.measure import ensemble
 from engine.methods import Method
 from engine.methods.base import LearnerOutput, sizes_of
@@ -66,10 +66,11 @@ def leave_analysis(folder: RunDir, analyse: Callable[[], Analysis], log: Callabl
         write_whole(folder.analysis, analysis_text(analyse()))
     except StoppedError:
         log("info", "the analysis of the test images was left out, as the run was asked to stop")
-    except TrainingError:  # the run's folder is lost
-        raise
     except Exception as error:
-        why = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        if isinstance(error, TrainingError) and not isinstance(error, AwayError):  # the run's folder is lost
+            raise
+        said = error.said if isinstance(error, AwayError) else getattr(error, "strerror", None)
+        why = said or str(error) or type(error).__name__
         log("warning", f"{folder.analysis.name} could not be written: {why}; reports go without confusions and hardest images")
 
 

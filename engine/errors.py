@@ -29,3 +29,19 @@ class StoppedError(Exception):
 
 class TrainingError(Exception):
     """A training that cannot go on, with the reason; the run ends as failed, with what it saved."""
+
+
+class AwayError(TrainingError):
+    """A picture that the system does not give now, which may be whole: it is not broken, and no other one may take its place."""
+
+    def __init__(self, path: str, why: str) -> None:
+        super().__init__(path, why)  # by which it comes out of another process as it was
+        self.why, self.said = why, f"{path} cannot be read now: {why}"
+
+    def __str__(self) -> str:
+        return f"{self.said}; nothing was changed: try again once it can be read, or remove that picture"
+
+    @property
+    def of_run(self) -> str:
+        """The message of a run that ends by it."""
+        return f"{self.said}; go on by mmkd resume once it can be read, or remove that picture"

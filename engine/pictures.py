@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import math
 import os
+import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
-from typing import IO
+from typing import IO, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from engine.dataset_facts import resize_for
+from engine.errors import AwayError
 from engine.text import one_line
-from engine.untrusted import open_picture
+from engine.untrusted import is_to_blame, open_picture
 
+T = TypeVar("T")
 MOST_PIXELS = 50_000_000
-MOST_BYTES = 256 << 20  # of a picture within an archive, which is read as a whole
+MOST_BYTES = 256 << 20  # of a file that is read as a whole; within an archive a picture must be none larger
+PAUSES = (0.5, 1.0, 2.0, 4.0)  # seconds before each further try at a picture that cannot be read now
+# Of a file that damage makes longer than it is, or whose name nothing can have; beside those of any file.
+_OWN = (errno.EINVAL, errno.EISDIR, errno.ENAMETOOLONG, errno.EOVERFLOW)
 ARCHIVE = ".tar"
 MOST_UNEQUAL = 100  # times that a side may be as long as the other
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
@@ -60,12 +67,12 @@ class Decoded:
 
 
 def decode_all(job: Job) -> Decoded:
-    """Does a job; never raises for what is in a file."""
+    """Does a job; never raises for what is in a file. AwayError where one cannot be read now, nor some seconds later."""
     pixels = np.zeros((len(job.paths), job.size, job.size, 3), np.uint8)
     broken = {}
     for number, path in enumerate(job.paths):
         try:
-            picture = decode(os.path.join(job.root, path), job.spans[number] if job.spans else None)  # noqa: PTH118
+            picture = decode_patiently(os.path.join(job.root, path), job.spans[number] if job.spans else None)  # noqa: PTH118
             if job.draws is None:
                 cut = middle(picture, job.resize, job.size) if job.resize else centre(picture, job.size)
                 pixels[number] = np.asarray(cut)
@@ -84,7 +91,11 @@ def archive_of(path: str) -> tuple[str, str]:
 
 def _opened(path: str, span: tuple[int, int] | None) -> IO[bytes]:
     if span is None:
-        return os.fdopen(open_picture(path), "rb")
+        file = os.fdopen(open_picture(path), "rb")
+        if (size := os.fstat(file.fileno()).st_size) > MOST_BYTES:
+            return file
+        with file:  # as a whole: what reads through Pillow's decoders may call a read that failed damage
+            return io.BytesIO(file.read(max(size, 1)))
     if span[1] > MOST_BYTES:
         raise BrokenPictureError(f"its {span[1]:,} bytes are more than the {MOST_BYTES:,} that are allowed")
     handle = open_picture(archive_of(path)[0])
@@ -97,8 +108,33 @@ def _opened(path: str, span: tuple[int, int] | None) -> IO[bytes]:
     return io.BytesIO(content)
 
 
+def patiently(work: Callable[[], T]) -> T:
+    """What `work` returns; done again, after longer and longer pauses, while it ends by AwayError."""
+    for pause in PAUSES:
+        try:
+            return work()
+        except AwayError:
+            time.sleep(pause)
+    return work()
+
+
+def away(path: str, error: OSError | MemoryError) -> AwayError | None:
+    """What is said of a picture that cannot be read now; None where that is its file's own fault."""
+    if isinstance(error, MemoryError):
+        return AwayError(path, "there is not enough memory")
+    if is_to_blame(error) or error.errno in _OWN:
+        return None
+    return AwayError(path, error.strerror or str(error))
+
+
+def decode_patiently(path: str, span: tuple[int, int] | None = None) -> Image.Image:
+    """As `decode`; a picture that cannot be read now is tried again for some seconds."""
+    return patiently(lambda: decode(path, span))
+
+
 def decode(path: str, span: tuple[int, int] | None = None) -> Image.Image:
-    """The picture in RGB, as it is stored: EXIF's orientation is not looked at. BrokenPictureError where it cannot be had.
+    """The picture in RGB, as it is stored: EXIF's orientation is not looked at. BrokenPictureError where it cannot be had, and
+    AwayError where only the system does not give it now.
 
     `span`: `path` leads into an archive, where the picture lies from this byte on, and has so many.
     """
@@ -115,6 +151,8 @@ def decode(path: str, span: tuple[int, int] | None = None) -> Image.Image:
     except Image.DecompressionBombError as error:
         raise BrokenPictureError(f"its pixels are more than the {MOST_PIXELS:,} that are allowed") from error
     except Exception as error:  # Pillow raises whatever a damaged file makes its decoders stumble over
+        if isinstance(error, OSError | MemoryError) and (gone := away(path, error)) is not None:
+            raise gone from error
         why = getattr(error, "strerror", None) or str(error).replace(path, "it") or type(error).__name__
         if isinstance(error, UnidentifiedImageError):
             why = f"it is no picture in one of the formats {', '.join(FORMATS)}"

@@ -20,7 +20,7 @@ from engine.compiled.stepper import panel_of, stepper_of
 from engine.control import Control
 from engine.data import Images, load_images
 from engine.device import device_name, resolve_device, use_threads
-from engine.errors import StoppedError, TrainingError, UserError
+from engine.errors import AwayError, StoppedError, TrainingError, UserError
 from engine.event_writer import EventWriter
 from engine.events import (
     EpochEnded,
@@ -164,6 +164,8 @@ class Run:
                     self._log("error", f"{error}; the run goes on from its last checkpoint when it is started again")
                     self._writer.close()
             return self._break_off(replace(self._result, message=str(error)))
+        except AwayError as error:
+            ending = {"state": "failed", "message": error.of_run}
         except (UserError, TrainingError) as error:
             ending = {"state": "failed", "message": str(error), "mistake": isinstance(error, UserError)}
         except OSError as error:  # the machine's trouble, not ours: where in the code it was met helps nobody

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from engine.data import Batch, Images
 from engine.data.images import Share
-from engine.errors import StoppedError, TrainingError, UserError
+from engine.errors import AwayError, StoppedError, TrainingError, UserError
 from engine.events import EpochEnded, Event, Log, Metrics, PhaseStarted
 from engine.keeper import Keeper, NoKeeper
 from engine.measure import Measurement, logits_of, measured
@@ -152,6 +152,8 @@ class Trainer:
                 self._end_epoch()
         except OutOfMemoryError as error:
             why = str(error)
+        except AwayError as error:
+            why = error.of_run
         except (RuntimeError, MemoryError) as error:
             if not lacks_memory(error):
                 raise
@@ -169,7 +171,9 @@ class Trainer:
         return self.best
 
     def with_best(self, look: Callable[[], T]) -> T:
-        """What `look` finds while the student is that of the best epoch. Where it is stopped, the training is saved as it was."""
+        """What `look` finds while the student is that of the best epoch. Where it is stopped, or pictures cannot be read now, the
+        training is saved as it was.
+        """
         assert self.best is not None, "run() first"
         last = {name: value.clone() for name, value in self.student.state_dict().items()}
         self.student.load_state_dict(self.best.weights)
@@ -179,6 +183,9 @@ class Trainer:
             self.student.load_state_dict(last)
             self.keeper.save(self)
             raise
+        except AwayError as error:
+            self.student.load_state_dict(last)
+            raise TrainingError(f"{error.of_run}; {self._rescued()}") from error
 
     def _rescued(self) -> str:
         """What became of the training in hand, as the end of a sentence."""

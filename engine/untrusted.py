@@ -88,7 +88,7 @@ def readable(path: Path, remedy: str = "try again") -> Iterator[None]:
         why = str(error) or "there is not enough memory"
         raise UnreadableError(f"{path} cannot be read now: {why}; nothing was changed: {remedy}") from error
     except OSError as error:
-        if error.errno in _OWN:
+        if is_to_blame(error):
             raise
         raise UnreadableError(f"{path} cannot be read now: {error.strerror}; nothing was changed: {remedy}") from error
 
@@ -96,6 +96,11 @@ def readable(path: Path, remedy: str = "try again") -> Iterator[None]:
 def half_of_memory() -> int:
     """Bytes. What is larger is not read into memory as a whole."""
     return memory().total // 2
+
+
+def is_to_blame(error: OSError) -> bool:
+    """Whether it is the file that an error comes from, and not the system, which may give it another time."""
+    return error.errno in _OWN
 
 
 def open_to_append(path: Path) -> TextIO:

@@ -13,7 +13,7 @@ from engine.data.decoders import PIECE, Decoders, chosen_workers
 from engine.data.load import load_images, read_pictures
 from engine.data_files import files_of, find_archives
 from engine.dataset_facts import DATASETS, DatasetFacts
-from engine.errors import TrainingError, UserError
+from engine.errors import AwayError, TrainingError, UnreadableError, UserError
 from engine.fetching import Progress, Tell, verify
 from engine.listing import Listing
 from engine.pictures import Job
@@ -36,7 +36,9 @@ class Checked:
 
 
 def check(part: DatasetPart, data_root: Path, tell: Tell) -> Checked:
-    """Reads every file. UserError where the data set is not there, or where its lists of pictures are damaged."""
+    """Reads every file. UserError where the data set is not there, or where its lists of pictures are damaged; UnreadableError
+    where the system does not give a picture now.
+    """
     facts = DATASETS[part.name]
     archives, wrong = _archives(facts, data_root, tell)
     if facts.from_files or facts.name == "tiny-imagenet":  # published as pictures, too
@@ -113,6 +115,8 @@ def _read(root: Path, listings: dict[str, Listing], tell: Tell) -> tuple[dict[st
             broken += [(str(root / job.paths[place]), why) for place, why in decoded.broken.items()]
             whole = (place for place in range(len(job.paths)) if place not in decoded.broken)
             labels[name] += [listings[name].labels[first + place] for place in whole]
+    except AwayError as error:
+        raise UnreadableError(str(error)) from error
     except TrainingError as error:  # a picture that ends the processes that decode it
         raise UserError(str(error)) from error
     finally:

@@ -47,7 +47,8 @@ class Decoders:
     def in_order(self, batches: Iterable[Sequence[Job]], size: int) -> Iterator[list[Decoded]]:
         """What comes of each batch of jobs, of `size` pictures together, in their order.
 
-        TrainingError where a batch cannot be decoded because the processes die again and again, or cannot be started.
+        TrainingError where a batch cannot be decoded because the processes die again and again, or cannot be started; AwayError
+        where a picture cannot be read now.
         """
         if not self.workers:
             for batch in batches:

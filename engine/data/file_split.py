@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +18,9 @@ from engine.data.shard_order import order_by_shards
 from engine.data.troubles import Troubles
 from engine.errors import UserError
 from engine.listing import Listing
-from engine.pictures import Decoded, Job, archive_of
+from engine.pictures import Decoded, Job, archive_of, away, patiently
 
+_REPLACED = "another picture takes its place in training"
 _Draws = Callable[[Tensor, Tensor], Tensor] | None  # [B] indices and [B] views -> [B, DRAWS]; None: nothing is random
 
 
@@ -106,24 +108,29 @@ class FileSplit:
         size = max((len(indices) for indices in wanted), default=1)
         for indices, pieces in zip(wanted, self.decoders.in_order(jobs, size), strict=True):
             shown, pixels = self._mended(indices, pieces, drawn, views_of)
-            yield self._ready(pixels, self.labels[shown.to(self.labels.device, non_blocking=True)])
+            yield self._ready(pixels, self.labels[shown.to(self.labels.device, non_blocking=True)])._replace(indices=shown)
+
+    def leave_out(self, indices: Iterable[int], why: str) -> None:
+        """From now on other pictures take the place of these in training."""
+        for index in indices:
+            if index not in self.broken:
+                self._note(index, why, _REPLACED)
 
     def labelled(self, labels: Tensor) -> FileSplit:
         """See AnySplit."""
         return replace(self, labels=labels)
 
     def fingerprint(self) -> Iterator[Tensor]:
-        """See AnySplit. Files are known by path, length and time of change: a data set of 150 GB is not read for it."""
+        """See AnySplit. Files are known by path, length and time of change: a data set of 150 GB is not read for it.
+
+        AwayError where one cannot be looked at now.
+        """
         text = []
         known: dict[str, str] = {}
         for path in self.listing.paths:
             file = archive_of(path)[0] if self.listing.spans is not None else path
             if file not in known:
-                try:
-                    found = (self.root / file).stat()
-                    known[file] = f"\0{found.st_size}\0{found.st_mtime_ns}"
-                except OSError:
-                    known[file] = ""
+                known[file] = patiently(partial(_stamp, self.root / file))
             text.append(path + known[file])
         said = "\n".join(text).encode("utf-8", "surrogateescape")
         yield torch.frombuffer(bytearray(said), dtype=torch.uint8)
@@ -153,7 +160,7 @@ class FileSplit:
             index = int(indices[place])
             while True:
                 if why:
-                    self._note(index, why, "another picture takes its place in training")
+                    self._note(index, why, _REPLACED)
                 while index in self.broken:
                     index = (index + 1) % len(self)
                 only = torch.tensor([index])
@@ -178,6 +185,16 @@ class FileSplit:
         given = (given.pin_memory() if device.type == "cuda" else given).to(device, non_blocking=True)
         given = given.permute(0, 3, 1, 2).contiguous()
         return Batch((given.to(self.mean.dtype) - self.mean) / self.std, labels)
+
+
+def _stamp(path: Path) -> str:
+    try:
+        found = path.stat()
+    except OSError as error:
+        if (gone := away(str(path), error)) is not None:
+            raise gone from error
+        return ""
+    return f"\0{found.st_size}\0{found.st_mtime_ns}"
 
 
 def _view_draws(fixed: FixedViews) -> _Draws:

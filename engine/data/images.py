@@ -73,7 +73,9 @@ class AnySplit(Protocol):
         """
 
     def viewed(self, several: Iterable[Tensor], fixed: FixedViews, view: int) -> Iterator[Batch]:
-        """One fixed view of each of the images `indices` [B], for several of these in turn."""
+        """One fixed view of each of the images `indices` [B], for several of these in turn. The batch's indices are others where
+        images are shown in the place of broken ones.
+        """
 
     def labelled(self, labels: Tensor) -> AnySplit:
         """The same images with other labels [N]."""
@@ -141,7 +143,7 @@ class Split:
         for indices in several:
             here = indices.to(self.labels.device, non_blocking=True)
             pixels = fixed(self.pixels[here], here, torch.full_like(here, view))
-            yield self.ready(pixels, self.labels[here])
+            yield self.ready(pixels, self.labels[here])._replace(indices=indices)
 
     def labelled(self, labels: Tensor) -> Split:
         """See AnySplit."""

@@ -15,11 +15,11 @@ from engine.catalog import DATASETS
 from engine.control_group import usable_cores
 from engine.data.lists import inside, lines_of
 from engine.data_files import files_of
-from engine.errors import UserError
+from engine.errors import AwayError, UnreadableError, UserError
 from engine.image_folders import Outside, pictures_below
 from engine.listing import Listing, PictureFolder
 from engine.paths import cache_dir, private_folder, written_aside
-from engine.pictures import BrokenPictureError, decode
+from engine.pictures import BrokenPictureError, decode_patiently
 from engine.text import one_line
 
 NAME = "tiny-imagenet"
@@ -124,9 +124,11 @@ def _decode(folder: Path, listing: Listing, shape: tuple[int, ...]) -> np.ndarra
     def one(number: int) -> None:
         path = str(folder / listing.paths[number])
         try:
-            picture = np.asarray(decode(path))
+            picture = np.asarray(decode_patiently(path))
         except BrokenPictureError as error:
             raise UserError(f"{path} cannot be read: {error}; fetch {NAME} again") from error
+        except AwayError as error:
+            raise UnreadableError(f"{error.said}; nothing was changed: try again") from error
         if picture.shape != (*shape[2:], 3):
             raise UserError(
                 f"{path} has {picture.shape[1]}x{picture.shape[0]} pixels, not {shape[2]}x{shape[3]}; fetch {NAME} again"

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from engine import plugins
 from engine.architectures import is_architecture, library_of
-from engine.errors import UserError
+from engine.errors import AwayError, UserError
 from engine.models import Classifier, build_model
 from engine.models.library import meant_by
 from engine.pictures import BrokenPictureError, decode
@@ -85,6 +85,8 @@ class Model:
                 found.append(None)
             except BrokenPictureError as error:
                 found.append(Seen(path, broken=str(error)))
+            except AwayError as error:
+                found.append(Seen(path, broken=error.why))
         answers: Iterator[tuple[list[int], list[float], tuple[int, int]]] = iter(())
         if arrays:
             probabilities = self.logits(torch.from_numpy(np.stack(arrays))).softmax(1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -172,8 +173,12 @@ class Builder:
             self._tell(job, view)
 
     def _rows_of(self, job: Job, indices: Tensor, batch: Batch, layouts: Sequence[Layout]) -> list[Bytes]:
-        """What the teacher says of one chunk of images, as bytes in each layout."""
+        """What the teacher says of one chunk of images, as bytes in each layout. Rows of broken images are no numbers: what is
+        said of those shown in their place would be taken for theirs by a run that can read them.
+        """
         (output,) = job.teacher(batch.images)
+        assert batch.indices is not None
+        unknown = (batch.indices != indices).nonzero().flatten()
         blocks = []
         for layout in layouts:
             values = output.logits if layout.kind == "logits" else output.features
@@ -182,6 +187,8 @@ class Builder:
                     f"{job.label}: its {layout.kind} on the training images {int(indices[0])} to {int(indices[-1])} "
                     "are not all finite; it can be no teacher"
                 )
+            if len(unknown):
+                values = values.index_fill(0, unknown.to(values.device), math.nan)
             blocks.append(_as_bytes(values, layout))
         return blocks
 

@@ -28,6 +28,15 @@ def rows_of(views: Sequence[tuple[Layout, Bytes]], device: torch.device, held: s
     return HostRows(views, device)
 
 
+def unknown_in(views: Sequence[tuple[Layout, Bytes]]) -> set[int]:
+    """Images that were broken when these rows were computed: see `Builder`."""
+    found: set[int] = set()
+    for layout, rows in views:
+        first = np.ascontiguousarray(rows[:, : DTYPES[layout.dtype].itemsize])
+        found |= set(torch.from_numpy(first).view(DTYPES[layout.dtype]).isnan().any(1).nonzero().flatten().tolist())
+    return found
+
+
 class HostRows:
     """Rows in memory or in mapped files: a batch is copied row by row, and then goes to the device."""
 

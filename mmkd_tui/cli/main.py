@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 import engine.openmp  # noqa: F401  before torch, for the commands that train
-from engine.errors import PresetError, UserError
+from engine.errors import PresetError, TrainingError, UserError
 from engine.text import one_line, plain
 from mmkd_tui.cli import (
     bench,
@@ -113,6 +113,9 @@ def _complain(error: Exception) -> int:
     if isinstance(error, UserError):
         _say(f"mmkd: {error}")
         return exit_codes.USER_MISTAKE
+    if isinstance(error, TrainingError):  # met where no run is there to end by it: pictures that cannot be read now
+        _say(f"mmkd: {error}")
+        return exit_codes.FAILED
     if str(error) == NO_HOME:
         _say("mmkd: a path begins with ~ and there is no home of that name on this machine; write the path out in full")
         return exit_codes.USER_MISTAKE

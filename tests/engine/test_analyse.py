@@ -15,13 +15,15 @@ from support.training import make_trainer
 from torch import Tensor
 
 from engine import Run
-from engine.analyse import analysed
+from engine.analyse import analysed, leave_analysis
 from engine.analysis import Analysis, read_analysis
 from engine.data.images import LEFT_OUT, Split
+from engine.errors import AwayError
 from engine.events import Event, Log
 from engine.measure import logits_of
 from engine.models.panel import TeacherPanel
 from engine.randomness import permutation
+from engine.run_dir import RunDir
 from engine.trainer import Trainer
 
 BATCH = 32
@@ -215,3 +217,16 @@ def test_without_teachers(tmp_path: Path) -> None:
     assert found is not None
     assert (found.teachers, found.agreement, found.confusion.ensemble) == (0, None, None)
     assert len(found.hardest) == 24
+
+
+def test_pictures_that_cannot_be_read_now_cost_a_run_its_analysis_alone(tmp_path: Path) -> None:
+    def away() -> Analysis:
+        raise AwayError("a.jpg", "Stale file handle")
+
+    said: list[tuple[str, str]] = []
+    leave_analysis(RunDir(tmp_path), away, lambda *line: said.append(line))
+    ((level, message),) = said
+    assert level == "warning"
+    assert message.startswith(
+        "analysis.json could not be written: a.jpg cannot be read now: Stale file handle; reports go without"
+    )

@@ -7,23 +7,29 @@ import json
 import os
 import signal
 import threading
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 from support import picture_sets as sets
+from support.away import PAUSES, bring_back, take_away
 from torch import Tensor
 
+from engine.data import decoders, load_images
 from engine.data.decoders import _Process
-from engine.events import EpochEnded, Event, Log
+from engine.data.file_split import FileSplit
+from engine.events import CacheProgress, EpochEnded, Event, Log
 from engine.pictures import Decoded, Job
 from engine.preset import Preset, TeacherCachePart
 from engine.preset_yaml import parse_preset
 from engine.result import Result
 from engine.run import Run
+from engine.trainer import Trainer
 
 YAML = """
 name: pictures
@@ -163,6 +169,134 @@ def test_the_teacher_cache_answers_for_pictures_in_files(pictures: Path, tmp_pat
     second, events = run(cached, tmp_path, "two", cache=tmp_path / "cache")
     assert any("all of it was there" in event.message for event in events if isinstance(event, Log))
     assert first.student_accuracy == second.student_accuracy
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Path:
+    """As `pictures`, to be changed."""
+    path = tmp_path / "own"
+    sets.pictures(path, {"train": 15, "test": 4}, width=70, height=66)
+    return path
+
+
+def said_of(result: Result, path: Path) -> bool:
+    """Whether the run has ended by a picture somewhere below `path`, in one sentence."""
+    known = (
+        result.message.startswith(str(path)) and "cannot be read now: Input/output error; go on by mmkd resume" in result.message
+    )
+    return known and (result.state, result.mistake) == ("failed", False)
+
+
+@pytest.mark.parametrize(("what", "workers", "at"), [("train", 0, 1), ("train", 1, None), ("test", 0, 3)])
+def test_pictures_that_cannot_be_read_now_end_a_run_that_goes_on_as_if_nothing_had_been(
+    what: str,
+    workers: int,
+    at: int | None,
+    plain: tuple[Result, list[Event], dict[str, Tensor]],
+    own: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("engine.pictures.PAUSES", PAUSES)
+    monkeypatch.setattr(decoders, "SERVER", "support.away")
+    asked, gone, polls = preset(own, workers), sorted((own / what).rglob("*.jpg")), 0
+    work = Run(asked, tmp_path / "run", store=tmp_path / "store")
+    events: list[Event] = []
+    work.subscribe(events.append)
+    poll = work._poll
+
+    def losing(trainer: Trainer) -> None:
+        nonlocal polls
+        poll(trainer)
+        polls += trainer.phase.name == "distil"
+        if polls == 2:
+            polls += 1
+            for path in gone:
+                take_away(path)
+
+    work._poll = losing  # type: ignore[method-assign]
+    result = work.execute()
+    assert said_of(result, own / what), result.message
+    name = result.message.rpartition("what was trained is in checkpoints/")[2]
+    assert name in [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()]
+    assert at is None or name == f"distil-0-step-{at:06d}"
+    assert not any("takes its place" in event.message for event in events if isinstance(event, Log))
+    for path in gone:
+        bring_back(path)
+    again = Run(asked, tmp_path / "run", store=tmp_path / "store", resume=True)
+    again.subscribe(events.append)
+    result = again.execute()
+    assert result.state == "done", result.message
+    assert epochs(events)[-1] == epochs(plain[1])[-1]
+    assert result.student_accuracy == plain[0].student_accuracy
+    assert_same(load_file(tmp_path / "run" / "student.safetensors"), plain[2])
+
+
+def of_training(path: Path) -> Path:
+    """A picture that `preset` trains on."""
+    split = load_images(preset(path, 0).dataset, path, torch.device("cpu"), 0).train
+    assert isinstance(split, FileSplit)
+    return path / split.listing.paths[3]
+
+
+def cached_run(
+    asked: Preset, folder: Path, name: str, at_first: Callable[[], object], **options: object
+) -> tuple[Result, list[Event]]:
+    """Calls `at_first` when the cache is about to be computed."""
+    events: list[Event] = []
+    work = Run(asked, folder / name, store=folder / "store", cache=folder / "cache", **options)  # type: ignore[arg-type]
+    work.subscribe(events.append)
+    todo = [at_first]
+    work.subscribe(lambda event: todo.pop()() if isinstance(event, CacheProgress) and todo else None)  # type: ignore[func-returns-value]
+    return work.execute(), events
+
+
+def rows(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted((folder / "cache").rglob("*.rows"))}
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_the_teacher_cache_holds_nothing_of_a_picture_that_cannot_be_read_now(
+    workers: int, own: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("engine.pictures.PAUSES", PAUSES)
+    monkeypatch.setattr(decoders, "SERVER", "support.away")
+    picture = of_training(own)
+    asked = preset(own, workers, "aver").model_copy(update={"teacher_cache": TeacherCachePart(views=1, storage="disk")})
+    result, _ = cached_run(asked, tmp_path, "run", lambda: take_away(picture))
+    assert said_of(result, picture), result.message
+    assert rows(tmp_path) == {}
+    bring_back(picture)
+    result, events = cached_run(asked, tmp_path, "run", lambda: None, resume=True)
+    assert result.state == "done", result.message
+    assert not any("cannot be read" in event.message for event in events if isinstance(event, Log))
+    (tmp_path / "cache").rename(tmp_path / "first")
+    cached_run(asked, tmp_path, "another", lambda: None)
+    expected = rows(tmp_path)
+    (tmp_path / "cache").rename(tmp_path / "second")
+    (tmp_path / "first").rename(tmp_path / "cache")
+    assert len(expected) == 2
+    assert rows(tmp_path) == expected
+
+
+def test_what_was_broken_when_the_teacher_cache_was_computed_has_no_other_pictures_rows(own: Path, tmp_path: Path) -> None:
+    picture = of_training(own)
+    asked = preset(own, 0, "aver").model_copy(update={"teacher_cache": TeacherCachePart(views=1, storage="disk")})
+    one, _ = cached_run(asked, tmp_path, "one", lambda: picture.rename(tmp_path / "moved"))
+    assert one.state == "done", one.message
+    (tmp_path / "moved").rename(picture)
+    before = rows(tmp_path)
+    assert all(np.isnan(np.frombuffer(content, np.float32).reshape(24, -1)[3]).all() for content in before.values())
+    two, events = cached_run(asked, tmp_path, "two", lambda: None)
+    assert two.state == "done", two.message
+    assert rows(tmp_path) == before
+    said = [event.message for event in events if isinstance(event, Log)]
+    assert any("all of it was there" in line for line in said)
+    (line,) = (line for line in said if str(picture) in line)
+    assert "was broken when the teacher cache was computed" in line
+    assert "another picture takes its place" in line
+    students = [load_file(tmp_path / name / "student.safetensors") for name in ("one", "two")]
+    assert_same(*students)
 
 
 def test_what_is_missing_ends_a_run_before_it_begins(tmp_path: Path) -> None:

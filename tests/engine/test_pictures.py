@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import math
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +13,11 @@ import pytest
 import torchvision.transforms.functional as F
 from PIL import Image
 from support import picture_sets as sets
+from support.refusal import refused
 from torchvision.transforms import InterpolationMode
 
+from engine import pictures
+from engine.errors import AwayError
 from engine.pictures import DRAWS, BrokenPictureError, Job, centre, crop_box, decode, decode_all, random_crop
 
 
@@ -119,6 +124,61 @@ def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "x.jpg")
     with pytest.raises(BrokenPictureError, match="not a regular file"):
         decode(str(tmp_path / "x.jpg"))
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE, errno.EACCES, errno.EMFILE, errno.ETIMEDOUT])
+def test_what_the_system_does_not_give_now_is_not_broken(number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sets.put(tmp_path, {"a.jpg": sets.jpeg(1), "b.jpg": sets.jpeg(2)})
+    monkeypatch.setattr(pictures, "PAUSES", (0.0, 0.0))
+    refused(monkeypatch, "open", tmp_path / "b.jpg", number)
+    with pytest.raises(AwayError) as caught:
+        decode_all(Job(str(tmp_path), ("a.jpg", "b.jpg"), 32))
+    for fragment in (str(tmp_path / "b.jpg"), "cannot be read now", os.strerror(number), "remove that picture"):
+        assert fragment in str(caught.value)
+
+
+@pytest.mark.parametrize("number", [errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO, errno.ENAMETOOLONG])
+def test_what_the_file_is_to_blame_for_is_broken(number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    refused(monkeypatch, "open", tmp_path / "a.jpg", number)
+    assert decode_all(Job(str(tmp_path), ("a.jpg",), 32)).broken == {0: os.strerror(number)}
+
+
+def test_a_read_that_fails_in_the_middle_of_a_picture_is_not_its_damage(tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").symlink_to("/proc/self/mem")  # opened as any file; its first byte is an input/output error
+    with pytest.raises(AwayError, match="Input/output error"):
+        decode(str(tmp_path / "a.jpg"))
+
+
+def failing(times: int, error: Exception) -> Callable[[str], int]:
+    """Opens pictures but for the first `times`."""
+    real, tries = pictures.open_picture, 0
+
+    def opened(path: str) -> int:
+        nonlocal tries
+        tries += 1
+        if tries <= times:
+            raise error
+        return real(path)
+
+    return opened
+
+
+@pytest.mark.parametrize("error", [OSError(errno.ESTALE, "Stale file handle"), MemoryError()])
+def test_it_is_tried_again(error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sets.put(tmp_path, {"a.jpg": sets.jpeg(1)})
+    job = Job(str(tmp_path), ("a.jpg",), 32)
+    expected = decode_all(job).pixels
+    paused: list[float] = []
+    monkeypatch.setattr("time.sleep", paused.append)
+    monkeypatch.setattr(pictures, "open_picture", failing(len(pictures.PAUSES), error))
+    found = decode_all(job)
+    assert found.broken == {}
+    assert np.array_equal(found.pixels, expected)
+    assert paused == sorted(pictures.PAUSES)
+    assert 3 < sum(paused) < 15
+    monkeypatch.setattr(pictures, "open_picture", failing(len(pictures.PAUSES) + 1, error))
+    with pytest.raises(AwayError):
+        decode_all(job)
 
 
 def test_a_job_survives_what_is_broken_in_it(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -17,6 +18,8 @@ import pytest
 import torch
 from PIL import Image
 from support import picture_sets as sets
+from support.away import PAUSES, away
+from support.refusal import refused
 from torch import Tensor
 
 from engine.data import Batch, Images, load_images
@@ -24,7 +27,7 @@ from engine.data import decoders as decoding
 from engine.data.augment import FixedViews, ResizedCrop
 from engine.data.file_split import FileSplit
 from engine.data.images import LEFT_OUT, Share
-from engine.errors import TrainingError, UserError
+from engine.errors import AwayError, TrainingError, UserError
 from engine.measure import measured
 from engine.pictures import Job, decode_all
 from engine.preset import DatasetPart
@@ -210,6 +213,49 @@ def test_a_broken_picture_counts_in_no_measurement(own: Path) -> None:
     assert sum("50,000,000" in line and str(bad) in line for line in said) == 1
     list(images.test.in_order(4))
     assert images.troubles.count == 1
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_picture_that_cannot_be_read_now_is_never_taken_for_a_broken_one(
+    workers: int, own: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("engine.pictures.PAUSES", PAUSES)
+    monkeypatch.setattr(decoding, "SERVER", "support.away")
+    images = opened(own, workers)
+    said = broken(images)
+    train, test = images.train, images.test
+    assert isinstance(train, FileSplit)
+    assert isinstance(test, FileSplit)
+    expected = [*train.shuffled(4, 0, 0, ResizedCrop()), *test.in_order(4)]
+    told = len(said)
+    gone = [own / path for path in (*train.listing.paths, test.listing.paths[3])]
+    try:
+        with away(*gone):
+            for doing in (
+                train.shuffled(4, 0, 0, ResizedCrop()),
+                train.viewed([torch.arange(len(train))], FixedViews(None, 1), 0),
+                test.in_order(4),
+            ):
+                with pytest.raises(AwayError, match="cannot be read now: Input/output error"):
+                    list(doing)
+        found = [*train.shuffled(4, 0, 0, ResizedCrop()), *test.in_order(4)]
+    finally:
+        images.close()
+    assert all(same(one, other) for one, other in zip(expected, found, strict=True))
+    assert (said[told:], images.troubles.count) == ([], 0)
+    assert LEFT_OUT not in [*train.labels.tolist(), *test.labels.tolist()]
+
+
+def test_files_that_cannot_be_looked_at_now_have_no_fingerprint(own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would be that of other pictures."""
+    monkeypatch.setattr("engine.pictures.PAUSES", PAUSES)
+    train = opened(own, 0).train
+    assert isinstance(train, FileSplit)
+    with monkeypatch.context() as context:
+        refused(context, "stat", own / train.listing.paths[3], errno.EIO)
+        with pytest.raises(AwayError, match="Input/output error"):
+            list(train.fingerprint())
+    assert list(train.fingerprint())
 
 
 def test_nothing_but_broken_pictures_ends_with_one_message(own: Path) -> None:

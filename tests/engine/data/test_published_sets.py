@@ -104,7 +104,7 @@ def test_tiny_imagenet_is_decoded_once(tmp_path: Path, monkeypatch: pytest.Monke
     assert images.facts.classes == ("Egyptian cat", "goldfish", "reel")  # in the order of wnids.txt
     assert images.test.labels.tolist() == [0, 1, 2, 0, 1, 2]
     assert len(list(cache_dir().rglob("*.npy"))) == 2
-    monkeypatch.setattr("engine.data.tiny_imagenet.decode", None)  # it is not asked again
+    monkeypatch.setattr("engine.data.tiny_imagenet.decode_patiently", None)  # it is not asked again
     assert_split("tiny-imagenet", tmp_path, *expected, 1)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 from support import fashion_files
 from support import picture_sets as sets
+from support.refusal import refused
 from support.shards import shard, shards
 
 from mmkd_tui.cli.main import run_command
@@ -190,6 +192,20 @@ def test_check_of_ones_own_pictures(capsys: Capture, tmp_path: Path) -> None:
     out, err = capsys.readouterr()
     assert out.splitlines()[-1].split() == ["class-1", "4", "2"]
     assert "13 images read, 1 broken" in err
+
+
+def test_check_takes_no_picture_for_broken_that_cannot_be_read_now(
+    capsys: Capture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sets.pictures(tmp_path, {"train": 5, "test": 2})
+    place = tmp_path / "train" / "class-1" / "000.jpg"
+    monkeypatch.setattr("engine.data.check.chosen_workers", lambda asked: 0)
+    monkeypatch.setattr("engine.pictures.PAUSES", ())
+    refused(monkeypatch, "open", place, errno.ESTALE)
+    assert run_command(["data", "check", "imagefolder", "--path", str(tmp_path), "--json"]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.splitlines()[-1].startswith(f"mmkd: {place} cannot be read now: Stale file handle; nothing was changed")
 
 
 def test_shards_are_shown_and_checked(capsys: Capture, tmp_path: Path) -> None:

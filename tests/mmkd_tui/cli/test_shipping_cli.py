@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 import json
 import os
@@ -23,6 +24,7 @@ import torch
 from PIL import Image
 from support.picture_sets import bomb, jpeg, pictures, put
 from support.presets import TINY
+from support.refusal import refused
 
 from engine import parse_preset
 from engine.data import Split, load_images
@@ -438,6 +440,22 @@ def test_programs_of_others_are_measured_or_one_clear_line(shop: Shop, tmp_path:
     code, out, err = mmkd("evaluate", tmp_path / "other.pt2", "--trust", "--data", "digits")
     assert (code, out) == (2, "")
     assert "takes images of 4x4x4 (channels, height, width), not 1x8x8" in err
+
+
+def test_pictures_that_cannot_be_read_now_are_measured_by_no_less_and_predicted_but_one(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(Path("away"), {f"{part}/{k}/{k}.jpg": jpeg(k) for k in range(10) for part in ("train", "test")})
+    monkeypatch.setattr("engine.data.load.chosen_workers", lambda asked: 0)
+    monkeypatch.setattr("engine.pictures.PAUSES", ())
+    gone = Path.cwd() / "away/test/3/3.jpg"
+    refused(monkeypatch, "open", gone, errno.EACCES)
+    code, out, err = mmkd("evaluate", "tiny", "--data", "away", "--json")
+    assert (code, out) == (1, "")
+    assert err.splitlines()[-1].startswith(f"mmkd: {gone} cannot be read now: Permission denied; nothing was changed")
+    code, out, err = mmkd("predict", "tiny", gone, "away/test/4/4.jpg", "--json")
+    assert code == 1
+    assert ["error" in json.loads(line) for line in out.splitlines()] == [True, False]
 
 
 def test_other_images_are_converted_and_said(shop: Shop) -> None:
