@@ -23,6 +23,7 @@ from engine.run import Run
 from engine.run_dir import RunDir
 from engine.run_state import RunState
 from engine.spawning import respawn, spawn
+from engine.teachers.foreign import sketch
 from mmkd_tui.cli.main import run_command
 
 FILE = """
@@ -41,6 +42,46 @@ class Mine(nn.Module):
 
 
 engine.register_architecture("mine", Mine)
+"""
+
+
+NETWORKS = """
+import engine
+from torch import nn
+
+
+class Net(nn.Module):
+    def __init__(self, channels, outputs):
+        super().__init__()
+        self.body, self.fc = nn.Conv2d(channels, 8, 3, padding=1), nn.Linear(8, outputs)
+
+    def forward(self, x):
+        return self.fc(self.body(x).relu().mean((2, 3)))
+
+
+class Own(engine.Classifier):
+    def __init__(self, channels, outputs, promised=8):
+        super().__init__()
+        self.body, self.fc = nn.Conv2d(channels, 8, 3, padding=1), nn.Linear(8, outputs)
+        if promised:
+            self.feature_channels = promised
+
+    def features(self, x):
+        return self.body(x).relu()
+
+    def head(self, pooled):
+        return self.fc(pooled)
+
+
+class Flat(Own):
+    def forward(self, x):
+        pooled = self.features(x).mean((2, 3))
+        return engine.Output(self.head(pooled), pooled)
+
+
+class Bare(Own):
+    def forward(self, x):
+        return self.classify(self.features(x))
 """
 
 
@@ -120,13 +161,68 @@ def test_no_file(tmp_path: Path) -> None:
         ("lambda channels, classes: 1 / 0", "cannot be built for 1 channels, 10 classes, 8 x 8 pixels: ZeroDivisionError"),
         ("lambda channels, classes: nn.Flatten()", "its last feature map is not found"),
         ("lambda channels, classes: nn.Conv2d(channels, 4, 3)", "does not give logits"),
+        (
+            "lambda channels, classes: Net(channels, 32)",
+            "it gives 32 logits where the data set has 10 classes; give its last layer",
+        ),
+        ("lambda channels, classes: Net(channels, 3)", "it gives 3 logits where the data set has 10 classes"),
+        ("lambda channels, classes: Own(channels, 32)", "it gives 32 logits where the data set has 10 classes"),
+        ("lambda channels, classes: Own(channels, classes, 4)", r"its feature map is \[2, 8, 8, 8\] .* feature_channels are 4"),
+        ("lambda channels, classes: Own(channels, classes, None)", "its feature_channels are None"),
+        ("lambda channels, classes: Flat(channels, classes)", r"its feature map is \[2, 8\] for 2 images"),
+        ("lambda channels, classes: Bare(channels, classes)", "it gives a Tensor, not an engine.Output"),
     ],
 )
 def test_a_builder_that_fails(builder: str, message: str, tmp_path: Path) -> None:
-    (tmp_path / "p.py").write_text(f"import engine\nfrom torch import nn\nengine.register_architecture('bad', {builder})\n")
+    (tmp_path / "p.py").write_text(f"{NETWORKS}\nengine.register_architecture('bad', {builder})\n")
     plugins.load_plugin(tmp_path / "p.py")
     with pytest.raises(UserError, match=f"^bad: .*{message}"):
         build_model("bad", 1, 10, size=8)
+
+
+@pytest.mark.parametrize(
+    "changes", [("student.arch=bad",), ("teachers.1.arch=bad",), ("teachers.1.arch=bad", "only_teachers=true")]
+)
+def test_wrong_outputs_are_told_before_anything_is_trained(
+    changes: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("p.py").write_text(f"{NETWORKS}\nengine.register_architecture('bad', lambda channels, classes: Net(channels, 32))\n")
+    plugins.load_plugin(Path("p.py"))
+    preset = tiny(*changes)
+    result = Run(preset, tmp_path / "one", store=tmp_path / "store").execute()
+    assert (result.state, result.mistake) == ("failed", True)
+    assert result.message.startswith("bad: it gives 32 logits where the data set has 10 classes; ")
+    assert not (tmp_path / "one").exists()
+    assert not (tmp_path / "store").exists()
+    Path("bad.yaml").write_text(dump_preset(preset))
+    assert run_command(["presets", "check", "bad.yaml", "--plugin", "p.py"]) == 2
+    assert capsys.readouterr().err == f"mmkd: {result.message}\n"
+
+
+def test_a_network_that_computes_with_numbers_is_no_misfit_where_a_sketch_has_none(tmp_path: Path) -> None:
+    content = (
+        NETWORKS
+        + """
+class Reads(Own):
+    def features(self, x):
+        return self.body(x) * (1 + x.abs().max().item())
+
+
+engine.register_architecture("reads", Reads)
+"""
+    )
+    (tmp_path / "p.py").write_text(content)
+    plugins.load_plugin(tmp_path / "p.py")
+    assert sketch(lambda: build_model("reads", 1, 10, size=8)).feature_channels == 8
+
+
+def test_a_network_of_ones_own_base_class_is_taken_as_it_is(tmp_path: Path) -> None:
+    (tmp_path / "p.py").write_text(f"{NETWORKS}\nengine.register_architecture('own', Own)\n")
+    plugins.load_plugin(tmp_path / "p.py")
+    model = build_model("own", 1, 10, size=8)
+    assert type(model).__name__ == "Own"
+    assert model.training
 
 
 def test_a_run_records_it_and_resuming_asks_for_it(file: Path, tmp_path: Path) -> None:
