@@ -72,10 +72,12 @@ def load_plugin(path: Path) -> Plugin:
         exec(compile(content, str(path), "exec"), module.__dict__)  # noqa: S102
     except UserError as error:
         raise UserError(f"--plugin {path}: {error}") from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         line = _line_in(error, path)
-        what = f"{type(error).__name__}: {one_line(str(error), 300)}"
-        raise UserError(f"--plugin {path}{f':{line}' if line else ''}: {what}; mend the file") from error
+        what = f"{type(error).__name__}: {one_line(str(error), 300)}; mend the file"
+        if isinstance(error, SystemExit):
+            what = "it ends the process when it is loaded (sys.exit): put such code under if __name__ == '__main__'"
+        raise UserError(f"--plugin {path}{f':{line}' if line else ''}: {what}") from error
     finally:
         _loading.pop()
     if set(_builders) == before:

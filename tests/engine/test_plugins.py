@@ -46,6 +46,8 @@ engine.register_architecture("mine", Mine)
 
 
 NETWORKS = """
+import sys
+
 import engine
 from torch import nn
 
@@ -136,6 +138,8 @@ def test_without_the_file_the_preset_says_what_is_missing() -> None:
     [
         ("x = 1\n", "registers nothing"),
         ("\n\nraise ValueError('no \\x1b[31m')\n", r"my_models.py:3: ValueError: no .*; mend the file"),
+        ("import sys\n\nsys.exit(0)\n", r"my_models.py:3: it ends the process when it is loaded .* if __name__ == '__main__'$"),
+        ("raise SystemExit('no \x1b[31m')\n", r"my_models.py:1: it ends the process when it is loaded"),
         ("def (:\n", r"my_models.py:1: SyntaxError"),
         ("import engine\nengine.register_architecture('resnet8', print)\n", "there is an architecture resnet8 already"),
         ("import engine\nengine.register_architecture('a:b', print)\n", "'a:b' cannot name an architecture"),
@@ -149,6 +153,14 @@ def test_a_file_that_cannot_be_used(content: str, message: str, tmp_path: Path) 
     assert str(caught.value).isprintable()
 
 
+def test_a_file_that_ends_the_process_is_a_mistake(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "p.py").write_text("import sys\nsys.exit(0)\n")
+    assert run_command(["presets", "check", "quickstart", "--plugin", str(tmp_path / "p.py")]) == 2
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == ("", 1)
+    assert "it ends the process when it is loaded" in err
+
+
 def test_no_file(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"--plugin .*nowhere.py cannot be read: No such file"):
         plugins.load_plugin(tmp_path / "nowhere.py")
@@ -159,6 +171,7 @@ def test_no_file(tmp_path: Path) -> None:
     [
         ("lambda channels, classes: 3", "its builder gave a int, not a torch.nn.Module"),
         ("lambda channels, classes: 1 / 0", "cannot be built for 1 channels, 10 classes, 8 x 8 pixels: ZeroDivisionError"),
+        ("lambda channels, classes: sys.exit(0)", "cannot be built for 1 channels, 10 classes, 8 x 8 pixels: SystemExit"),
         ("lambda channels, classes: nn.Flatten()", "its last feature map is not found"),
         ("lambda channels, classes: nn.Conv2d(channels, 4, 3)", "does not give logits"),
         (
