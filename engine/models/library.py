@@ -141,7 +141,7 @@ def still(network: nn.Module) -> None:
             # Some networks have a rate of their own, and hand it to a function.
             if isinstance(getattr(module, attribute, None), float) and (attribute.endswith("_rate") or _drops(module)):
                 setattr(module, attribute, 0.0)
-        if isinstance(module, nn.MultiheadAttention):
+        if isinstance(module, (nn.MultiheadAttention, nn.RNNBase)):
             module.dropout = 0.0
 
 
@@ -354,6 +354,7 @@ def _plugin(name: str, channels: int, classes: int, size: int, features: str | N
         network = builder(channels, classes)
         if not isinstance(network, nn.Module):
             raise UserError(f"its builder gave a {type(network).__name__}, not a torch.nn.Module")
+        still(network)
         images = _images(channels, size)
         whole = isinstance(network, Classifier) and features is None
         model = cast(Classifier, network) if whole else tapped(network, images, features, None, None)

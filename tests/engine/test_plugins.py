@@ -230,6 +230,39 @@ engine.register_architecture("reads", Reads)
     assert sketch(lambda: build_model("reads", 1, 10, size=8)).feature_channels == 8
 
 
+def test_nothing_random_in_a_training_pass(tmp_path: Path) -> None:
+    """As in the libraries' networks."""
+    content = f"""{NETWORKS}
+class Drops(Net):
+    def __init__(self, channels, outputs):
+        super().__init__(channels, outputs)
+        self.body = nn.Sequential(self.body, nn.Dropout2d(0.5))
+        self.fc = nn.Sequential(nn.Dropout(0.5), self.fc)
+        self.rows = nn.LSTM(8, 8, 2, batch_first=True, dropout=0.5)
+
+    def forward(self, x):
+        x = self.body(x)
+        return self.fc(x.mean((2, 3)) + self.rows(x.mean(3).transpose(1, 2))[0].mean(1))
+
+
+class OwnDrops(Own):
+    def __init__(self, channels, outputs):
+        super().__init__(channels, outputs)
+        self.body = nn.Sequential(self.body, nn.Dropout(0.5))
+
+
+engine.register_architecture("drops", Drops)
+engine.register_architecture("own-drops", OwnDrops)
+"""
+    (tmp_path / "p.py").write_text(content)
+    plugins.load_plugin(tmp_path / "p.py")
+    images = torch.randn(4, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    for name in ("drops", "own-drops"):
+        model = build_model(name, 1, 10, size=8).train()
+        with torch.no_grad():
+            assert torch.equal(model(images).logits, model(images).logits)
+
+
 def test_a_network_of_ones_own_base_class_is_taken_as_it_is(tmp_path: Path) -> None:
     (tmp_path / "p.py").write_text(f"{NETWORKS}\nengine.register_architecture('own', Own)\n")
     plugins.load_plugin(tmp_path / "p.py")
