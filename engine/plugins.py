@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import re
+import shlex
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -106,6 +107,12 @@ def recorded(meta: Path) -> list[Plugin]:
         if path is not None and digest is not None:
             found.append(Plugin(Path(path), digest))
     return found
+
+
+def as_options(given: Iterable[Plugin], *, names: bool = False) -> str:
+    """What a command gets at its end to load them: " --plugin FILE" for each; `names`: of the files, without folders."""
+    files = (plugin.path.name if names else str(plugin.path) for plugin in given)
+    return "".join(f" --plugin {shlex.quote(plain(file))}" for file in files)
 
 
 def missing(arch: str, meta: Path) -> str:

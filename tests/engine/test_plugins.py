@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from support.hosts import Watched, no_process_left
 from support.presets import tiny
 
@@ -346,6 +348,9 @@ def test_a_student_leaves_without_the_plugin_of_its_teachers(
     assert Run(preset, tmp_path / "runs" / "one").execute().state == "done"
     plugins.forget()
     assert run_command(["export", "one", "--format", "safetensors"]) == 0
+    card = Path("runs/one/export/student.safetensors.md").read_text()
+    assert "\nmmkd run preset.yaml --plugin my_models.py\nmmkd export tiny --format safetensors\n" in card
+    assert "load_plugin" not in card
     assert run_command(["evaluate", "one"]) == 0
     assert f"teacher mine-s0 is not at hand: there is no architecture mine; the run was started with --plugin {file}" in (
         capsys.readouterr().err
@@ -364,3 +369,18 @@ def test_a_student_of_a_plugin_asks_for_the_file_that_its_run_recorded(
     assert run_command(command) == 2
     assert f"no architecture mine; the run was started with --plugin {file}: give that here" in capsys.readouterr().err
     assert run_command([*command, "--plugin", str(file)]) == 0
+    capsys.readouterr()
+    assert run_command(["report", "one", "--json"]) == 0
+    (told,) = json.loads(capsys.readouterr().out)["runs"]
+    assert told["reproduce"][1].startswith(f"mmkd run preset.yaml --plugin {file} ")
+    card = Path("runs/one/export/student.safetensors.md").read_text()
+    assert "\nmmkd run preset.yaml --plugin my_models.py\nmmkd export tiny --format safetensors --plugin my_models.py\n" in card
+    (code,) = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
+    plugins.forget()
+    monkeypatch.chdir("runs/one/export")
+    Image.new("L", (8, 8)).save("picture.png")
+    with pytest.raises(UserError, match=r"my_models.py cannot be read"):
+        exec(code, {})  # noqa: S102
+    Path("my_models.py").write_text(FILE)
+    exec(code, {})  # noqa: S102
+    assert len(capsys.readouterr().out.splitlines()) == 1
