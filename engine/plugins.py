@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import re
+import shlex
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -72,10 +73,12 @@ def load_plugin(path: Path) -> Plugin:
         exec(compile(content, str(path), "exec"), module.__dict__)  # noqa: S102
     except UserError as error:
         raise UserError(f"--plugin {path}: {error}") from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         line = _line_in(error, path)
-        what = f"{type(error).__name__}: {one_line(str(error), 300)}"
-        raise UserError(f"--plugin {path}{f':{line}' if line else ''}: {what}; mend the file") from error
+        what = f"{type(error).__name__}: {one_line(str(error), 300)}; mend the file"
+        if isinstance(error, SystemExit):
+            what = "it ends the process when it is loaded (sys.exit): put such code under if __name__ == '__main__'"
+        raise UserError(f"--plugin {path}{f':{line}' if line else ''}: {what}") from error
     finally:
         _loading.pop()
     if set(_builders) == before:
@@ -104,6 +107,12 @@ def recorded(meta: Path) -> list[Plugin]:
         if path is not None and digest is not None:
             found.append(Plugin(Path(path), digest))
     return found
+
+
+def as_options(given: Iterable[Plugin], *, names: bool = False) -> str:
+    """What a command gets at its end to load them: " --plugin FILE" for each; `names`: of the files, without folders."""
+    files = (plugin.path.name if names else str(plugin.path) for plugin in given)
+    return "".join(f" --plugin {shlex.quote(plain(file))}" for file in files)
 
 
 def missing(arch: str, meta: Path) -> str:

@@ -479,6 +479,12 @@ class Preset(Part):
         return self
 
     @property
+    def networks(self) -> tuple[tuple[str, str | None], ...]:
+        """Architecture and `features` of all that it has to do with: the student's, where one is trained, and the teachers'."""
+        student = () if self.only_teachers else ((self.student.arch, self.student.features),)
+        return (*student, *((part.arch, part.features) for part in self.teachers))
+
+    @property
     def looks_at_features(self) -> bool:
         """Whether the method looks at the teachers' feature maps, beside their logits."""
         part = self.method

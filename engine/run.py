@@ -35,6 +35,7 @@ from engine.folder_watch import FolderWatch
 from engine.gpu_lock import GpuLock, gpu_of
 from engine.measure import ensemble, logits_of, measured
 from engine.methods import Plan
+from engine.models.build import refuse_misfits
 from engine.models.library import refuse_unknown
 from engine.models.placement import placed, refuse_to_share_alone
 from engine.origin import made_with, origin
@@ -251,18 +252,19 @@ class Run:
                 self._no_gpu_lock = error.strerror or str(error)
         use_threads(self.preset.hardware)
         images = load_images(self.preset.dataset, self.data_root, device, self.preset.hardware.workers)
-        students = [] if self.preset.only_teachers else [self.preset.student.arch]
-        for arch in dict.fromkeys([*students, *(part.arch for part in self.preset.teachers)]):
+        for arch in dict.fromkeys(arch for arch, _ in self.preset.networks):
             refuse_unknown(arch)
-        if students:
+        if not self.preset.only_teachers:
             steps_per_epoch(images, self.preset.train, ranks=self.ranks.size)
         for number, part in enumerate(self.preset.teachers):
             if part.trained:
                 steps_per_epoch(images, part.recipe, f"teachers.{number}.train", self.ranks.size)
+        facts = images.facts
+        refuse_misfits(self.preset.networks, facts.channels, images.classes, facts.size)
         classroom = self._classroom(device, images)
         for part in () if self._resume else self.preset.teachers:
             classroom.refuse_unfit(part)
-            if self.preset.asks_heads and students:
+            if self.preset.asks_heads and not self.preset.only_teachers:
                 classroom.refuse_headless(part)
         return device, images, classroom
 

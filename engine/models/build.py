@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import torch
 
@@ -69,6 +69,15 @@ def build_model(
         return tapped(model, torch.zeros(2, channels, size, size), features, None, None)
     except UserError as error:
         raise UserError(f"{name}: {error}") from error
+
+
+def refuse_misfits(networks: Iterable[tuple[str, str | None]], channels: int, classes: int, size: int) -> None:
+    """UserError where one of `networks`, names of architectures and their `features`, is a plugin's that cannot be built for
+    such images or gives something else than it has to; those of the catalogue and of libraries are fitted.
+    """
+    for name, features in dict.fromkeys(networks):
+        if library_of(name)[0] == "plugin":
+            build_model(name, channels, classes, size=size, features=features)
 
 
 def count_parameters(model: torch.nn.Module) -> int:

@@ -6,7 +6,7 @@ import re
 import warnings
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +16,7 @@ from engine.architectures import LIBRARY_NAME, library_of, likely_name
 from engine.catalog import nearest
 from engine.dataset_facts import IMAGENET, Normalisation
 from engine.errors import UserError
-from engine.models.interface import Classifier
+from engine.models.interface import Classifier, Output
 from engine.models.tapped import SPLIT, Tapped, tapped
 from engine.plugins import builder_of
 from engine.text import one_line
@@ -141,7 +141,7 @@ def still(network: nn.Module) -> None:
             # Some networks have a rate of their own, and hand it to a function.
             if isinstance(getattr(module, attribute, None), float) and (attribute.endswith("_rate") or _drops(module)):
                 setattr(module, attribute, 0.0)
-        if isinstance(module, nn.MultiheadAttention):
+        if isinstance(module, (nn.MultiheadAttention, nn.RNNBase)):
             module.dropout = 0.0
 
 
@@ -352,15 +352,50 @@ def _plugin(name: str, channels: int, classes: int, size: int, features: str | N
     builder = builder_of(name)
     try:
         network = builder(channels, classes)
-        if isinstance(network, Classifier) and features is None:
-            return network
         if not isinstance(network, nn.Module):
             raise UserError(f"its builder gave a {type(network).__name__}, not a torch.nn.Module")
-        return tapped(network, _images(channels, size), features, None, None)
+        still(network)
+        images = _images(channels, size)
+        whole = isinstance(network, Classifier) and features is None
+        model = cast(Classifier, network) if whole else tapped(network, images, features, None, None)
+        _check_output(model, images, classes)
+        return model
     except UserError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         what = f"{type(error).__name__}: {one_line(str(error), 200)}"
         raise UserError(
             f"it cannot be built for {channels} channels, {classes} classes, {size} x {size} pixels: {what}"
         ) from error
+
+
+@torch.no_grad()
+def _check_output(model: Classifier, images: Tensor, classes: int) -> None:
+    """UserError where one pass on `images` [B, channels, h, h] does not give what a Classifier promises."""
+    was_training = model.training
+    try:
+        output: Any = model.eval()(images)
+    finally:
+        model.train(was_training)
+    logits, features = (getattr(output, name, None) for name in Output._fields)
+    if not isinstance(logits, Tensor) or not isinstance(features, Tensor):
+        raise UserError(
+            f"it gives a {type(output).__name__}, not an engine.Output with logits and features, as a Classifier does"
+        )
+    if logits.dim() != 2 or len(logits) != len(images):
+        raise UserError(f"its logits are {_shape(logits)} for {len(images)} images, not [images, classes]")
+    if logits.shape[1] != classes:
+        raise UserError(
+            f"it gives {logits.shape[1]} logits where the data set has {classes} classes; "
+            "give its last layer as many outputs as its builder is told (builder(channels, classes))"
+        )
+    promised = getattr(model, "feature_channels", None)
+    if features.dim() != 4 or len(features) != len(images) or features.shape[1] != promised:
+        raise UserError(
+            f"its feature map is {_shape(features)} for {len(images)} images where its feature_channels are {promised}; "
+            "it has to be [images, feature_channels, height, width]"
+        )
+
+
+def _shape(value: Tensor) -> str:
+    return str(list(value.shape))

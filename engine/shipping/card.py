@@ -9,12 +9,14 @@ from typing import Any
 
 import yaml
 
+from engine.architectures import library_of
 from engine.catalog import DATASETS, METHODS
+from engine.plugins import Plugin, as_options
 from engine.preset import Preset
 from engine.preset_yaml import dump_preset
 from engine.shipping.facts import ModelFacts
 from engine.shipping.proof import BATCH, Proof
-from engine.text import md, one_line
+from engine.text import md, one_line, plain
 
 MOST_NAMED = 200  # classes
 PAPER = "https://arxiv.org/abs/2306.06634"
@@ -34,6 +36,7 @@ class Shown:
     result: Mapping[str, Any] | None  # of the run, as engine.result reads it; None where it has not ended
     versions: Mapping[str, str]
     int8: str = ""  # how it was quantised
+    plugins: tuple[Plugin, ...] = ()  # that the run was started with
     hub: bool = False  # whether it is a folder's card
     enlarged: int | None = None  # pixels along a side to which the images are brought before timm's network takes them
 
@@ -51,10 +54,10 @@ def card(shown: Shown) -> str:
         "## How good it is",
         *_accuracies(shown),
         "## Use it",
-        f"```python\n{use(shown.kind, shown.file, facts, shown.enlarged)}```",
+        f"```python\n{use(shown.kind, shown.file, facts, shown.enlarged, _plugins_of_student(shown))}```",
         "## Make it again",
-        f"```sh\nmmkd run preset.yaml\n{_export_command(shown)}\n```",
-        "with this `preset.yaml`" + _files_note(preset) + ":",
+        f"```sh\nmmkd run preset.yaml{as_options(shown.plugins, names=True)}\n{_export_command(shown)}\n```",
+        "with this `preset.yaml`" + _files_note(shown) + ":",
         f"```yaml\n{dump_preset(_without_folders(preset), brief=True)}```",
         "Made with " + ", ".join(f"{_md(name)} {_md(value)}" for name, value in shown.versions.items()) + ".",
     ]
@@ -147,16 +150,21 @@ def _accuracies(shown: Shown) -> list[str]:
     return ["\n".join(table), how]
 
 
-def use(kind: str, file: str, facts: ModelFacts, enlarged: int | None = None) -> str:
-    """A few lines of Python that run as they stand, where `picture.png` is. `enlarged`: see Shown."""
+def use(kind: str, file: str, facts: ModelFacts, enlarged: int | None = None, plugins: Sequence[Plugin] = ()) -> str:
+    """A few lines of Python that run as they stand, where `picture.png` is, and the `plugins` that the network is of.
+
+    `enlarged`: see Shown.
+    """
     name, tensor = repr(one_line(file, 200)), "torch.from_numpy(images)"
     if enlarged:
         tensor = f'F.interpolate({tensor}, ({enlarged}, {enlarged}), mode="bilinear")'
     if kind == "safetensors":
         return (
             "from pathlib import Path\n\n"
-            "from engine.shipping import open_file  # pip install mmkd-tui\n\n"
-            f"model = open_file(Path({name}))\n"
+            + "from engine import load_plugin\n" * bool(plugins)
+            + "from engine.shipping import open_file  # pip install mmkd-tui\n\n"
+            + "".join(f"load_plugin(Path({plain(plugin.path.name)!r}))\n" for plugin in plugins)
+            + f"model = open_file(Path({name}))\n"
             'for seen in model.predict([Path("picture.png")]):\n'
             "    print(seen.top)  # (number, class, probability), the likeliest first\n"
         )
@@ -210,9 +218,15 @@ for number in probabilities.argsort()[::-1][:5]:
 
 
 def _export_command(shown: Shown) -> str:
+    more = (" --quantize int8" if shown.int8 else "") + as_options(_plugins_of_student(shown), names=True)
     if shown.hub:
-        return f"mmkd export {shown.preset.name} --hub-layout {shown.preset.name}-hub"
-    return f"mmkd export {shown.preset.name} --format {shown.kind}" + (" --quantize int8" if shown.int8 else "")
+        return f"mmkd export {shown.preset.name} --hub-layout {shown.preset.name}-hub{more}"
+    return f"mmkd export {shown.preset.name} --format {shown.kind}{more}"
+
+
+def _plugins_of_student(shown: Shown) -> tuple[Plugin, ...]:
+    """Without which its network cannot be built."""
+    return shown.plugins if library_of(shown.facts.arch)[0] == "plugin" else ()
 
 
 def _without_folders(preset: Preset) -> Preset:
@@ -226,8 +240,8 @@ def _without_folders(preset: Preset) -> Preset:
     return preset.model_copy(update={"teachers": tuple(teachers), "dataset": dataset})
 
 
-def _files_note(preset: Preset) -> str:
-    return " (its files beside it)" if preset != _without_folders(preset) else ""
+def _files_note(shown: Shown) -> str:
+    return " (its files beside it)" if shown.plugins or shown.preset != _without_folders(shown.preset) else ""
 
 
 def _percent(share: float | None) -> str:

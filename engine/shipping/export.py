@@ -16,6 +16,7 @@ from engine.errors import UserError
 from engine.models import Classifier
 from engine.models.build import count_parameters
 from engine.models.tapped import Tapped
+from engine.plugins import recorded
 from engine.preset import DatasetPart, Preset
 from engine.result import result_from
 from engine.run_dir import RunDir
@@ -229,4 +230,5 @@ def _shown(folder: Path, file: str, kind: str, model: Model, preset: Preset, pro
         result=result_from(read_object(RunDir(folder).result) or {}),
         versions=versions(),
         int8=quantized.way if quantized else "",
+        plugins=tuple(recorded(RunDir(folder).meta)),
     )

@@ -86,7 +86,9 @@ def check_command(
     for name in presets:
         try:
             text, source, _ = read_named(name)
-            parse_preset(text, source, overrides or ())
+            preset = parse_preset(text, source, overrides or ())
+            if plugin:
+                _refuse_misfits(preset)
         except PresetError as error:
             problems.extend(error.problems)
         except UserError as error:
@@ -106,6 +108,16 @@ def schema_command() -> None:
     from engine.preset_yaml import preset_schema
 
     typer.echo(json.dumps(preset_schema(), indent=2))
+
+
+def _refuse_misfits(preset: Preset) -> None:
+    """UserError where a plugin's network does not fit the data set; one's own pictures are not read to learn their classes."""
+    from engine.image_folders import sized
+    from engine.models.build import refuse_misfits
+
+    facts = sized(preset.dataset)
+    if not facts.own:
+        refuse_misfits(preset.networks, facts.channels, len(facts.classes), facts.size)
 
 
 def _as_json(entry: PresetEntry) -> dict[str, Any]:

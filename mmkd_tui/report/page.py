@@ -13,6 +13,7 @@ from pathlib import PurePath
 from typing import Any
 
 from engine.comparison import side_by_side
+from engine.plugins import as_options
 from engine.text import md, one_line, plain
 from engine.untrusted import as_text
 from engine.version import version
@@ -94,7 +95,7 @@ def _reproduce(record: Record) -> list[str]:
     """Commands for a shell."""
     known = as_text(record.meta.get("version"))
     install = f"pip install 'mmkd-tui=={known}'" if re.fullmatch(r"\d+(\.\d+)*", known) else "pip install mmkd-tui"
-    return [install, "mmkd run preset.yaml    # the preset below, saved under this name"]
+    return [install, f"mmkd run preset.yaml{as_options(record.plugins)}    # the preset below, saved under this name"]
 
 
 def html(records: Sequence[Record], script: str) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 
 from engine.analysis import Analysis, read_analysis
 from engine.errors import PresetError, UserError
+from engine.plugins import Plugin, recorded
 from engine.preset import Preset
 from engine.preset_yaml import dump_preset, load_recorded
 from engine.result import Result, result_from
@@ -41,6 +42,7 @@ class Record:
     meta: Mapping[str, Any]
     analysis: Analysis | None = None  # None where it is missing or damaged
     analysis_damaged: bool = False
+    plugins: tuple[Plugin, ...] = ()
 
     @property
     def name(self) -> str:
@@ -92,6 +94,7 @@ def read_record(path: Path) -> Record:
         meta=read_object(folder.meta) or {},
         analysis=analysis,
         analysis_damaged=damaged,
+        plugins=tuple(recorded(folder.meta)),
     )
 
 

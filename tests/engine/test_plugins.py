@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from support.hosts import Watched, no_process_left
 from support.presets import tiny
 
@@ -23,6 +25,7 @@ from engine.run import Run
 from engine.run_dir import RunDir
 from engine.run_state import RunState
 from engine.spawning import respawn, spawn
+from engine.teachers.foreign import sketch
 from mmkd_tui.cli.main import run_command
 
 FILE = """
@@ -41,6 +44,48 @@ class Mine(nn.Module):
 
 
 engine.register_architecture("mine", Mine)
+"""
+
+
+NETWORKS = """
+import sys
+
+import engine
+from torch import nn
+
+
+class Net(nn.Module):
+    def __init__(self, channels, outputs):
+        super().__init__()
+        self.body, self.fc = nn.Conv2d(channels, 8, 3, padding=1), nn.Linear(8, outputs)
+
+    def forward(self, x):
+        return self.fc(self.body(x).relu().mean((2, 3)))
+
+
+class Own(engine.Classifier):
+    def __init__(self, channels, outputs, promised=8):
+        super().__init__()
+        self.body, self.fc = nn.Conv2d(channels, 8, 3, padding=1), nn.Linear(8, outputs)
+        if promised:
+            self.feature_channels = promised
+
+    def features(self, x):
+        return self.body(x).relu()
+
+    def head(self, pooled):
+        return self.fc(pooled)
+
+
+class Flat(Own):
+    def forward(self, x):
+        pooled = self.features(x).mean((2, 3))
+        return engine.Output(self.head(pooled), pooled)
+
+
+class Bare(Own):
+    def forward(self, x):
+        return self.classify(self.features(x))
 """
 
 
@@ -95,6 +140,8 @@ def test_without_the_file_the_preset_says_what_is_missing() -> None:
     [
         ("x = 1\n", "registers nothing"),
         ("\n\nraise ValueError('no \\x1b[31m')\n", r"my_models.py:3: ValueError: no .*; mend the file"),
+        ("import sys\n\nsys.exit(0)\n", r"my_models.py:3: it ends the process when it is loaded .* if __name__ == '__main__'$"),
+        ("raise SystemExit('no \x1b[31m')\n", r"my_models.py:1: it ends the process when it is loaded"),
         ("def (:\n", r"my_models.py:1: SyntaxError"),
         ("import engine\nengine.register_architecture('resnet8', print)\n", "there is an architecture resnet8 already"),
         ("import engine\nengine.register_architecture('a:b', print)\n", "'a:b' cannot name an architecture"),
@@ -108,6 +155,14 @@ def test_a_file_that_cannot_be_used(content: str, message: str, tmp_path: Path) 
     assert str(caught.value).isprintable()
 
 
+def test_a_file_that_ends_the_process_is_a_mistake(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "p.py").write_text("import sys\nsys.exit(0)\n")
+    assert run_command(["presets", "check", "quickstart", "--plugin", str(tmp_path / "p.py")]) == 2
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == ("", 1)
+    assert "it ends the process when it is loaded" in err
+
+
 def test_no_file(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"--plugin .*nowhere.py cannot be read: No such file"):
         plugins.load_plugin(tmp_path / "nowhere.py")
@@ -118,15 +173,104 @@ def test_no_file(tmp_path: Path) -> None:
     [
         ("lambda channels, classes: 3", "its builder gave a int, not a torch.nn.Module"),
         ("lambda channels, classes: 1 / 0", "cannot be built for 1 channels, 10 classes, 8 x 8 pixels: ZeroDivisionError"),
+        ("lambda channels, classes: sys.exit(0)", "cannot be built for 1 channels, 10 classes, 8 x 8 pixels: SystemExit"),
         ("lambda channels, classes: nn.Flatten()", "its last feature map is not found"),
         ("lambda channels, classes: nn.Conv2d(channels, 4, 3)", "does not give logits"),
+        (
+            "lambda channels, classes: Net(channels, 32)",
+            "it gives 32 logits where the data set has 10 classes; give its last layer",
+        ),
+        ("lambda channels, classes: Net(channels, 3)", "it gives 3 logits where the data set has 10 classes"),
+        ("lambda channels, classes: Own(channels, 32)", "it gives 32 logits where the data set has 10 classes"),
+        ("lambda channels, classes: Own(channels, classes, 4)", r"its feature map is \[2, 8, 8, 8\] .* feature_channels are 4"),
+        ("lambda channels, classes: Own(channels, classes, None)", "its feature_channels are None"),
+        ("lambda channels, classes: Flat(channels, classes)", r"its feature map is \[2, 8\] for 2 images"),
+        ("lambda channels, classes: Bare(channels, classes)", "it gives a Tensor, not an engine.Output"),
     ],
 )
 def test_a_builder_that_fails(builder: str, message: str, tmp_path: Path) -> None:
-    (tmp_path / "p.py").write_text(f"import engine\nfrom torch import nn\nengine.register_architecture('bad', {builder})\n")
+    (tmp_path / "p.py").write_text(f"{NETWORKS}\nengine.register_architecture('bad', {builder})\n")
     plugins.load_plugin(tmp_path / "p.py")
     with pytest.raises(UserError, match=f"^bad: .*{message}"):
         build_model("bad", 1, 10, size=8)
+
+
+@pytest.mark.parametrize(
+    "changes", [("student.arch=bad",), ("teachers.1.arch=bad",), ("teachers.1.arch=bad", "only_teachers=true")]
+)
+def test_wrong_outputs_are_told_before_anything_is_trained(
+    changes: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("p.py").write_text(f"{NETWORKS}\nengine.register_architecture('bad', lambda channels, classes: Net(channels, 32))\n")
+    plugins.load_plugin(Path("p.py"))
+    preset = tiny(*changes)
+    result = Run(preset, tmp_path / "one", store=tmp_path / "store").execute()
+    assert (result.state, result.mistake) == ("failed", True)
+    assert result.message.startswith("bad: it gives 32 logits where the data set has 10 classes; ")
+    assert not (tmp_path / "one").exists()
+    assert not (tmp_path / "store").exists()
+    Path("bad.yaml").write_text(dump_preset(preset))
+    assert run_command(["presets", "check", "bad.yaml", "--plugin", "p.py"]) == 2
+    assert capsys.readouterr().err == f"mmkd: {result.message}\n"
+
+
+def test_a_network_that_computes_with_numbers_is_no_misfit_where_a_sketch_has_none(tmp_path: Path) -> None:
+    content = (
+        NETWORKS
+        + """
+class Reads(Own):
+    def features(self, x):
+        return self.body(x) * (1 + x.abs().max().item())
+
+
+engine.register_architecture("reads", Reads)
+"""
+    )
+    (tmp_path / "p.py").write_text(content)
+    plugins.load_plugin(tmp_path / "p.py")
+    assert sketch(lambda: build_model("reads", 1, 10, size=8)).feature_channels == 8
+
+
+def test_nothing_random_in_a_training_pass(tmp_path: Path) -> None:
+    """As in the libraries' networks."""
+    content = f"""{NETWORKS}
+class Drops(Net):
+    def __init__(self, channels, outputs):
+        super().__init__(channels, outputs)
+        self.body = nn.Sequential(self.body, nn.Dropout2d(0.5))
+        self.fc = nn.Sequential(nn.Dropout(0.5), self.fc)
+        self.rows = nn.LSTM(8, 8, 2, batch_first=True, dropout=0.5)
+
+    def forward(self, x):
+        x = self.body(x)
+        return self.fc(x.mean((2, 3)) + self.rows(x.mean(3).transpose(1, 2))[0].mean(1))
+
+
+class OwnDrops(Own):
+    def __init__(self, channels, outputs):
+        super().__init__(channels, outputs)
+        self.body = nn.Sequential(self.body, nn.Dropout(0.5))
+
+
+engine.register_architecture("drops", Drops)
+engine.register_architecture("own-drops", OwnDrops)
+"""
+    (tmp_path / "p.py").write_text(content)
+    plugins.load_plugin(tmp_path / "p.py")
+    images = torch.randn(4, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    for name in ("drops", "own-drops"):
+        model = build_model(name, 1, 10, size=8).train()
+        with torch.no_grad():
+            assert torch.equal(model(images).logits, model(images).logits)
+
+
+def test_a_network_of_ones_own_base_class_is_taken_as_it_is(tmp_path: Path) -> None:
+    (tmp_path / "p.py").write_text(f"{NETWORKS}\nengine.register_architecture('own', Own)\n")
+    plugins.load_plugin(tmp_path / "p.py")
+    model = build_model("own", 1, 10, size=8)
+    assert type(model).__name__ == "Own"
+    assert model.training
 
 
 def test_a_run_records_it_and_resuming_asks_for_it(file: Path, tmp_path: Path) -> None:
@@ -204,6 +348,9 @@ def test_a_student_leaves_without_the_plugin_of_its_teachers(
     assert Run(preset, tmp_path / "runs" / "one").execute().state == "done"
     plugins.forget()
     assert run_command(["export", "one", "--format", "safetensors"]) == 0
+    card = Path("runs/one/export/student.safetensors.md").read_text()
+    assert "\nmmkd run preset.yaml --plugin my_models.py\nmmkd export tiny --format safetensors\n" in card
+    assert "load_plugin" not in card
     assert run_command(["evaluate", "one"]) == 0
     assert f"teacher mine-s0 is not at hand: there is no architecture mine; the run was started with --plugin {file}" in (
         capsys.readouterr().err
@@ -222,3 +369,18 @@ def test_a_student_of_a_plugin_asks_for_the_file_that_its_run_recorded(
     assert run_command(command) == 2
     assert f"no architecture mine; the run was started with --plugin {file}: give that here" in capsys.readouterr().err
     assert run_command([*command, "--plugin", str(file)]) == 0
+    capsys.readouterr()
+    assert run_command(["report", "one", "--json"]) == 0
+    (told,) = json.loads(capsys.readouterr().out)["runs"]
+    assert told["reproduce"][1].startswith(f"mmkd run preset.yaml --plugin {file} ")
+    card = Path("runs/one/export/student.safetensors.md").read_text()
+    assert "\nmmkd run preset.yaml --plugin my_models.py\nmmkd export tiny --format safetensors --plugin my_models.py\n" in card
+    (code,) = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
+    plugins.forget()
+    monkeypatch.chdir("runs/one/export")
+    Image.new("L", (8, 8)).save("picture.png")
+    with pytest.raises(UserError, match=r"my_models.py cannot be read"):
+        exec(code, {})  # noqa: S102
+    Path("my_models.py").write_text(FILE)
+    exec(code, {})  # noqa: S102
+    assert len(capsys.readouterr().out.splitlines()) == 1

@@ -133,7 +133,9 @@ def test_check_with_overrides(capsys: Capture) -> None:
 
 def test_a_plugin_is_taken_where_the_message_asks_for_it(tmp_path: Path, capsys: Capture) -> None:
     plugin, preset = tmp_path / "mine.py", tmp_path / "p.yaml"
-    plugin.write_text("import engine\nengine.register_architecture('of-my-own', print)\n")
+    plugin.write_text(
+        "import engine\nengine.register_architecture('of-my-own', lambda *fit: engine.build_model('resnet8', *fit))\n"
+    )
     preset.write_text("name: a\ndataset: {name: digits}\nstudent: {arch: of-my-own}\nmethod: {name: ce}\n")
     commands = (["presets", "check", str(preset)], ["presets", "show", str(preset), "--resolved"])
     for command in commands:
