@@ -30,6 +30,7 @@ from engine.untrusted import open_regular
 
 CPU = torch.device("cpu")
 BATCH = 64  # pictures that are asked about at a time
+HUB_WEIGHTS = "model.safetensors"  # in a folder as hubs have them
 Assume = Callable[[], ModelFacts]  # what a data set says where a file says nothing
 
 
@@ -131,12 +132,18 @@ def open_file(
     device: torch.device = CPU,
     trust: bool = False,
 ) -> Model:
-    """A model file: safetensors, ONNX, torch.export's, or a checkpoint of another program.
+    """A model file: safetensors, ONNX, torch.export's, or a checkpoint of another program; or a folder as hubs have them.
 
     `arch`: of weights that do not say theirs; `assume` says what classes and pictures are where the file does not. A file of
     torch.export is a program, and is run only if it is to be trusted (`trust`). UserError where it cannot be used.
     """
     shown = plain(str(path))
+    if path.is_dir():
+        weights = path / HUB_WEIGHTS
+        if not weights.is_file():
+            raise UserError(f"{shown} is a folder with no {HUB_WEIGHTS} in it; name a run or a model file")
+        found = open_file(weights, arch=arch, assume=assume, device=device, trust=trust)
+        return replace(found, name=path.resolve().name)
     if not path.is_file():
         raise UserError(f"{shown} {'is no file' if path.exists() else 'does not exist'}; name a run or a model file")
     if path.suffix == ".onnx":
