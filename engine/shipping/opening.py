@@ -25,6 +25,7 @@ from engine.run_dir import RunDir
 from engine.shipping.facts import ModelFacts, facts_from
 from engine.shipping.runners import Ask, Logits, is_program, of_module, of_onnx, of_program, room_on
 from engine.teachers.foreign import load_fitting
+from engine.tensor_header import CUT_SHORT, is_cut_short
 from engine.text import one_line, plain
 from engine.untrusted import open_regular
 
@@ -213,7 +214,16 @@ def _header(path: Path) -> dict[str, str]:
         with safetensors.safe_open(path, "pt") as file:
             return dict(file.metadata() or {})
     except Exception as error:
-        raise UserError(f"{plain(str(path))} cannot be read as safetensors: {one_line(str(error), 200)}") from error
+        why = CUT_SHORT if _is_cut_short(path) else one_line(str(error), 200)
+        raise UserError(f"{plain(str(path))} cannot be read as safetensors: {why}") from error
+
+
+def _is_cut_short(path: Path) -> bool:
+    try:
+        with os.fdopen(open_regular(path.resolve()), "rb") as file:
+            return is_cut_short(file)
+    except OSError:
+        return False
 
 
 def _bytes(path: Path) -> bytes:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from engine.errors import UserError
 from engine.teachers.weights import MOST_TENSORS
-from engine.tensor_header import check_header
+from engine.tensor_header import CUT_SHORT, check_header, is_cut_short
 from engine.text import one_line
 from engine.untrusted import open_picture
 
@@ -99,7 +99,7 @@ def _read(path: Path, device: str) -> Contents:
             what = "is no file" if path.exists() else "does not exist"
             raise UserError(f"{path} {what}; check the teacher's checkpoint (it is looked for in the preset's folder)")
         with os.fdopen(open_picture(str(path)), "rb") as file:  # of which nobody makes another one while it is looked at
-            content: Any = _safetensors(file, device) if path.suffix == ".safetensors" else _zip(path, file, device)
+            content: Any = _safetensors(path, file, device) if path.suffix == ".safetensors" else _zip(path, file, device)
     except UserError:
         raise
     except Exception as error:  # a file made to harm decides what is raised
@@ -132,8 +132,11 @@ def _held(content: object) -> str:
     return f" but {one_line(', '.join(names[:5]), 200)}{', ...' if len(names) > 5 else ''}" if names else ""
 
 
-def _safetensors(file: BinaryIO, device: str) -> dict[str, Tensor]:
+def _safetensors(path: Path, file: BinaryIO, device: str) -> dict[str, Tensor]:
     """The library checks that every tensor lies within the file."""
+    if is_cut_short(file):
+        raise UserError(f"{path} cannot be read as weights: {CUT_SHORT}")
+    file.seek(0)
     check_header(file, MOST_TENSORS)
     with safetensors.safe_open(_same(file), framework="pt") as mapped:
         found = {name: mapped.get_tensor(name) for name in mapped.keys()}  # noqa: SIM118
@@ -202,7 +205,7 @@ def _instead(start: bytes) -> str:
     if not start:
         return ": it is empty; copy it again"
     if start.startswith(b"PK"):
-        return ": its end is missing; copy it again, and compare the sizes"
+        return f": {CUT_SHORT}"
     if start.startswith(b"version https://git-lfs"):
         return " but a pointer to it in Git LFS; get the file itself by: git lfs pull"
     if start[8:9] == b"{" and int.from_bytes(start[:8], "little") < 1 << 32:

@@ -659,6 +659,7 @@ def lying(change: Callable[[dict[str, str]], dict[str, str]]) -> None:
         (("evaluate", "tiny", "--device", "tpu"), "give auto, cpu, cuda or cuda:N"),
         (("evaluate", "text.onnx"), "text.onnx cannot be read as ONNX"),
         (("evaluate", "text.safetensors"), "text.safetensors cannot be read as safetensors"),
+        (("evaluate", "cut.safetensors"), "cut.safetensors cannot be read as safetensors: its end is missing; copy it again"),
         (("evaluate", "text.pt2"), "to read it is to run what is in it; give --trust"),
         (("evaluate", "text.pt2", "--trust"), "text.pt2 cannot be read as torch.export's"),
         (("evaluate", "renamed.pth"), "to read it is to run what is in it; give --trust"),
@@ -673,6 +674,7 @@ def test_mistakes_are_one_clear_line(shop: Shop, arguments: tuple[str, ...], fra
         Path(f"text.{ending}").write_text("no model")
     shutil.copy(shop.file("student.pt2"), "renamed.pth")
     lying(lambda facts: facts)
+    Path("cut.safetensors").write_bytes(Path("lie.safetensors").read_bytes()[:-100])
     code, out, err = mmkd(*arguments)
     lines = [line for line in err.splitlines() if line.startswith("mmkd: ")]
     assert (code, out) == (2, "")
