@@ -97,7 +97,7 @@ def _read(path: Path, device: str) -> Contents:
     try:
         if not path.is_file():
             what = "is no file" if path.exists() else "does not exist"
-            raise UserError(f"{path} {what}; check the teacher's checkpoint (it is looked for in the preset's folder)")
+            raise UserError(f"{path} {what}; check the path")
         with os.fdopen(open_picture(str(path)), "rb") as file:  # of which nobody makes another one while it is looked at
             content: Any = _safetensors(path, file, device) if path.suffix == ".safetensors" else _zip(path, file, device)
     except UserError:
@@ -111,6 +111,8 @@ def _read(path: Path, device: str) -> Contents:
         if inner and inner[0] in _AVERAGES:
             averages, weights = inner[0], next((key for key in inner if key not in _AVERAGES), "")
         content = dict.get(content, inner[0]) if inner else content
+    if _is_empty(content) or any(_is_empty(dict.get(content, key)) for key in _WRAPPERS if isinstance(content, dict)):
+        raise UserError(f"{path} holds no weights: its state_dict is empty; save model.state_dict() of the trained network")
     # The methods of the class, and not those that a pickle may have put in their place.
     if not isinstance(content, dict) or not all(isinstance(name, str) and _is_plain(v) for name, v in dict.items(content)):
         raise UserError(
@@ -124,6 +126,10 @@ def _read(path: Path, device: str) -> Contents:
 
 def _is_full(value: object) -> bool:
     return isinstance(value, dict) and len(value) > 0
+
+
+def _is_empty(value: object) -> bool:
+    return isinstance(value, dict) and dict.__len__(value) == 0
 
 
 def _held(content: object) -> str:

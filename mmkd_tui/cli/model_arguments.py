@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 
 SUFFIXES = (".safetensors", ".onnx", ".pt2", ".pt", ".pth")  # of files with weights
 HUB_WEIGHTS = "model.safetensors"  # as engine.shipping.opening has it
-ModelName = Annotated[str, typer.Argument(metavar="RUN|FILE", help="A run's name, a part of it or its folder; a model file, or a hub's folder.")]
+ModelName = Annotated[
+    str, typer.Argument(metavar="RUN|FILE", help="A run's name, a part of it or its folder; a model file, or a hub's folder.")
+]
 Arch = Annotated[
     str | None,
     typer.Option(
