@@ -25,6 +25,11 @@ class Left:
         """`loss and gradient`"""
         return " and ".join(self.parts)
 
+    @property
+    def several(self) -> bool:
+        """Whether `words` are said of in the plural."""
+        return len(self.parts) > 1 or self.words.endswith("statistics")
+
 
 class Tally:
     """Of one training. `add` never waits for the device; all else does."""

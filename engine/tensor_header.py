@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 from typing import BinaryIO
 
 MOST_BYTES = 8 << 20  # of a header; a tensor takes some 100 of them
+CUT_SHORT = "its end is missing; copy it again, and compare the sizes"
 
 
 def check_header(file: BinaryIO, most: int) -> None:
@@ -22,3 +24,20 @@ def check_header(file: BinaryIO, most: int) -> None:
         raise ValueError("its header is nested too deeply") from error
     if not isinstance(header, dict) or len(header) > most:
         raise ValueError(f"its header is no list of at most {most:,} tensors")
+
+
+def is_cut_short(file: BinaryIO) -> bool:
+    """Whether a file that begins as safetensors ends before its header, or the last of its tensors, does."""
+    whole = file.seek(0, os.SEEK_END)
+    file.seek(0)
+    size = int.from_bytes(file.read(8), "little")
+    if whole < 8 or size > MOST_BYTES:
+        return whole < 8
+    text = file.read(size)
+    if len(text) < size or text[:1] != b"{":
+        return text[:1] in (b"", b"{")
+    try:
+        ends = [entry["data_offsets"][1] for name, entry in json.loads(text).items() if name != "__metadata__"]
+        return whole < 8 + size + max(ends, default=0)
+    except (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError):
+        return False

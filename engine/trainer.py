@@ -289,17 +289,16 @@ class Trainer:
         # At the first, the second, the fourth, the eighth, ...: a log is read by people.
         if self._warned.bit_length() > before.bit_length():
             what = f"the {left.words}" if left.steps else "the hyper-gradient"
-            self._log(
-                f"{what} of {self.phase.label} was not a finite number up to step {self.step}: so far "
-                f"{self._warned} steps were left out"
-            )
+            was = "were not finite numbers" if left.steps and left.several else "was not a finite number"
+            self._log(f"{what} of {self.phase.label} {was} up to step {self.step}: so far {self._warned} steps were left out")
         if left.in_a_row >= self.non_finite.skip:
             self._go_back(left)
 
     def _go_back(self, left: Left) -> None:
         first = self.step - left.in_a_row
+        is_not = "are not finite numbers" if left.several else "is not a finite number"
         what = (
-            f"the {left.words} of {self.phase.label} is not a finite number at step {first + 1} (epoch "
+            f"the {left.words} of {self.phase.label} {is_not} at step {first + 1} (epoch "
             f"{first // self.steps_per_epoch + 1})" + (f" and at the {left.in_a_row - 1} after it" if left.in_a_row > 1 else "")
         )
         remedy = f"a smaller learning rate (train.lr is {self.recipe.lr:g}) usually mends it"

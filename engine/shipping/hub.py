@@ -15,14 +15,14 @@ from engine.errors import UserError
 from engine.models import Classifier
 from engine.models.tapped import Tapped
 from engine.shipping.facts import ModelFacts
-from engine.shipping.opening import open_file
+from engine.shipping.opening import HUB_WEIGHTS, open_file
 from engine.shipping.placing import write
 from engine.shipping.runners import Ask, Logits, of_module
 from engine.shipping.writers import as_safetensors
 from engine.text import one_line
 from engine.version import version
 
-WEIGHTS, CONFIG, CARD = "model.safetensors", "config.json", "README.md"
+WEIGHTS, CONFIG, CARD = HUB_WEIGHTS, "config.json", "README.md"
 
 
 def write_folder(folder: Path, model: Classifier, facts: ModelFacts) -> Ask:

@@ -25,11 +25,13 @@ from engine.run_dir import RunDir
 from engine.shipping.facts import ModelFacts, facts_from
 from engine.shipping.runners import Ask, Logits, is_program, of_module, of_onnx, of_program, room_on
 from engine.teachers.foreign import load_fitting
+from engine.tensor_header import CUT_SHORT, is_cut_short
 from engine.text import one_line, plain
 from engine.untrusted import open_regular
 
 CPU = torch.device("cpu")
 BATCH = 64  # pictures that are asked about at a time
+HUB_WEIGHTS = "model.safetensors"  # in a folder as hubs have them
 Assume = Callable[[], ModelFacts]  # what a data set says where a file says nothing
 
 
@@ -133,12 +135,18 @@ def open_file(
     device: torch.device = CPU,
     trust: bool = False,
 ) -> Model:
-    """A model file: safetensors, ONNX, torch.export's, or a checkpoint of another program.
+    """A model file: safetensors, ONNX, torch.export's, or a checkpoint of another program; or a folder as hubs have them.
 
     `arch`: of weights that do not say theirs; `assume` says what classes and pictures are where the file does not. A file of
     torch.export is a program, and is run only if it is to be trusted (`trust`). UserError where it cannot be used.
     """
     shown = plain(str(path))
+    if path.is_dir():
+        weights = path / HUB_WEIGHTS
+        if not weights.is_file():
+            raise UserError(f"{shown} is a folder with no {HUB_WEIGHTS} in it; name a run or a model file")
+        found = open_file(weights, arch=arch, assume=assume, device=device, trust=trust)
+        return replace(found, name=path.resolve().name)
     if not path.is_file():
         raise UserError(f"{shown} {'is no file' if path.exists() else 'does not exist'}; name a run or a model file")
     if path.suffix == ".onnx":
@@ -208,7 +216,16 @@ def _header(path: Path) -> dict[str, str]:
         with safetensors.safe_open(path, "pt") as file:
             return dict(file.metadata() or {})
     except Exception as error:
-        raise UserError(f"{plain(str(path))} cannot be read as safetensors: {one_line(str(error), 200)}") from error
+        why = CUT_SHORT if _is_cut_short(path) else one_line(str(error), 200)
+        raise UserError(f"{plain(str(path))} cannot be read as safetensors: {why}") from error
+
+
+def _is_cut_short(path: Path) -> bool:
+    try:
+        with os.fdopen(open_regular(path.resolve()), "rb") as file:
+            return is_cut_short(file)
+    except OSError:
+        return False
 
 
 def _bytes(path: Path) -> bytes:

@@ -59,10 +59,11 @@ def write_manifest(manifest: Manifest) -> None:
         private_folder(manifest.path)
         write_whole(manifest.path / FILE, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
     except OSError as error:
-        raise _unwritable(manifest.path, error) from error
+        raise unwritable(manifest.path, error) from error
 
 
-def _unwritable(folder: Path, error: OSError) -> UserError:
+def unwritable(folder: Path, error: OSError) -> UserError:
+    """That no run can lie in a folder, and the remedy."""
     return UserError(f"{plain(str(folder))} cannot be written: {error.strerror or error}; name another place with --runs")
 
 
@@ -141,7 +142,7 @@ class SweepLock:
             private_folder(folder)
             self._handle = open_regular(folder / LOCK, os.O_RDWR | os.O_CREAT)
         except OSError as error:
-            raise _unwritable(folder, error) from error
+            raise unwritable(folder, error) from error
         where = plain(str(folder))
         busy = f"another command is at work on {where}; wait for its end, or stop it by Ctrl-C"
         locks.take_or_refuse(self._handle, where, busy)

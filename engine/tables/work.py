@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -9,15 +10,30 @@ from pathlib import Path
 from engine.errors import InUseError, UserError
 from engine.events import Event
 from engine.gpu_lock import GpuBusyError, busy_in, refuse_if_busy
+from engine.paths import private_folder
 from engine.run_client import DirectoryClient
 from engine.run_state import RunState
 from engine.sweeps.executor import SILENT, Ended, Job, ending, state_of
 from engine.sweeps.local import LocalExecutor, LocalHandle
-from engine.tables.plan import PlannedRun
+from engine.sweeps.manifest import unwritable
+from engine.tables.plan import Plan, PlannedRun
 
 TICK = 0.25  # seconds between two looks
 
 View = Callable[[Sequence[Event]], None]
+
+
+def refuse_unwritable(plans: Sequence[Plan]) -> None:
+    """UserError where the folder of a run that has none yet cannot be made: each run would fail by that alone."""
+    for plan in plans:
+        if all(state_of(run.folder) is not None for run in plan.runs):
+            continue
+        try:
+            private_folder(plan.folder)
+            with tempfile.TemporaryFile(dir=plan.folder):
+                pass
+        except OSError as error:
+            raise unwritable(plan.folder, error) from error
 
 
 def wait_for_gpu(run: PlannedRun, tell: Callable[[str], None], asked_to_stop: Callable[[], bool]) -> None:

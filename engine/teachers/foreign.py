@@ -25,6 +25,8 @@ _HEADS = ("fc", "linear", "classifier", "classifier.0", "head", "head.fc")
 _SHORTCUTS = ("downsample", "shortcut", "convShortcut", "conv_shortcut")
 # What a network knows of each patch's place in the image.
 _PLACES = ("pos_embed", "pos_embedding")
+# Channels of images, grey and in colour: where one network's kernel takes 1 and the other's 3, it is their first.
+_CHANNELS = {1, 3}
 # Networks' parts that serve their training alone.
 _AUXILIARY = ("aux1.", "aux2.", "AuxLogits.")
 
@@ -237,6 +239,9 @@ def _told(name: str, there: tuple[int, ...], here: tuple[int, ...], model: Class
     """Why a shape differs, and what helps, where the network itself need not be another one; else nothing."""
     if len(there) == len(here) > 0 and there[1:] == here[1:]:  # within a network, what reads its output would differ, too
         return f"it knows {there[0]:,} classes, and the data set has {here[0]:,}: give one that was trained on these"
+    if len(there) == len(here) == 4 and there[::2] + there[3:] == here[::2] + here[3:] and {there[1], here[1]} == _CHANNELS:
+        many = "1 channel" if there[1] == 1 else f"{there[1]} channels"
+        return f"it was trained on images of {many}, and these have {here[1]}: give one that was trained on such"
     if name.endswith(_PLACES) and len(there) == len(here) == 3 and isinstance(model, Tapped) and model.example is not None:
         side = model.size or model.example[1]
         for prefix in range(3):  # class and distillation tokens may have places, too

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from engine.errors import UserError
 from engine.teachers.weights import MOST_TENSORS
-from engine.tensor_header import check_header
+from engine.tensor_header import CUT_SHORT, check_header, is_cut_short
 from engine.text import one_line
 from engine.untrusted import open_picture
 
@@ -97,9 +97,9 @@ def _read(path: Path, device: str) -> Contents:
     try:
         if not path.is_file():
             what = "is no file" if path.exists() else "does not exist"
-            raise UserError(f"{path} {what}; check the teacher's checkpoint (it is looked for in the preset's folder)")
+            raise UserError(f"{path} {what}; check the path")
         with os.fdopen(open_picture(str(path)), "rb") as file:  # of which nobody makes another one while it is looked at
-            content: Any = _safetensors(file, device) if path.suffix == ".safetensors" else _zip(path, file, device)
+            content: Any = _safetensors(path, file, device) if path.suffix == ".safetensors" else _zip(path, file, device)
     except UserError:
         raise
     except Exception as error:  # a file made to harm decides what is raised
@@ -111,6 +111,8 @@ def _read(path: Path, device: str) -> Contents:
         if inner and inner[0] in _AVERAGES:
             averages, weights = inner[0], next((key for key in inner if key not in _AVERAGES), "")
         content = dict.get(content, inner[0]) if inner else content
+    if _is_empty(content) or any(_is_empty(dict.get(content, key)) for key in _WRAPPERS if isinstance(content, dict)):
+        raise UserError(f"{path} holds no weights: its state_dict is empty; save model.state_dict() of the trained network")
     # The methods of the class, and not those that a pickle may have put in their place.
     if not isinstance(content, dict) or not all(isinstance(name, str) and _is_plain(v) for name, v in dict.items(content)):
         raise UserError(
@@ -126,14 +128,21 @@ def _is_full(value: object) -> bool:
     return isinstance(value, dict) and len(value) > 0
 
 
+def _is_empty(value: object) -> bool:
+    return isinstance(value, dict) and dict.__len__(value) == 0
+
+
 def _held(content: object) -> str:
     """The first names in a file that is not understood: where in it the weights are, its owner will know."""
     names = [name for name in dict.keys(content) if isinstance(name, str)] if isinstance(content, dict) else []
     return f" but {one_line(', '.join(names[:5]), 200)}{', ...' if len(names) > 5 else ''}" if names else ""
 
 
-def _safetensors(file: BinaryIO, device: str) -> dict[str, Tensor]:
+def _safetensors(path: Path, file: BinaryIO, device: str) -> dict[str, Tensor]:
     """The library checks that every tensor lies within the file."""
+    if is_cut_short(file):
+        raise UserError(f"{path} cannot be read as weights: {CUT_SHORT}")
+    file.seek(0)
     check_header(file, MOST_TENSORS)
     with safetensors.safe_open(_same(file), framework="pt") as mapped:
         found = {name: mapped.get_tensor(name) for name in mapped.keys()}  # noqa: SIM118
@@ -202,7 +211,7 @@ def _instead(start: bytes) -> str:
     if not start:
         return ": it is empty; copy it again"
     if start.startswith(b"PK"):
-        return ": its end is missing; copy it again, and compare the sizes"
+        return f": {CUT_SHORT}"
     if start.startswith(b"version https://git-lfs"):
         return " but a pointer to it in Git LFS; get the file itself by: git lfs pull"
     if start[8:9] == b"{" and int.from_bytes(start[:8], "little") < 1 << 32:

@@ -117,8 +117,9 @@ def _tell(found: Exported, hub: bool) -> None:
         say(f"int8 ({found.quantized.way}) {word}{points} accuracy; on the validation images that decided: {tried}")
     say(f"latency: median, CPU, {proof.threads} thread{'s' if proof.threads > 1 else ''}; model card: {found.card}")
     if hub:
+        others = "mmkd predict, mmkd evaluate and engine.shipping.open_file do"
         say("timm loads it: timm.create_model('local-dir:DIR', pretrained=True)" if found.timm else
-            "timm has no such network, so it cannot load this folder; engine.shipping.open_file does")  # fmt: skip
+            f"timm has no such network, so it cannot load this folder; {others}")  # fmt: skip
 
 
 def _table(found: Exported) -> None:

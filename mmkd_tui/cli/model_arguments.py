@@ -18,7 +18,10 @@ if TYPE_CHECKING:
     from engine.shipping.opening import Model
 
 SUFFIXES = (".safetensors", ".onnx", ".pt2", ".pt", ".pth")  # of files with weights
-ModelName = Annotated[str, typer.Argument(metavar="RUN|FILE", help="A run's name, a part of it or its folder; or a model file.")]
+HUB_WEIGHTS = "model.safetensors"  # as engine.shipping.opening has it
+ModelName = Annotated[
+    str, typer.Argument(metavar="RUN|FILE", help="A run's name, a part of it or its folder; a model file, or a hub's folder.")
+]
 Arch = Annotated[
     str | None,
     typer.Option(
@@ -44,10 +47,10 @@ Trust = Annotated[bool, typer.Option("--trust", help="Read a .pt2 file, which me
 
 
 def file_or_run(name: str, runs_dir: Path) -> tuple[Path | None, Path | None]:
-    """The file that RUN|FILE names, or the run's folder. UserError where there is neither."""
+    """The file, or folder as hubs have them, that RUN|FILE names; or the run's folder. UserError where there is neither."""
     path = Path(name).expanduser()
     try:
-        if path.is_file():
+        if path.is_file() or (path / HUB_WEIGHTS).is_file():
             return path, None
     except (OSError, ValueError):  # no file can have such a name
         pass

@@ -15,6 +15,9 @@ from engine.text import plain
 from mmkd_tui.cli.options import AsJson, RunsDir
 from mmkd_tui.cli.talk import say, say_how_many
 
+Format = Literal["html", "md"]
+ENDINGS: dict[str, Format] = {".html": "html", ".htm": "html", ".md": "md", ".markdown": "md"}
+
 
 def report_command(
     runs: Annotated[
@@ -24,7 +27,7 @@ def report_command(
         Path | None, typer.Option("--out", "-o", metavar="FILE", help="Where it is written (report.html in the run's folder).")
     ] = None,
     format: Annotated[
-        Literal["html", "md"] | None, typer.Option(help="html: one page; md: Markdown, PNG charts beside it (FILE's ending).")
+        Format | None, typer.Option(help="html: one page; md: Markdown, PNG charts beside it (FILE's ending).")
     ] = None,
     show: Annotated[bool, typer.Option("--open", help="Open it in the browser.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace a file that is there already.")] = False,
@@ -42,10 +45,10 @@ def report_command(
     from mmkd_tui.report import page, vega
     from mmkd_tui.report.record import read_record
 
+    kind = _format(out, format)
     folder = runs_dir.expanduser()
     paths = list(dict.fromkeys(find_runs(folder, runs))) if runs else [find_run(folder, None)]
     say_how_many(len(paths))
-    kind = format or ("md" if out is not None and out.suffix.lower() in (".md", ".markdown") else "html")
     own = out is None and len(paths) == 1
     target = (out or (paths[0] if own else Path()) / f"report.{kind}").expanduser()
     if target.exists() and not force and not own:  # what is in a run's folder was made by this command
@@ -68,6 +71,19 @@ def report_command(
         typer.echo(plain(str(target)))
     if show:
         _open(target)
+
+
+def _format(out: Path | None, given: Format | None) -> Format:
+    """What --format says, else what the file's name ends in. UserError where the two differ, and where neither says it."""
+    if out is None:
+        return given or "html"
+    meant = ENDINGS.get(out.suffix.lower())
+    if meant is not None and given not in (None, meant):
+        raise UserError(f"-o {plain(str(out))} --format {given}: a file of the format {given} does not end with {out.suffix}")
+    found = given or meant
+    if found is None:
+        raise UserError(f"-o {plain(str(out))}: a report ends with .html or .md; --format html or md says what another name is")
+    return found
 
 
 def _open(target: Path) -> None:

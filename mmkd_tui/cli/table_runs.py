@@ -107,13 +107,14 @@ def _refuse_if_busy(jobs: Sequence[Job]) -> None:
 
 
 def _work(plans: list[Plan], stops: list[int], data_root: Path | None, force: bool, quiet: bool) -> bool:
-    """Does what is not done; whether any run failed."""
+    """Does what is not done; whether any run failed. UserError where the runs' folders cannot be made."""
     from engine.run_state import RunState
     from engine.sweeps.executor import state_of
-    from engine.tables.work import wait_for_gpu, work_off
+    from engine.tables.work import refuse_unwritable, wait_for_gpu, work_off
     from mmkd_tui.console_thread import ConsoleThread
     from mmkd_tui.progress import RunConsole, make_progress
 
+    refuse_unwritable(plans)
     runs, labels = list(_runs(plans)), _labels(plans)
     done = sum(state_of(run.folder) is RunState.FINISHED for run in runs)
     if not quiet:

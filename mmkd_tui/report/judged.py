@@ -131,7 +131,7 @@ def _agreement(found: Agreement, teachers: int) -> list[str]:
     who = "the teachers' average" if teachers > 1 else "its teacher"
     return [
         f"Of {total:,} test images the student and {who} both get {found.both_right:,} right and {found.both_wrong:,} wrong; "
-        f"the student alone errs on {found.student_wrong:,}, {who} alone on {found.teachers_wrong:,}."
+        f"only the student errs on {found.student_wrong:,}, only {who} on {found.teachers_wrong:,}."
     ]
 
 

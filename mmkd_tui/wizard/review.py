@@ -106,6 +106,8 @@ def guess_lines(preset: Preset, bench: Bench) -> list[str]:
         lines.append(f"Teacher cache {kept} of {'the memory' if preset.teacher_cache.storage == 'memory' else 'the disk'}")
     if guess.samples:
         source = f"corrected by {guess.samples} training{'s' * (guess.samples != 1)} in the store"
+    elif bench.stock.networks:
+        source = "no training in the store was long enough, on a device of this kind, to correct it by"
     else:
         source = "no training in the store to correct it by"
     lines += ["", f"A rough guess from parameters, image size and steps; {source}."]

@@ -21,6 +21,8 @@ from mmkd_tui.widgets.table import Column, FilterTable, Row, Table, shown_text
 from mmkd_tui.wizard.form import DraftChanged, Form, SettingRow, show_row
 from mmkd_tui.wizard.step import GoOn, Step
 
+AS_LARGE = "as large"
+
 
 class DatasetStep(Step):
     """Which images."""
@@ -146,7 +148,8 @@ class StudentStep(Step):
         )
         if is_architecture(chosen):
             compared = smaller(bench.parameters(chosen), mean)
-            than = f", {compared} than {_those(len(sizes))} (mean {mean:,.0f})" if compared else ""
+            link = "as" if compared == AS_LARGE else "than"
+            than = f", {compared} {link} {_those(len(sizes))} (mean {mean:,.0f})" if compared else ""
             on_data = f"for {bench.input_size} images and {len(bench.facts.classes)} classes"
             self.said.update(f"{chosen}: {bench.parameters_text(chosen)} parameters {on_data}{than}")
             if not self.table.filter.value:
@@ -312,7 +315,7 @@ def smaller(parameters: int | None, mean: float | None) -> str:
         return ""
     ratio = mean / parameters
     if 0.95 <= ratio <= 1.05:
-        return "as large"
+        return AS_LARGE
     times = f"{ratio:.1f}" if ratio < 99.5 else f"{ratio:.0f}"
     return f"{times} times smaller" if ratio > 1 else f"{1 / ratio:.1f} times LARGER"
 

@@ -210,7 +210,7 @@ def test_steps_are_counted_told_and_in_no_average() -> None:
     assert [from_line(to_line(event)) for event in metrics] == metrics
     logs = [event.message for event in events if isinstance(event, Log)]
     assert len(logs) == 2  # at the first and the second
-    assert "the loss and gradient of tiny was not a finite number up to step 2" in logs[0]
+    assert "the loss and gradient of tiny were not finite numbers up to step 2" in logs[0]
 
 
 def test_steps_left_out_survive_a_checkpoint_to_the_bit() -> None:
@@ -277,7 +277,7 @@ def test_momenta_that_are_taken_back_lie_in_memory_as_their_parameters_do() -> N
 
 
 def test_it_ends_where_there_is_nothing_to_go_back_to(tmp_path: Path) -> None:
-    with pytest.raises(TrainingError, match=r"not a finite number at step 3 .*no checkpoint from before.*train\.lr"):
+    with pytest.raises(TrainingError, match=r"not finite numbers at step 3 .*no checkpoint from before.*train\.lr"):
         trainer_of({2, 3, 4}, [], skip=3).run()
 
 

@@ -93,7 +93,7 @@ def test_the_weights_are_the_models_own(tmp_path: Path) -> None:
 @pytest.mark.parametrize("ending", ["pth", "safetensors"])
 def test_no_file(ending: str, tmp_path: Path) -> None:
     path = tmp_path / f"t.{ending}"
-    assert_refused(path, "does not exist")
+    assert assert_refused(path, "does not exist").endswith("; check the path")
     path.mkdir()
     assert_refused(path, "is no file")
     path.rmdir()
@@ -122,7 +122,13 @@ def test_truncated(ending: str, share: float, tmp_path: Path) -> None:
     torch.save(state(), path) if ending == "pth" else safetensors.torch.save_file(state(), path)
     data = path.read_bytes()
     path.write_bytes(data[: int(len(data) * share)])
-    assert_refused(path, "cannot be read|neither")
+    assert_refused(path, "(cannot be read|neither).*: its end is missing; copy it again, and compare the sizes$")
+
+
+def test_what_is_longer_than_it_says_is_not_cut_short(tmp_path: Path) -> None:
+    path = tmp_path / "t.safetensors"
+    path.write_bytes(safetensors.torch.save(state()) + b"more")
+    assert "its end is missing" not in assert_refused(path, "cannot be read")
 
 
 class Bomb:
@@ -211,7 +217,7 @@ def test_a_compressed_zip(tmp_path: Path) -> None:
 @pytest.mark.filterwarnings("ignore:Validating sparse tensor invariants")
 def test_no_state_dict(content: object, tmp_path: Path) -> None:
     torch.save(content, tmp_path / "t.pth")
-    assert_refused(tmp_path / "t.pth", "holds no plain state_dict|does not fit")
+    assert_refused(tmp_path / "t.pth", "holds no plain state_dict|does not fit|holds no weights")
 
 
 CHANGES: dict[str, tuple[Callable[[dict[str, Tensor]], dict[str, Tensor]], str]] = {

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from engine.errors import UserError
 from engine.models import Classifier, build_model
-from engine.teachers.foreign import fit, load_fitting, remedy, sketch
+from engine.teachers.foreign import fit, fit_to, load_fitting, remedy, sketch
 from engine.teachers.weights_file import read_tensors
 
 ARCHS = ("resnet8x4", "vgg8", "wrn_16_2", "mobilenetv2", "shufflenetv1", "shufflenetv2_0_5")
@@ -193,6 +193,25 @@ def test_what_helps_is_told(arch: str, classes: int, size: int, theirs: Callable
         "pictures in files can have",
         arch="give the architecture that it is of",
     )
+
+
+@pytest.mark.parametrize("arch", ["resnet8", "vgg8", "timm:vit_tiny_patch16_224", "torchvision:resnet18"])
+@pytest.mark.parametrize(("theirs", "here"), [(3, 1), (1, 3)])
+def test_images_of_other_channels_are_told(theirs: int, here: int, arch: str) -> None:
+    state = sketch(lambda: build_model(arch, theirs, 10, size=32)).state_dict()
+    model = sketch(lambda: build_model(arch, here, 10, size=32))
+    many = {1: "1 channel", 3: "3 channels"}[theirs]
+    helps = f"it was trained on images of {many}, and these have {here}: give one that was trained on such"
+    assert remedy(fit_to(model, state), model) == helps
+
+
+@pytest.mark.parametrize("ending", ["safetensors", "pth"])
+def test_a_file_without_weights_is_told(ending: str, tmp_path: Path) -> None:
+    for content in ({}, {"state_dict": {}, "epoch": 3}) if ending == "pth" else ({},):
+        path = tmp_path / f"t.{ending}"
+        torch.save(content, path) if ending == "pth" else safetensors.torch.save_file(content, path)
+        with pytest.raises(UserError, match="holds no weights: its state_dict is empty"):
+            load_fitting(path, "resnet8x4", make)
 
 
 class Call:

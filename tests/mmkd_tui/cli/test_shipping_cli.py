@@ -28,10 +28,12 @@ from support.refusal import refused
 
 from engine import parse_preset
 from engine.data import Split, load_images
+from engine.errors import UserError
 from engine.image_folders import read_folder, read_own
 from engine.models import build_model
 from engine.preset_yaml import load_preset
 from engine.run import Run
+from engine.shipping.opening import open_file
 from engine.shipping.scores import scored
 from engine.teachers.store import TeacherStore, content_key
 from engine.teachers.weights import pack
@@ -537,6 +539,11 @@ def test_the_card_is_as_hubs_read_it_and_makes_the_run_again(shop: Shop) -> None
         assert f"{name}" in card.text
 
 
+def test_a_folder_with_no_model_is_told(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"is a folder with no model\.safetensors in it; name a run or a model file"):
+        open_file(tmp_path)
+
+
 @pytest.mark.parametrize("student_arch", ["timm:test_resnet", "timm:test_vit", "resnet8"])
 def test_a_hub_folder(student_arch: str, shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     timm = pytest.importorskip("timm")
@@ -553,6 +560,15 @@ def test_a_hub_folder(student_arch: str, shop: Shop, tmp_path: Path, monkeypatch
     code, _, err = mmkd("export", "one", "--hub-layout", "hub")
     assert code == 2
     assert "is there already" in err
+    digit(shop, 0, Path("picture.png"))
+    told = json.loads(mmkd("predict", "one", "picture.png", "--json")[1])["top"]
+    code, out, err = mmkd("predict", "hub", "picture.png", "--json")
+    assert code == 0, err
+    assert [one["class"] for one in json.loads(out)["top"]] == [one["class"] for one in told]
+    scores = [json.loads(mmkd("evaluate", name, "--json")[1]) for name in ("one", "hub")]
+    assert scores[0]["top1"] == scores[1]["top1"]
+    assert scores[1]["model"] == "hub"
+    assert open_file(Path("hub")).facts.arch == student_arch
     if not student_arch.startswith("timm"):
         assert "timm has no such network" in mmkd("export", "one", "--hub-layout", "hub", "--force", "--images", 8)[2]
         return
@@ -566,8 +582,7 @@ def test_a_hub_folder(student_arch: str, shop: Shop, tmp_path: Path, monkeypatch
         torch.testing.assert_close(network(enlarged), given.eval()(images).logits)
     assert network.pretrained_cfg["mean"][0] == pytest.approx(config["pretrained_cfg"]["mean"][0])
     assert (side != 8) == (student_arch == "timm:test_vit")
-    digit(shop, 0, Path("hub/picture.png"))
-    told = json.loads(mmkd("predict", "one", "hub/picture.png", "--json")[1])["top"]
+    Path("picture.png").rename("hub/picture.png")
     (code,) = re.findall(r"```python\n(.*?)```", Path("hub/README.md").read_text(), re.DOTALL)
     monkeypatch.chdir(tmp_path / "hub")
     printed = io.StringIO()
@@ -662,6 +677,7 @@ def lying(change: Callable[[dict[str, str]], dict[str, str]]) -> None:
         (("evaluate", "tiny", "--device", "tpu"), "give auto, cpu, cuda or cuda:N"),
         (("evaluate", "text.onnx"), "text.onnx cannot be read as ONNX"),
         (("evaluate", "text.safetensors"), "text.safetensors cannot be read as safetensors"),
+        (("evaluate", "cut.safetensors"), "cut.safetensors cannot be read as safetensors: its end is missing; copy it again"),
         (("evaluate", "text.pt2"), "to read it is to run what is in it; give --trust"),
         (("evaluate", "text.pt2", "--trust"), "text.pt2 cannot be read as torch.export's"),
         (("evaluate", "renamed.pth"), "to read it is to run what is in it; give --trust"),
@@ -676,6 +692,7 @@ def test_mistakes_are_one_clear_line(shop: Shop, arguments: tuple[str, ...], fra
         Path(f"text.{ending}").write_text("no model")
     shutil.copy(shop.file("student.pt2"), "renamed.pth")
     lying(lambda facts: facts)
+    Path("cut.safetensors").write_bytes(Path("lie.safetensors").read_bytes()[:-100])
     code, out, err = mmkd(*arguments)
     lines = [line for line in err.splitlines() if line.startswith("mmkd: ")]
     assert (code, out) == (2, "")

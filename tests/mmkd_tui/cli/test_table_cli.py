@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -130,6 +133,30 @@ def test_mistakes_are_told_before_anything_is_begun(place: Path, capfd: pytest.C
     assert run_command(["table", "broken.yaml"]) == 2  # its teachers' file is not there
     assert "bad.safetensors" in capfd.readouterr().err
     assert not (place / "runs").exists()
+
+
+@pytest.mark.parametrize("options", [(), ("--slots", "2")], ids=str)
+@pytest.mark.parametrize("what", ["a file", "read-only"])
+def test_runs_that_can_lie_nowhere_are_not_tried(what: str, options: tuple[str, ...], place: Path) -> None:
+    command = [sys.executable, "-m", "mmkd_tui", "table", "pair.yaml", *options]
+    if what == "a file":
+        (place / "runs").touch()
+    elif os.geteuid():
+        place.chmod(0o500)
+    elif shutil.which("setpriv"):  # whoever is root may write everywhere else
+        place.chmod(0o500)
+        command = ["setpriv", "--bounding-set=-dac_override,-dac_read_search", "--inh-caps=-all", *command]
+    else:
+        pytest.skip("needs setpriv where it is run by root")
+    try:
+        found = subprocess.run(command, capture_output=True, text=True, timeout=240)
+    finally:
+        place.chmod(0o700)
+    assert found.returncode == 2, found.stderr
+    assert found.stdout == ""
+    (line,) = found.stderr.splitlines()
+    assert re.fullmatch(r"mmkd: runs/tables/pair cannot be written: .*; name another place with --runs", line)
+    assert not (place / "runs").is_dir()
 
 
 def test_a_busy_gpu_of_this_machine_matters_only_to_runs_on_this_machine(

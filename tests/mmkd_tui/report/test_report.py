@@ -260,6 +260,38 @@ def test_markdown_with_pictures(tmp_path: Path) -> None:
     assert all((tmp_path / name).read_bytes().startswith(b"\x89PNG") for name in shown)
 
 
+@pytest.mark.parametrize(
+    ("name", "options", "kind"),
+    [
+        ("a.html", (), "html"), ("a.HTM", (), "html"), ("a.md", (), "md"), ("a.markdown", (), "md"),
+        ("a.txt", ("--format", "html"), "html"), ("a", ("--format", "md"), "md"), ("a.md", ("--format", "md"), "md"),
+    ],
+)  # fmt: skip
+def test_the_format_is_that_of_the_ending(name: str, options: tuple[str, ...], kind: str, tmp_path: Path) -> None:
+    write_finished(tmp_path / "one", preset(), ("a", "b"))
+    assert run_command(["report", str(tmp_path / "one"), "-o", str(tmp_path / name), *options]) == 0
+    assert (tmp_path / name).read_text().startswith("<!") == (kind == "html")
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("a.pdf", (), "a report ends with .html or .md"),
+        ("a.docx", (), "a report ends with .html or .md"),
+        ("a", (), "a report ends with .html or .md"),
+        ("a.html", ("--format", "md"), "a file of the format md does not end with .html"),
+        ("a.md", ("--format", "html"), "a file of the format html does not end with .md"),
+    ],
+)
+def test_an_ending_of_another_format_is_refused(
+    name: str, options: tuple[str, ...], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_finished(tmp_path / "one", preset(), ("a", "b"))
+    assert run_command(["report", str(tmp_path / "one"), "-o", str(tmp_path / name), *options]) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / name).exists()
+
+
 def test_markdown_of_what_was_made_of_the_test_images(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_finished(tmp_path / "one", preset(), (HOSTILE[0], f"{HOSTILE[1]}~~", *HOSTILE[2:]))
     (tmp_path / "one" / "analysis.json").write_text(analysis_text(made_up(5, 2)))
