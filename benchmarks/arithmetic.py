@@ -2,9 +2,9 @@
 
 python benchmarks/arithmetic.py [--case resnet] [--threads 2] [--rounds 20]
 
-GFLOP of the convolutions and linear layers of one pass, as PyTorch counts them; a training step is three student passes, a meta step
-(two matching steps, one of classification, the outer loss) is 26. GFLOP/s are the best of several of the case's own 3x3 convolutions,
-batch 64, channels-last. What no form can be quicker than is the one divided by the quickest of the others.
+GFLOP of the convolutions and linear layers of one pass, as PyTorch counts them; a training step is three student passes, a meta
+step (two matching steps, one of classification, the outer loss) is 26. GFLOP/s are the best of several of the case's own 3x3
+convolutions, batch 64, channels-last. What no form can be quicker than is the one divided by the quickest of the others.
 """
 
 from __future__ import annotations

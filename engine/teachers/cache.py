@@ -156,7 +156,7 @@ class CachedTeachers:
         for job in jobs:
             found = builder.do(job)
             job.teacher.close()
-            unknown |= set().union(*map(unknown_in, found.values()))
+            unknown |= unknown_in(found["logits"])
             self._rows.append({kind: rows_of(views, self.device, self.where.held) for kind, views in found.items()})
         self._leave_out(sorted(unknown), builder.fixed)
         if builder.computed:
