@@ -113,7 +113,7 @@ class EpochEnded(Averages):
     measured_accuracy: float | None = None  # on the split that chooses; null where this epoch was not measured
     measured_loss: float | None = None
     best_accuracy: float | None = None
-    best_epoch: int | None = None
+    best_epoch: int | None = None  # from 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -29,6 +29,9 @@ def compare_command(
     Settings that differ, where the curves ended and, over seeds, mean, deviation, 95 % confidence interval and a paired t-test
     with Holm's correction against the first. Runs that differ in their seeds alone count as one.
 
+    In --json the accuracies of runs are fractions (0 to 1), those of groups and their differences per cent; best_epoch counts
+    from 0.
+
     Example: mmkd compare 101500-mine 101730-mine
     """
     from engine.comparison import side_by_side

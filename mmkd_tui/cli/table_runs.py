@@ -41,7 +41,9 @@ def table_command(
     overrides: Overrides = None,
     data_root: DataRoot = None,
     plugin: Plugin = None,
-    as_json: Annotated[bool, typer.Option("--json", help="A JSON object on stdout, on a line, for each file.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="A JSON object on stdout, on a line, for each file; accuracies in per cent.")
+    ] = False,
     report_only: Annotated[bool, typer.Option("--report-only", help="Train nothing; report what there is.")] = False,
     force: Force = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,

@@ -36,6 +36,7 @@ from mmkd_tui.screens.home import HomeScreen
 from mmkd_tui.stock import Network
 from mmkd_tui.widgets.table import Table
 from mmkd_tui.wizard.form import SettingRow
+from mmkd_tui.wizard.review import guess_lines
 from mmkd_tui.wizard.screen import WizardScreen, target_of, wrong_target
 from mmkd_tui.wizard.teachers import TeacherScreen, other_than
 
@@ -562,6 +563,37 @@ def test_seeds_tell_networks_of_one_architecture_apart(size: tuple[int, int]) ->
             rows = [line for line in text(pilot.app).splitlines() if "97.5 %" in line]
             assert len(rows) > 1
             assert all(re.search(r" s\d  ", row) for row in rows), rows
+
+    run(look())
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [
+        (None, "no training in the store to correct it by"),
+        (9.0, "no training in the store was long enough, on a device of this kind, to correct it by"),
+        (90.0, "corrected by 3 trainings in the store"),
+    ],
+)
+def test_what_corrects_the_estimate_is_told(seconds: float | None, said: str) -> None:
+    if seconds is not None:
+        stored(paths.teacher_store(), quickstart(), seconds=seconds)
+
+    async def look() -> None:
+        async with wizard(Draft.of(quickstart())) as pilot:
+            bench = screen(pilot).bench
+            await until(pilot, lambda: any(line.endswith(f"; {said}.") for line in guess_lines(quickstart(), bench)))
+
+    run(look())
+
+
+def test_a_student_as_large_as_its_teacher() -> None:
+    async def look() -> None:
+        draft = Draft.new()
+        draft.add_teacher(draft.student)
+        async with wizard(draft, size=(160, 48)) as pilot:
+            await go(pilot, 2)
+            await until(pilot, lambda: "as large as the teacher (mean" in text(pilot.app))
 
     run(look())
 
