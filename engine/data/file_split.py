@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -16,7 +17,7 @@ from engine.data.decoders import PIECE, Decoders
 from engine.data.images import LEFT_OUT, WHOLE, Augmenting, Batch, Share, batches_of
 from engine.data.shard_order import order_by_shards
 from engine.data.troubles import Troubles
-from engine.errors import UserError
+from engine.errors import AwayError, UserError
 from engine.listing import Listing
 from engine.pictures import Decoded, Job, archive_of, away, patiently
 
@@ -172,6 +173,8 @@ class FileSplit:
         return shown, pixels
 
     def _note(self, index: int, why: str, instead: str) -> None:
+        if not _holds_anything(self.root):  # a file system that went away leaves an empty folder behind, or none
+            raise AwayError(str(self.root / self.listing.paths[index]), f"{self.root} is empty or gone")
         self.broken.add(index)
         self.labels[index] = LEFT_OUT
         self.troubles.broken(str(self.root / self.listing.paths[index]), why, instead)
@@ -185,6 +188,14 @@ class FileSplit:
         given = (given.pin_memory() if device.type == "cuda" else given).to(device, non_blocking=True)
         given = given.permute(0, 3, 1, 2).contiguous()
         return Batch((given.to(self.mean.dtype) - self.mean) / self.std, labels)
+
+
+def _holds_anything(folder: Path) -> bool:
+    try:
+        with os.scandir(folder) as entries:
+            return next(entries, None) is not None
+    except OSError:
+        return False
 
 
 def _stamp(path: Path) -> str:

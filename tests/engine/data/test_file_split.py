@@ -246,6 +246,24 @@ def test_a_picture_that_cannot_be_read_now_is_never_taken_for_a_broken_one(
     assert LEFT_OUT not in [*train.labels.tolist(), *test.labels.tolist()]
 
 
+@pytest.mark.parametrize("left", [True, False])
+def test_a_file_system_that_goes_away_breaks_no_picture(left: bool, own: Path) -> None:
+    """Where it was mounted, an empty folder is left, or none."""
+    images = opened(own, 0)
+    expected = list(images.test.in_order(4))
+    aside = own.rename(own.with_name("aside"))
+    if left:
+        own.mkdir()
+    for doing in (images.train.shuffled(4, 0, 0, ResizedCrop()), images.test.in_order(4)):
+        with pytest.raises(AwayError, match="is empty or gone"):
+            list(doing)
+    if left:
+        own.rmdir()
+    aside.rename(own)
+    assert all(same(one, other) for one, other in zip(expected, images.test.in_order(4), strict=True))
+    assert LEFT_OUT not in [*images.train.labels.tolist(), *images.test.labels.tolist()]
+
+
 def test_files_that_cannot_be_looked_at_now_have_no_fingerprint(own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It would be that of other pictures."""
     monkeypatch.setattr("engine.pictures.PAUSES", PAUSES)
