@@ -8,6 +8,8 @@ from typing import Any
 
 from engine.untrusted import as_number, as_text
 
+STOPPED = "stopped on request"
+
 
 @dataclass(frozen=True, slots=True)
 class TeacherResult:
@@ -43,6 +45,17 @@ class Result:
     seconds: float = 0.0  # of the whole run; of a resumed one, without what came after the checkpoint it went on from
     images_per_second: float | None = None  # of the distillation's training steps
     versions: dict[str, str] = field(default_factory=dict)
+
+
+def stopped(lost: str) -> str:
+    """The message of a run that was stopped; `lost` is what could not be saved, in words, if anything could not."""
+    return f"{STOPPED}, but {lost}" if lost else STOPPED
+
+
+def lost_by_stopping(message: str) -> str:
+    """What `stopped` was told, of the message that it made."""
+    _, _, lost = message.partition(f"{STOPPED}, but ")
+    return lost
 
 
 def result_from(values: Mapping[str, Any]) -> dict[str, Any] | None:

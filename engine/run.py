@@ -43,7 +43,7 @@ from engine.out_of_memory import lacks_memory, told_of
 from engine.preset import Preset
 from engine.preset_yaml import dump_preset
 from engine.ranks import ALONE, LostRankError, Ranks
-from engine.result import Result, TeacherResult
+from engine.result import Result, TeacherResult, stopped
 from engine.run_dir import NO_ROOM, Lock, RunDir, begun_with, take_over
 from engine.student_file import save_student
 from engine.teachers.cache import CachedTeachers, TeacherCache
@@ -157,8 +157,7 @@ class Run:
                 self._work(device, images, held)
             ending: dict[str, Any] = {"state": "done"}
         except StoppedError:
-            lost = self._checkpoints.unsaved
-            ending = {"state": "stopped", "message": f"stopped on request, but {lost}" if lost else "stopped on request"}
+            ending = {"state": "stopped", "message": stopped(self._checkpoints.unsaved)}
         except LostRankError as error:
             if self.ranks.first:
                 with suppress(OSError):

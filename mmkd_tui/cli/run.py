@@ -177,6 +177,7 @@ def _serve(
 def _conclude(console: Console, result: Mapping[str, Any]) -> None:
     from rich.text import Text
 
+    from engine.result import lost_by_stopping
     from engine.run_dir import RunDir
     from engine.text import plain
     from mmkd_tui.progress import clock
@@ -204,7 +205,8 @@ def _conclude(console: Console, result: Mapping[str, Any]) -> None:
                 return
             saved = ["a checkpoint"] * run_dir.has_checkpoint() + ["the best student so far"] * run_dir.student.exists()
             there = f"What there is, {' and '.join(saved)}, is in {folder}" if saved else "Nothing of the run was saved yet"
-            say(f"Stopped. {there}; finished teachers are in the store")
+            lost = lost_by_stopping(result["message"])
+            say(f"Stopped{', but ' + lost if lost else ''}. {there}; finished teachers are in the store")
             say(f"mmkd resume {folder} goes on with it in the background")
         else:
             say(

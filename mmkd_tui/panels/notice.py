@@ -10,6 +10,7 @@ from typing import ClassVar
 from textual.content import Content
 from textual.geometry import Size
 
+from engine.result import lost_by_stopping
 from engine.run_client import Process
 from engine.run_state import RunState
 from engine.text import one_line
@@ -78,6 +79,8 @@ def notice(follower: Follower) -> Notice | None:
             headline = f"The loss is not a number at {where}."
         return Notice(headline, "A smaller train.lr usually mends it.")
     if state is RunState.STOPPED:
+        if lost := lost_by_stopping(view.ended.message if view.ended else ""):
+            return Notice(f"The run was stopped, but {one_line(lost, LIMIT)}.", f"All it has is in {path}; R goes on with it")
         return Notice("The run was stopped.", f"R goes on from its newest checkpoint. All it has is in {path}", bad=False)
     return None
 

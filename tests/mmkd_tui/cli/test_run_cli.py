@@ -19,6 +19,7 @@ from support.presets import TINY, tiny
 
 from engine.gpu_lock import GpuLock
 from engine.preset_yaml import dump_preset
+from engine.result import stopped
 from mmkd_tui.cli.main import run_command
 from mmkd_tui.cli.run import _conclude
 from mmkd_tui.progress import RunConsole
@@ -152,10 +153,18 @@ def test_of_a_stopped_run_only_what_is_there_is_named(
     for name in there:
         (place / "runs" / "one" / name).mkdir(parents=True)
     (place / "runs" / "one").mkdir(parents=True, exist_ok=True)
-    _conclude(RunConsole(), {"run_dir": "runs/one", "state": "stopped"})
+    _conclude(RunConsole(), {"run_dir": "runs/one", "state": "stopped", "message": stopped("")})
     told = capfd.readouterr().err
+    assert told.startswith("Stopped. ")
     assert said in told
     assert "mmkd resume runs/one goes on with it" in told
+
+
+def test_what_a_stop_could_not_save_is_said_at_the_end(place: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    (place / "runs" / "one").mkdir(parents=True)
+    lost = "the last steps of resnet8 by mmkd could not be saved: mmkd resume begins it anew"
+    _conclude(RunConsole(), {"run_dir": "runs/one", "state": "stopped", "message": stopped(lost)})
+    assert f"Stopped, but {lost}. Nothing of the run was saved yet" in " ".join(capfd.readouterr().err.split())
 
 
 def test_a_menu_too_long_for_the_screen_asks_for_the_data_set_first(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
