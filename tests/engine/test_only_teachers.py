@@ -24,7 +24,7 @@ from engine.teachers.store import TeacherStore
 
 # The student's batch is larger than all images: nobody asks for it.
 ALONE = ("only_teachers=true", "train.batch_size=161", "method.meta.buffer_size=161", "hardware.threads=1")
-SEVERAL = 4  # epochs of the first teacher: long enough to be in the middle of it
+SEVERAL = 12  # epochs of the first teacher: long enough to be in the middle of it
 
 
 def executed(preset: Preset, folder: Path) -> tuple[Result, list[Event]]:
