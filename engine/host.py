@@ -21,7 +21,7 @@ from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import engine.openmp  # noqa: F401  before torch
 from engine.control import STOP_SIGNALS, StopSignals, on_stop_signals
@@ -176,7 +176,7 @@ def _follow(chosen: argparse.Namespace, run_dir: RunDir, place: Launched) -> int
     return _leave(ranks, result)
 
 
-def _leave(ranks: Ranks, result: Result) -> int:
+def _leave(ranks: Ranks, result: Result) -> NoReturn:
     """The launcher takes every other exit code for a lost process, which a run that was stopped on request is not."""
     if result.state == "failed":
         sys.stderr.flush()
@@ -187,7 +187,9 @@ def _leave(ranks: Ranks, result: Result) -> int:
                 ranks.told([0])  # until the first process has written why, and gone: the launcher ends who is left
         os._exit(2 if result.mistake else 1)  # without waiting for processes that may not be there any more
     ranks.close()
-    return 0
+    from engine.ranks import leave
+
+    leave(0)
 
 
 def _conclude(run_dir: RunDir, lock: Lock, result: Result) -> None:

@@ -14,7 +14,7 @@ from engine.models.heads import head_alone
 from engine.models.interface import Classifier
 from engine.models.panel import TeacherPanel
 from engine.models.sharded import ShardedPanel, shares
-from engine.ranks import ProcessGroup
+from engine.ranks import ProcessGroup, leave
 
 TEACHERS = ("resnet20", "attending")
 CPU = torch.device("cpu")
@@ -71,3 +71,4 @@ def ask(rank: int, size: int, folder: Path) -> None:
     found["heads"] = torch.equal(shared.classifiers()[0](features), head(features))
     torch.save(found, folder / f"rank-{rank}.pt")
     ranks.close()
+    leave(0)
