@@ -62,16 +62,20 @@ def leave_analysis(folder: RunDir, analyse: Callable[[], Analysis], log: Callabl
 
     A run that is asked to stop here is over but for this file: it goes without one.
     """
+
+    def warn(why: str) -> None:
+        log("warning", f"{folder.analysis.name} could not be written: {why}; reports go without confusions and hardest images")
+
     try:
         write_whole(folder.analysis, analysis_text(analyse()))
     except StoppedError:
         log("info", "the analysis of the test images was left out, as the run was asked to stop")
+    except AwayError as error:
+        warn(error.said)
+    except TrainingError:  # the run's folder is lost
+        raise
     except Exception as error:
-        if isinstance(error, TrainingError) and not isinstance(error, AwayError):  # the run's folder is lost
-            raise
-        said = error.said if isinstance(error, AwayError) else getattr(error, "strerror", None)
-        why = said or str(error) or type(error).__name__
-        log("warning", f"{folder.analysis.name} could not be written: {why}; reports go without confusions and hardest images")
+        warn(getattr(error, "strerror", None) or str(error) or type(error).__name__)
 
 
 @torch.no_grad()

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+from pathlib import Path
 from typing import BinaryIO
 
+from engine.untrusted import open_picture
+
 MOST_BYTES = 8 << 20  # of a header; a tensor takes some 100 of them
+HUB_WEIGHTS = "model.safetensors"  # the file in a folder as hubs have them
 CUT_SHORT = "its end is missing; copy it again, and compare the sizes"
 
 
@@ -26,8 +30,16 @@ def check_header(file: BinaryIO, most: int) -> None:
         raise ValueError(f"its header is no list of at most {most:,} tensors")
 
 
-def is_cut_short(file: BinaryIO) -> bool:
+def is_cut_short(path: Path) -> bool:
     """Whether a file that begins as safetensors ends before its header, or the last of its tensors, does."""
+    try:
+        with os.fdopen(open_picture(str(path)), "rb") as file:
+            return _ends_too_soon(file)
+    except OSError:
+        return False
+
+
+def _ends_too_soon(file: BinaryIO) -> bool:
     whole = file.seek(0, os.SEEK_END)
     file.seek(0)
     size = int.from_bytes(file.read(8), "little")

@@ -111,9 +111,13 @@ class FileSplit:
             shown, pixels = self._mended(indices, pieces, drawn, views_of)
             yield self._ready(pixels, self.labels[shown.to(self.labels.device, non_blocking=True)])._replace(indices=shown)
 
-    def leave_out(self, indices: Iterable[int], why: str) -> None:
-        """From now on other pictures take the place of these in training."""
-        for index in indices:
+    def leave_out(self, indices: Sequence[int], why: str) -> None:
+        """See AnySplit."""
+        if not (new := [index for index in indices if index not in self.broken]):
+            return
+        for _ in self.viewed(torch.split(torch.tensor(new), PIECE), FixedViews(None, 1), 0):
+            pass  # those that still are broken are told with their own reason
+        for index in new:
             if index not in self.broken:
                 self._note(index, why, _REPLACED)
 

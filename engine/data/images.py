@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple, Protocol
 
@@ -77,6 +77,9 @@ class AnySplit(Protocol):
         images are shown in the place of broken ones.
         """
 
+    def leave_out(self, indices: Sequence[int], why: str) -> None:
+        """From now on other images take the place of these in training, as they do where some turn out to be broken."""
+
     def labelled(self, labels: Tensor) -> AnySplit:
         """The same images with other labels [N]."""
 
@@ -144,6 +147,10 @@ class Split:
             here = indices.to(self.labels.device, non_blocking=True)
             pixels = fixed(self.pixels[here], here, torch.full_like(here, view))
             yield self.ready(pixels, self.labels[here])._replace(indices=indices)
+
+    def leave_out(self, indices: Sequence[int], why: str) -> None:
+        """See AnySplit."""
+        assert not indices, "images in memory are whole"
 
     def labelled(self, labels: Tensor) -> Split:
         """See AnySplit."""

@@ -15,10 +15,11 @@ from engine.errors import UserError
 from engine.models import Classifier
 from engine.models.tapped import Tapped
 from engine.shipping.facts import ModelFacts
-from engine.shipping.opening import HUB_WEIGHTS, open_file
+from engine.shipping.opening import open_file
 from engine.shipping.placing import write
 from engine.shipping.runners import Ask, Logits, of_module
 from engine.shipping.writers import as_safetensors
+from engine.tensor_header import HUB_WEIGHTS
 from engine.text import one_line
 from engine.version import version
 

@@ -25,13 +25,12 @@ from engine.run_dir import RunDir
 from engine.shipping.facts import ModelFacts, facts_from
 from engine.shipping.runners import Ask, Logits, is_program, of_module, of_onnx, of_program, room_on
 from engine.teachers.foreign import load_fitting
-from engine.tensor_header import CUT_SHORT, is_cut_short
+from engine.tensor_header import CUT_SHORT, HUB_WEIGHTS, is_cut_short
 from engine.text import one_line, plain
 from engine.untrusted import open_regular
 
 CPU = torch.device("cpu")
 BATCH = 64  # pictures that are asked about at a time
-HUB_WEIGHTS = "model.safetensors"  # in a folder as hubs have them
 Assume = Callable[[], ModelFacts]  # what a data set says where a file says nothing
 
 
@@ -216,16 +215,8 @@ def _header(path: Path) -> dict[str, str]:
         with safetensors.safe_open(path, "pt") as file:
             return dict(file.metadata() or {})
     except Exception as error:
-        why = CUT_SHORT if _is_cut_short(path) else one_line(str(error), 200)
+        why = CUT_SHORT if is_cut_short(path) else one_line(str(error), 200)
         raise UserError(f"{plain(str(path))} cannot be read as safetensors: {why}") from error
-
-
-def _is_cut_short(path: Path) -> bool:
-    try:
-        with os.fdopen(open_regular(path.resolve()), "rb") as file:
-            return is_cut_short(file)
-    except OSError:
-        return False
 
 
 def _bytes(path: Path) -> bytes:

@@ -13,8 +13,6 @@ import torch
 
 from engine.architectures import identity
 from engine.data import Batch, Images
-from engine.data.augment import FixedViews
-from engine.data.file_split import FileSplit
 from engine.device import uses_bf16
 from engine.events import Event, Log
 from engine.models import Classifier, Output
@@ -23,7 +21,7 @@ from engine.preset import Preset
 from engine.teachers.cache_build import Builder
 from engine.teachers.cache_files import CacheStore
 from engine.teachers.cache_key import images_digest, outputs_key
-from engine.teachers.cache_part import CHUNK, Layout, PartFile
+from engine.teachers.cache_part import Layout, PartFile
 from engine.teachers.cache_rows import Rows, rows_of, unknown_in
 from engine.teachers.cache_space import Place, find_place, size
 from engine.version import version
@@ -158,7 +156,9 @@ class CachedTeachers:
             job.teacher.close()
             unknown |= unknown_in(found["logits"])
             self._rows.append({kind: rows_of(views, self.device, self.where.held) for kind, views in found.items()})
-        self._leave_out(sorted(unknown), builder.fixed)
+        # Images without rows were broken when those were computed: training asks for them no more than then.
+        why = "it was broken when the teacher cache was computed (mmkd cache rm has that computed anew)"
+        self.cache.images.train.leave_out(sorted(unknown), why)
         if builder.computed:
             passes = f"{builder.computed:,} passes of an image through a teacher"
             self._say("info", f"teacher cache: whole, after {passes} in {builder.busy:.1f} s")
@@ -167,14 +167,6 @@ class CachedTeachers:
         if not self.cache.preset.asks_heads:
             for model in self.panel.teachers:
                 model.to("cpu")  # training has better uses for the device's memory
-
-    def _leave_out(self, unknown: Sequence[int], fixed: FixedViews) -> None:
-        """Images that have no rows, since they were broken when these were computed: training asks for them no more than then."""
-        train = self.cache.images.train
-        if isinstance(train, FileSplit) and (new := [index for index in unknown if index not in train.broken]):
-            for _ in train.viewed(torch.split(torch.tensor(new), CHUNK), fixed, 0):
-                pass  # those that still are broken are told with the reason
-            train.leave_out(new, "it was broken when the teacher cache was computed (mmkd cache rm has that computed anew)")
 
     def of(self, batch: Batch) -> list[Output]:
         """What each teacher says of a batch of fixed views, float32; features are empty where the method needs none."""

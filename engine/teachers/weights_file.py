@@ -99,10 +99,12 @@ def _read(path: Path, device: str) -> Contents:
             what = "is no file" if path.exists() else "does not exist"
             raise UserError(f"{path} {what}; check the path")
         with os.fdopen(open_picture(str(path)), "rb") as file:  # of which nobody makes another one while it is looked at
-            content: Any = _safetensors(path, file, device) if path.suffix == ".safetensors" else _zip(path, file, device)
+            content: Any = _safetensors(file, device) if path.suffix == ".safetensors" else _zip(path, file, device)
     except UserError:
         raise
     except Exception as error:  # a file made to harm decides what is raised
+        if path.suffix == ".safetensors" and is_cut_short(path):
+            raise UserError(f"{path} cannot be read as weights: {CUT_SHORT}") from error
         first = one_line(str(error).splitlines()[0], 300) if str(error).strip() else type(error).__name__
         raise UserError(f"{path} cannot be read as weights: {first}; only tensors are loaded, never code") from error
     averages = weights = ""
@@ -138,11 +140,8 @@ def _held(content: object) -> str:
     return f" but {one_line(', '.join(names[:5]), 200)}{', ...' if len(names) > 5 else ''}" if names else ""
 
 
-def _safetensors(path: Path, file: BinaryIO, device: str) -> dict[str, Tensor]:
+def _safetensors(file: BinaryIO, device: str) -> dict[str, Tensor]:
     """The library checks that every tensor lies within the file."""
-    if is_cut_short(file):
-        raise UserError(f"{path} cannot be read as weights: {CUT_SHORT}")
-    file.seek(0)
     check_header(file, MOST_TENSORS)
     with safetensors.safe_open(_same(file), framework="pt") as mapped:
         found = {name: mapped.get_tensor(name) for name in mapped.keys()}  # noqa: SIM118

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from engine.errors import UserError
+from engine.tensor_header import HUB_WEIGHTS
 from engine.text import one_line
 from mmkd_tui.cli.options import data_root_of
 from mmkd_tui.cli.talk import say
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from engine.shipping.opening import Model
 
 SUFFIXES = (".safetensors", ".onnx", ".pt2", ".pt", ".pth")  # of files with weights
-HUB_WEIGHTS = "model.safetensors"  # as engine.shipping.opening has it
 ModelName = Annotated[
     str, typer.Argument(metavar="RUN|FILE", help="A run's name, a part of it or its folder; a model file, or a hub's folder.")
 ]
