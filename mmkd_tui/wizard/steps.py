@@ -316,8 +316,8 @@ def smaller(parameters: int | None, mean: float | None) -> str:
     ratio = mean / parameters
     if 0.95 <= ratio <= 1.05:
         return AS_LARGE
-    times = f"{ratio:.1f}" if ratio < 99.5 else f"{ratio:.0f}"
-    return f"{times} times smaller" if ratio > 1 else f"{1 / ratio:.1f} times LARGER"
+    times = max(ratio, 1 / ratio)
+    return f"{times:.{1 if times < 99.5 else 0}f} times {'smaller' if ratio > 1 else 'LARGER'}"
 
 
 def _those(teachers: int) -> str:

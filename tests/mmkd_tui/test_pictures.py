@@ -15,6 +15,7 @@ from support.screens import DISTILLING, END, SIZES, START, TEACHING, dashboard, 
 from support.stock import quickstart
 from support.sweeps import some_sweep
 from textual.app import App
+from textual.pilot import Pilot
 
 from engine.catalog import DATASETS
 from engine.events import RunStarted, to_line
@@ -58,9 +59,22 @@ def same_everywhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
 
 
+def taken_of(app: App[Any]) -> str:
+    """Without the numbers that differ from one export to the next."""
+    return re.sub(r"terminal-\d+", "terminal", app.export_screenshot())
+
+
+async def at_rest(pilot: Pilot[Any]) -> None:
+    """Until a picture is as the one before it: what a thread finds out is drawn when it comes."""
+    before = ""
+    while (now := taken_of(pilot.app)) != before:
+        before = now
+        await pilot.pause(0.2)
+
+
 def compare(app: App[Any], name: str, size: tuple[int, int], theme: str) -> None:
-    """With the picture that is kept; numbers that differ from one export to the next are left out."""
-    taken = re.sub(r"terminal-\d+", "terminal", app.export_screenshot())
+    """With the picture that is kept."""
+    taken = taken_of(app)
     path = FOLDER / f"{name}-{size[0]}x{size[1]}-{theme}.svg"
     if UPDATE:
         FOLDER.mkdir(exist_ok=True)
@@ -108,7 +122,7 @@ def test_home_and_wizard_are_as_they_were(name: str, size: tuple[int, int], them
                 number = {"wizard-teachers": 1, "wizard-review": 5}[name]
                 await wizard.go(number).wait()
                 await until(pilot, lambda: wizard.steps[number].has_focus_within or number == 5)
-            await pilot.pause()
+            await at_rest(pilot)
             compare(app, name, size, theme)
 
     run(test())
