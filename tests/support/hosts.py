@@ -55,7 +55,8 @@ class Watched:
 
     @property
     def pid(self) -> int:
-        """Of its process, from the heartbeat."""
+        """Of its process, from the heartbeat, of which the first comes a moment after the first events."""
+        wait_until((self.path / "heartbeat.json").exists, "the first heartbeat")
         return int(json.loads((self.path / "heartbeat.json").read_text())["pid"])
 
     def kill(self) -> None:
